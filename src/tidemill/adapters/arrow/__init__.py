@@ -1,0 +1,1 @@
+"""Decoding of feeds into Arrow columns, block by block."""

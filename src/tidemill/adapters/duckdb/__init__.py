@@ -1,0 +1,1 @@
+"""SQL and columnar merges by DuckDB."""

@@ -1,0 +1,1 @@
+"""Doing: the only loops. They call ports and obey plans."""

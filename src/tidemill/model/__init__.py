@@ -1,0 +1,1 @@
+"""What things are: frozen values without I/O, clocks or drivers. Every other layer may import this one."""

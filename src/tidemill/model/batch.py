@@ -1,0 +1,157 @@
+"""Batches and what they are made of: intervals, archive parts, manifests.
+
+A batch is one execution's worth of data. It has one small integer id for life; attempts at it are numbered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from tidemill.model.errors import DefinitionError
+
+#: A source's bookmark: any JSON value that the source can order and resume from.
+Bookmark: TypeAlias = "str | int | float | None | list[Any] | dict[str, Any]"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Interval:
+    """A data interval: from `start` up to but not including `end`, both aware."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start.tzinfo is None or self.end.tzinfo is None:
+            raise DefinitionError("A data interval needs times with a zone.", hint="datetime(..., tzinfo=UTC)")
+        if self.end <= self.start:
+            raise DefinitionError(f"The interval {self.start} .. {self.end} is empty or backwards.")
+
+    def overlaps(self, other: Interval) -> bool:
+        """True where the two share an instant."""
+        return self.start < other.end and other.start < self.end
+
+    @property
+    def ds(self) -> str:
+        """The start's date, as `YYYY-MM-DD` in the interval's own zone."""
+        return self.start.strftime("%Y-%m-%d")
+
+    def __str__(self) -> str:
+        if (self.start.hour, self.start.minute, self.end.hour, self.end.minute) == (0, 0, 0, 0):
+            days = (self.end.date() - self.start.date()).days
+            return self.ds if days == 1 else f"{self.ds}..{self.end:%Y-%m-%d}"
+        return f"{self.start:%Y-%m-%dT%H:%M}..{self.end:%Y-%m-%dT%H:%M}"
+
+
+class BatchState(StrEnum):
+    """Where a batch stands, seen from `main`."""
+
+    #: No attempt has published it.
+    OPEN = "open"
+    #: Its rows are on `main`.
+    PUBLISHED = "published"
+    #: It was on `main` and was undone by `branch revert`.
+    REVERTED = "reverted"
+    #: Its range was taken over by a later batch of the same bookmark chain; it may never publish.
+    ABSORBED = "absorbed"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchKey:
+    """What makes a batch unique (rule 1): its interval, or a run key where there is none."""
+
+    pipeline: str
+    interval: Interval | None = None
+    run_key: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.interval is None) == (self.run_key is None):
+            raise DefinitionError("A batch has either an interval or a run key.")
+
+    def __str__(self) -> str:
+        return f"{self.pipeline} {self.interval or self.run_key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The record of a batch."""
+
+    id: int
+    key: BatchKey
+    state: BatchState
+    created_at: datetime
+    extracted_at: datetime | None = None
+    archived_at: datetime | None = None
+    loaded_at: datetime | None = None
+    published_at: datetime | None = None
+    code_version: str | None = None
+
+    @property
+    def pipeline(self) -> str:
+        """The pipeline that the batch belongs to."""
+        return self.key.pipeline
+
+    @property
+    def order(self) -> datetime:
+        """What ranks the batch among others of its pipeline: the interval's end, or its creation."""
+        return self.key.interval.end if self.key.interval else self.created_at
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One archived file: raw bytes as received, or records in the archive's own format.
+
+    `path` is relative to the archive's root. `name` is what the source called it.
+    """
+
+    path: str
+    name: str
+    sha256: str
+    bytes: int
+    #: Number of records where the archive wrote them itself; None for raw files.
+    rows: int | None = None
+    #: csv, jsonl, avro, parquet.
+    format: str | None = None
+    #: gzip, zstd, bzip2, or None.
+    compression: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What one extraction of one source for one batch put into the archive. Written last; never rewritten.
+
+    `version` counts extractions: 1 at first, one more for each `--refetch`.
+    """
+
+    batch_id: int
+    pipeline: str
+    source: str
+    version: int
+    attempt: int
+    parts: tuple[Part, ...]
+    extracted_at: datetime
+    code_version: str | None = None
+    interval: Interval | None = None
+    bookmark_before: Bookmark = None
+    bookmark_after: Bookmark = None
+    schema: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """Archived bytes, all parts together."""
+        return sum(p.bytes for p in self.parts)
+
+    @property
+    def rows(self) -> int | None:
+        """Records, where every part knows its number."""
+        counts = [p.rows for p in self.parts]
+        return None if any(c is None for c in counts) else sum(c for c in counts if c is not None)
+
+
+def utc(value: datetime) -> datetime:
+    """`value` in UTC; naive times are refused."""
+    if value.tzinfo is None:
+        raise DefinitionError(f"The time {value} has no zone.")
+    return value.astimezone(UTC)

@@ -1,0 +1,161 @@
+"""Runs and tasks: their states, the one table of transitions, and the records of attempts.
+
+A run is one attempt at a batch. Clearing a finished run opens the next attempt (rule 11); the attempt that
+ended keeps its state for ever.
+
+    run    queued -> running -> publishing -> success          success means published
+                        |            '------> running          a conflict: tables run again on a fresh fork
+                        '-> failed | cancelled
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class RunState(StrEnum):
+    """The state of one attempt at a batch."""
+
+    #: Known, not begun.
+    QUEUED = "queued"
+    #: Tasks are being driven by the owner of the lease.
+    RUNNING = "running"
+    #: Every task ended well; pointers, bookmarks and records are about to move in one transaction.
+    PUBLISHING = "publishing"
+    #: Published. Set by the transaction that moved the pointers, never otherwise.
+    SUCCESS = "success"
+    #: A task or a check failed; `main` never saw the run. The branch stays.
+    FAILED = "failed"
+    #: Stopped by a person; the branch stays.
+    CANCELLED = "cancelled"
+
+
+class TaskState(StrEnum):
+    """The state of one task in one attempt; Airflow's names."""
+
+    #: Not looked at yet.
+    NONE = "none"
+    #: Its upstreams allow it to run.
+    SCHEDULED = "scheduled"
+    #: Handed to an executor.
+    QUEUED = "queued"
+    #: A worker has it.
+    RUNNING = "running"
+    #: It ended well.
+    SUCCESS = "success"
+    #: It ended badly and has no try left.
+    FAILED = "failed"
+    #: A branch or short circuit decided against it.
+    SKIPPED = "skipped"
+    #: An upstream failed and its trigger rule asks for success.
+    UPSTREAM_FAILED = "upstream_failed"
+    #: It failed and waits for its next try.
+    UP_FOR_RETRY = "up_for_retry"
+    #: A sensor that gave back its worker until the next look.
+    UP_FOR_RESCHEDULE = "up_for_reschedule"
+    #: It waits for a trigger in the shared event loop.
+    DEFERRED = "deferred"
+    #: It was cleared while it ran and is being stopped.
+    RESTARTING = "restarting"
+    #: It left the DAG after the run began.
+    REMOVED = "removed"
+
+
+_R = RunState
+#: Which state may follow which: the only place that says so.
+RUN_TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
+    _R.QUEUED: frozenset({_R.RUNNING, _R.CANCELLED, _R.FAILED}),
+    _R.RUNNING: frozenset({_R.PUBLISHING, _R.FAILED, _R.CANCELLED}),
+    _R.PUBLISHING: frozenset({_R.SUCCESS, _R.RUNNING, _R.FAILED}),
+    _R.SUCCESS: frozenset(),
+    _R.FAILED: frozenset(),
+    _R.CANCELLED: frozenset(),
+}
+
+_T = TaskState
+_ENDS = frozenset({_T.SUCCESS, _T.FAILED, _T.SKIPPED, _T.UPSTREAM_FAILED, _T.REMOVED})
+TASK_TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
+    _T.NONE: frozenset({_T.SCHEDULED, _T.SKIPPED, _T.UPSTREAM_FAILED, _T.REMOVED}),
+    _T.SCHEDULED: frozenset({_T.QUEUED, _T.SKIPPED, _T.UPSTREAM_FAILED, _T.REMOVED}),
+    _T.QUEUED: frozenset({_T.RUNNING, _T.SCHEDULED, _T.FAILED, _T.REMOVED}),
+    _T.RUNNING: frozenset(
+        {_T.SUCCESS, _T.FAILED, _T.SKIPPED, _T.UP_FOR_RETRY, _T.UP_FOR_RESCHEDULE, _T.DEFERRED, _T.RESTARTING,
+         _T.SCHEDULED}
+    ),
+    _T.UP_FOR_RETRY: frozenset({_T.SCHEDULED, _T.FAILED, _T.REMOVED}),
+    _T.UP_FOR_RESCHEDULE: frozenset({_T.SCHEDULED, _T.FAILED, _T.REMOVED}),
+    _T.DEFERRED: frozenset({_T.SCHEDULED, _T.FAILED, _T.REMOVED}),
+    _T.RESTARTING: frozenset({_T.NONE, _T.FAILED, _T.REMOVED}),
+    # Clearing within an attempt that still runs; after it ended, clearing opens the next attempt.
+    **{end: frozenset({_T.NONE}) for end in _ENDS},
+}  # fmt: skip
+
+RUN_ENDS = frozenset(state for state, after in RUN_TRANSITIONS.items() if not after)
+TASK_ENDS = _ENDS
+
+
+class IllegalTransition(AssertionError):
+    """Code asked for a transition that the table does not have: a defect of ours, never the user's."""
+
+
+def check_run_transition(before: RunState, after: RunState) -> None:
+    """Raise `IllegalTransition` unless a run may go from `before` to `after`."""
+    if after not in RUN_TRANSITIONS[before]:
+        raise IllegalTransition(f"run: {before} -> {after}")
+
+
+def check_task_transition(before: TaskState, after: TaskState) -> None:
+    """Raise `IllegalTransition` unless a task may go from `before` to `after`."""
+    if after not in TASK_TRANSITIONS[before]:
+        raise IllegalTransition(f"task: {before} -> {after}")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The record of one attempt at a batch.
+
+    `fence` is unique and grows; only the attempt that holds the newest fence of its batch may write (rule 5).
+    """
+
+    id: int
+    batch_id: int
+    attempt: int
+    state: RunState
+    fence: int
+    created_at: datetime
+    branch: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    error: str | None = None
+    #: Who drives it, as `host:pid:start`, and until when that is believed without a sign of life.
+    holder: str | None = None
+    lease_until: datetime | None = None
+    code_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRun:
+    """The record of one task in one attempt."""
+
+    run_id: int
+    task: str
+    state: TaskState
+    tries: int = 0
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    rows: int | None = None
+    bytes: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a run read: (table, snapshot, scope), recorded for isolation and lineage (rule 2)."""
+
+    table: str
+    snapshot_id: int | None
+    #: "batch", "partitions" or "whole".
+    scope: str

@@ -1,0 +1,124 @@
+"""Port `decoder`: archived bytes in, typed columns out, in bounded memory; misfits are told apart, never lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Protocol
+
+from tidemill.model.table import Contract, Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One archived part to decode: how it is called for messages, how to open it, what is known of its format.
+
+    `open` returns a fresh binary stream each time. `format` and `compression` None: found by content, then by
+    the name's extension.
+    """
+
+    name: str
+    open: Callable[[], BinaryIO]
+    bytes: int
+    format: str | None = None
+    compression: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """How to read feeds.
+
+    Args:
+        format: csv, jsonl, avro, parquet; None finds out.
+        csv: delimiter, quote, header (bool), column_names, null_values, encoding.
+        flatten: nested lists become child tables `<table>__<field>`, structs become columns `<field>_<sub>`.
+        key: the parent's key columns that child rows carry (default: `_row`, the parent's position).
+        jsonpaths: column -> JSONPath, for JSON feeds mapped by hand.
+        max_unpacked: bytes one feed may unpack to; max_ratio: unpacked/packed bytes; max_depth: of nesting;
+        max_field: bytes of one field; max_columns.
+    """
+
+    format: str | None = None
+    csv: Mapping[str, Any] = field(default_factory=dict)
+    flatten: bool = False
+    key: tuple[str, ...] = ()
+    jsonpaths: Mapping[str, str] = field(default_factory=dict)
+    max_unpacked: int = 64 << 30
+    max_ratio: float = 1000.0
+    max_depth: int = 64
+    max_field: int = 16 << 20
+    max_columns: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One input row that did not fit: goes to `<table>__quarantine`."""
+
+    file: str
+    #: 1-based line (CSV, JSON Lines) or record number (Avro, Parquet).
+    line: int
+    raw: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some decoded rows of one table.
+
+    `child` is "" for the feed's own table, else the child's suffix (`items`, `items__tags`). `batch` is an Arrow
+    RecordBatch whose columns are named and typed as `schema` says (columns may be fewer than the table's).
+    """
+
+    child: str
+    schema: Schema
+    batch: Any
+    rejected: tuple[Rejected, ...] = ()
+
+
+class Restart(Exception):
+    """Raised by `decode` for a table without fixed types: what was yielded so far was typed too narrowly.
+
+    The caller throws away what it staged and decodes again with `schemas` (child -> schema) as the start. Each
+    restart widens at least one type, so their number is bounded by the lattice of types.
+    """
+
+    def __init__(self, schemas: Mapping[str, Schema]) -> None:
+        super().__init__("types were widened")
+        self.schemas = schemas
+
+
+class Decoder(Protocol):
+    """Decodes feeds block by block.
+
+    Promises:
+      - Types are those of the whole batch: the first block proposes, every later block proves or widens. A
+        widening that Iceberg allows (int -> long, float -> double, longer decimals, a new column) goes on; any other raises `Restart`
+        when the table is new (`fixed` false), and follows `contract` when it is not.
+      - Every input row is in exactly one chunk's `batch` or `rejected`. Order is the input's.
+      - Memory is bounded by a few blocks, whatever the input's size.
+      - Bytes that no row can be cut from (truncated gzip, not Avro at all) raise DecodeError naming file and place.
+    """
+
+    def decode(
+        self,
+        feeds: Sequence[Feed],
+        *,
+        schemas: Mapping[str, Schema],
+        fixed: bool,
+        contract: Contract,
+        options: DecodeOptions,
+    ) -> Iterator[Chunk]:
+        """Decode `feeds` in order.
+
+        Args:
+            feeds: the batch's parts.
+            schemas: the known columns by child suffix ("" is the table itself); empty for a new table.
+            fixed: the table exists, so its types may only widen as Iceberg allows and the contract says.
+            contract: what to do with what does not fit.
+            options: how to read.
+
+        Raises:
+            ContractError: contract `freeze` and the data differs; the message shows the difference.
+            DecodeError, LimitError, Restart.
+        """
+        ...

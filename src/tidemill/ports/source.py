@@ -1,0 +1,69 @@
+"""Port `source`: where raw input comes from. It gives files as they are, or records; the archive keeps both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Protocol, TypeAlias
+
+from tidemill.model.batch import Bookmark, Interval
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """A file to keep byte for byte."""
+
+    name: str
+    open: Any  # () -> AbstractContextManager[BinaryIO]
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Some records to write to the archive: mappings from column to value, or an Arrow table."""
+
+    rows: Any
+
+
+Piece: TypeAlias = "RawFile | Records"
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractRequest:
+    """What to extract: the interval, or for bookmark sources where to go on."""
+
+    interval: Interval | None
+    bookmark: Bookmark
+    #: Upper end of the range where a re-run or an absorbing batch must stop; None: as far as there is.
+    until: Bookmark = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """One feed.
+
+    Promises: `extract` is called once per version of a batch's archive, never by replays; it yields pieces and, for
+    bookmark sources, ends by returning the new bookmark (`bookmark_after`). Raising `Unreachable` makes the caller
+    retry, any other error fails the task. An interval source gives the same data for the same interval as far
+    as it can.
+    """
+
+    def extract(self, request: ExtractRequest) -> Extraction:
+        """Begin extracting."""
+        ...
+
+
+class Extraction(AbstractContextManager["Extraction"], Protocol):
+    """A running extraction."""
+
+    def __iter__(self) -> Iterator[Piece]:
+        """The pieces, in order."""
+        ...
+
+    @property
+    def bookmark_after(self) -> Bookmark:
+        """Where the next batch goes on; read after the last piece."""
+        ...
+
+
+__all__ = ["BinaryIO", "ExtractRequest", "Extraction", "Piece", "RawFile", "Records", "Source"]
