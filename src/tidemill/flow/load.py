@@ -1,0 +1,183 @@
+"""Load: the archive's parts become rows of the source's bronze table, its children and its quarantine.
+
+It reads only the archive (rule 9). What does not fit goes to `<table>__quarantine` with raw text, file, line and
+error; the contract decides what fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO
+
+from tidemill.flow.attempt import Attempt
+from tidemill.flow.stage import Stage, own_files
+from tidemill.flow.write import commit_rows
+from tidemill.model.batch import Manifest, Part
+from tidemill.model.branch import ChangeKind
+from tidemill.model.errors import ContractError
+from tidemill.model.pipeline import SourceSpec
+from tidemill.model.table import (
+    BATCH_ID,
+    INPUT_SUFFIX,
+    LOADED_AT,
+    QUARANTINE_SUFFIX,
+    Schema,
+    TableName,
+    TableSpec,
+    WriteMode,
+)
+from tidemill.ports.decoder import DecodeOptions, Feed, Rejected, Restart
+
+#: Columns of a quarantine table.
+QUARANTINE = Schema.of({"file": "string", "line": "long", "raw": "string", "error": "string"})
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What a load put on the branch."""
+
+    rows: int = 0
+    rejected: int = 0
+    moves: dict[TableName, str] = field(default_factory=dict)
+    schemas: dict[str, Schema] = field(default_factory=dict)
+
+
+def load(
+    attempt: Attempt, source: SourceSpec, manifest: Manifest, progress: Callable[[int], None] = lambda _: None
+) -> Loaded:
+    """Load one source's archived parts for this batch and commit them to the branch.
+
+    Raises:
+        ContractError: the contract refuses the batch, or more rows than allowed went to quarantine.
+        DecodeError, LimitError: a part cannot be read.
+    """
+    known = known_schemas(attempt, source.table.name)
+    fixed = "" in known
+    start: Mapping[str, Schema] = known
+    while True:
+        try:
+            loaded = _load_once(attempt, source, manifest, start, fixed, progress)
+            break
+        except Restart as restart:
+            start = restart.schemas
+    attempt.commit(loaded.moves)
+    now = attempt.services.clock.now()
+    with attempt.services.metadata.write() as tx:
+        tx.runs.check(attempt.run.id, attempt.run.fence)
+        tx.batches.update(attempt.batch.id, loaded_at=now)
+    _check_rejected(source, loaded, attempt)
+    return loaded
+
+
+def child_name(table: TableName, child: str) -> TableName:
+    """The table of a flattened child."""
+    return replace(table, table=f"{table.table}__{child}") if child else table
+
+
+def known_schemas(attempt: Attempt, table: TableName) -> dict[str, Schema]:
+    """The user's columns of the table and of its children, as the fork has them, by child suffix."""
+    found: dict[str, Schema] = {}
+    for name in _family(attempt, table):
+        version = attempt.services.catalog.load(name, attempt.fork[name])
+        child = name.table[len(table.table) + 2 :] if name != table else ""
+        found[child] = version.schema.without((BATCH_ID, LOADED_AT))
+    return found
+
+
+def _family(attempt: Attempt, table: TableName) -> list[TableName]:
+    """The table and its children on the fork; quarantine and input tables are not among them."""
+    prefix = f"{table.table}__"
+    return [
+        name
+        for name in attempt.fork
+        if name.namespace == table.namespace
+        and (name.table == table.table or name.table.startswith(prefix))
+        and not name.table.endswith((QUARANTINE_SUFFIX, INPUT_SUFFIX))
+    ]
+
+
+def _load_once(
+    attempt: Attempt,
+    source: SourceSpec,
+    manifest: Manifest,
+    start: Mapping[str, Schema],
+    fixed: bool,
+    progress: Callable[[int], None],
+) -> Loaded:
+    """One pass over the parts; raises Restart where types turn out too narrow for a new table."""
+    table = source.table.name
+    loaded = Loaded()
+    stages: dict[TableName, Stage] = {}
+    with ExitStack() as stack:
+
+        def stage(name: TableName) -> Stage:
+            if name not in stages:
+                spec = source.table if name == table else _related(source.table, name)
+                stages[name] = stack.enter_context(Stage(attempt, spec))
+            return stages[name]
+
+        declared = source.table.contract.columns
+        if not fixed and len(declared):
+            stage(table).shape(declared)
+        chunks = attempt.services.decoder.decode(
+            [_feed(attempt, p) for p in manifest.parts],
+            schemas=start,
+            fixed=fixed,
+            contract=source.table.contract,
+            options=DecodeOptions(**source.decode),
+        )
+        for chunk in chunks:
+            if chunk.batch is not None and chunk.batch.num_rows:
+                stage(child_name(table, chunk.child)).write(chunk.batch, chunk.schema)
+            loaded.schemas[chunk.child] = chunk.schema
+            if chunk.rejected:
+                loaded.rejected += len(chunk.rejected)
+                stage(table.quarantine).write_rows(_quarantined(chunk.rejected), QUARANTINE)
+            if not chunk.child:
+                loaded.rows = stages[table].rows if table in stages else 0
+                progress(loaded.rows)
+        # What an earlier version of this batch wrote and this one does not is taken away.
+        for name in (*_family(attempt, table), table.quarantine):
+            if name in attempt.fork:
+                stage(name)
+        for name, staged in stages.items():
+            if name == table.quarantine:
+                own, _ = own_files(staged)
+                loaded.moves[name] = staged.commit(ChangeKind.BATCH, own)
+            else:
+                loaded.moves[name] = commit_rows(staged)
+    return loaded
+
+
+def _related(table: TableSpec, name: TableName) -> TableSpec:
+    """The spec of a child or quarantine table: appended to, in the parent's publish mode."""
+    return TableSpec(name, WriteMode.APPEND, publish=table.publish, doc=f"belongs to {table.name}")
+
+
+def _feed(attempt: Attempt, part: Part) -> Feed:
+    def open_part() -> BinaryIO:
+        return attempt.services.archive.open(part)
+
+    return Feed(part.name, open_part, part.bytes, part.format, part.compression)
+
+
+def _quarantined(rejected: Sequence[Rejected]) -> list[dict[str, object]]:
+    return [{"file": r.file, "line": r.line, "raw": r.raw, "error": r.error} for r in rejected]
+
+
+def _check_rejected(source: SourceSpec, loaded: Loaded, attempt: Attempt) -> None:
+    limit = source.table.contract.max_rejected
+    if limit is None or not loaded.rejected:
+        return
+    total = loaded.rows + loaded.rejected
+    allowed = limit * total if isinstance(limit, float) and limit < 1 else limit
+    if loaded.rejected > allowed:
+        share = f"{loaded.rejected / total:.2%}"
+        raise ContractError(
+            f'{loaded.rejected} of {total} rows ({share}) for "{source.table.name}" do not fit its contract; '
+            f"max_rejected is {limit}.",
+            where=source.place,
+            hint=f"tidemill data show {source.table.name.quarantine} --branch {attempt.branch}",
+        )
