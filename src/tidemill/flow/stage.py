@@ -36,6 +36,7 @@ class Stage:
         attempt: who writes.
         spec: the table.
         fill: values of columns that the rows do not bring; `_batch_id` and `_loaded_at` are always filled.
+        copies: column to fill -> column of the rows that it repeats.
         number: name of a column that is numbered from 0 in the order of the rows, if any.
         mixed: True where rows of several batches are written, each with its own `_batch_id`.
     """
@@ -46,6 +47,7 @@ class Stage:
         spec: TableSpec,
         *,
         fill: Mapping[str, Any] | None = None,
+        copies: Mapping[str, str] | None = None,
         number: str | None = None,
         mixed: bool = False,
     ) -> None:
@@ -55,6 +57,7 @@ class Stage:
         self._fill: dict[str, Any] = dict(fill or {})
         if not mixed:
             self._fill |= {BATCH_ID: attempt.batch.id, LOADED_AT: attempt.services.clock.now()}
+        self._copies = dict(copies or {})
         self._number = number
         self._batch_id = None if mixed else attempt.batch.id
         self.base = attempt.fork.get(spec.name)
@@ -106,7 +109,13 @@ class Stage:
         if self._writer is None:
             self._writer = self._stack.enter_context(
                 self.attempt.services.catalog.writer(
-                    self.name, pointer, batch_id=self._batch_id, fill=self._fill, number=self._number, first=self.rows
+                    self.name,
+                    pointer,
+                    batch_id=self._batch_id,
+                    fill=self._fill,
+                    copies=self._copies,
+                    number=self._number,
+                    first=self.rows,
                 )
             )
         return self._writer

@@ -116,6 +116,7 @@ class Catalog(Protocol):
         *,
         batch_id: int | None,
         fill: Mapping[str, Any] | None = None,
+        copies: Mapping[str, str] | None = None,
         number: str | None = None,
         first: int = 0,
     ) -> AbstractContextManager[FileWriter]:
@@ -126,6 +127,7 @@ class Catalog(Protocol):
             pointer: its version.
             batch_id: all rows are of that batch (their files are marked so); None: files may mix batches.
             fill: values, the same for every row, of columns that the batches do not bring.
+            copies: column -> the column of the batches that it repeats, where the batches do not bring it.
             number: a column to number from `first` in the order of the rows.
             first: the first number.
         """
