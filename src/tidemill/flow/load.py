@@ -6,16 +6,16 @@ error; the contract decides what fits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from tidemill.flow.attempt import Attempt
-from tidemill.flow.stage import Stage, own_files
+from tidemill.flow.quarantine import Quarantine
+from tidemill.flow.stage import Stage
 from tidemill.flow.write import commit_rows
 from tidemill.model.batch import Manifest, Part
-from tidemill.model.branch import ChangeKind
 from tidemill.model.errors import ContractError
 from tidemill.model.pipeline import SourceSpec
 from tidemill.model.table import (
@@ -28,10 +28,7 @@ from tidemill.model.table import (
     TableSpec,
     WriteMode,
 )
-from tidemill.ports.decoder import DecodeOptions, Feed, Rejected, Restart
-
-#: Columns of a quarantine table.
-QUARANTINE = Schema.of({"file": "string", "line": "long", "raw": "string", "error": "string"})
+from tidemill.ports.decoder import DecodeOptions, Feed, Restart
 
 
 @dataclass(slots=True)
@@ -111,6 +108,7 @@ def _load_once(
     loaded = Loaded()
     stages: dict[TableName, Stage] = {}
     with ExitStack() as stack:
+        quarantine = stack.enter_context(Quarantine(attempt, source.table))
 
         def stage(name: TableName) -> Stage:
             if name not in stages:
@@ -132,27 +130,23 @@ def _load_once(
             if chunk.batch is not None and chunk.batch.num_rows:
                 stage(child_name(table, chunk.child)).write(chunk.batch, chunk.schema)
             loaded.schemas[chunk.child] = chunk.schema
-            if chunk.rejected:
-                loaded.rejected += len(chunk.rejected)
-                stage(table.quarantine).write_rows(_quarantined(chunk.rejected), QUARANTINE)
+            quarantine.add(chunk.rejected)
             if not chunk.child:
                 loaded.rows = stages[table].rows if table in stages else 0
                 progress(loaded.rows)
         # What an earlier version of this batch wrote and this one does not is taken away.
-        for name in (*_family(attempt, table), table.quarantine):
-            if name in attempt.fork:
-                stage(name)
-        for name, staged in stages.items():
-            if name == table.quarantine:
-                own, _ = own_files(staged)
-                loaded.moves[name] = staged.commit(ChangeKind.BATCH, own)
-            else:
-                loaded.moves[name] = commit_rows(staged)
+        for name in _family(attempt, table):
+            stage(name)
+        loaded.moves.update({name: commit_rows(staged) for name, staged in stages.items()})
+        loaded.rejected = quarantine.rows
+        rejected = quarantine.commit()
+        if rejected is not None:
+            loaded.moves[table.quarantine] = rejected
     return loaded
 
 
 def _related(table: TableSpec, name: TableName) -> TableSpec:
-    """The spec of a child or quarantine table: appended to, in the parent's publish mode."""
+    """The spec of a child table: appended to, in the parent's publish mode."""
     return TableSpec(name, WriteMode.APPEND, publish=table.publish, doc=f"belongs to {table.name}")
 
 
@@ -161,10 +155,6 @@ def _feed(attempt: Attempt, part: Part) -> Feed:
         return attempt.services.archive.open(part)
 
     return Feed(part.name, open_part, part.bytes, part.format, part.compression)
-
-
-def _quarantined(rejected: Sequence[Rejected]) -> list[dict[str, object]]:
-    return [{"file": r.file, "line": r.line, "raw": r.raw, "error": r.error} for r in rejected]
 
 
 def _check_rejected(source: SourceSpec, loaded: Loaded, attempt: Attempt) -> None:

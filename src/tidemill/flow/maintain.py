@@ -52,9 +52,7 @@ def vacuum(services: Services, *, grace: timedelta = GRACE, keep: timedelta = KE
         roots = _roots(tx, now, keep)
         youngest = min([now - grace, *_live_attempts(tx, now)])
     marked = services.catalog.reachable(roots)
-    unmarked = [
-        info for info in services.lake.list() if info.path not in marked and info.modified_at <= youngest
-    ]
+    unmarked = [info for info in services.lake.list() if info.path not in marked and info.modified_at <= youngest]
     with services.metadata.write() as tx:
         tx.leases.doom([info.path for info in unmarked], now)
         candidates = set(tx.leases.doomed(now - grace if grace else now + timedelta(microseconds=1)))
@@ -81,7 +79,9 @@ def _expire_branches(tx: Tx, now: datetime) -> list[str]:
     gone = []
     for ref in tx.refs.all(kinds=[RefKind.RUN], states=[RefState.OPEN, RefState.FAILED, RefState.ABSORBED]):
         run = tx.runs.get(ref.run_id) if ref.run_id is not None else None
-        live = run is not None and run.state in (RunState.RUNNING, RunState.PUBLISHING) and _leased(run.lease_until, now)
+        live = (
+            run is not None and run.state in (RunState.RUNNING, RunState.PUBLISHING) and _leased(run.lease_until, now)
+        )
         if ref.expires_at is not None and ref.expires_at <= now and not live:
             tx.refs.remove_pointers(ref.name)
             tx.refs.update(ref.name, state=RefState.DROPPED)

@@ -8,11 +8,13 @@ the input table. Only files that hold touched keys are rewritten.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from tidemill.flow.attempt import Attempt
+from tidemill.flow.quarantine import Quarantine
 from tidemill.flow.stage import Stage, own_files
 from tidemill.model.branch import ChangeKind
 from tidemill.model.errors import DefinitionError
@@ -32,7 +34,8 @@ from tidemill.model.table import (
 )
 from tidemill.model.types import BOOLEAN, LONG, TIMESTAMPTZ, Type
 from tidemill.plan.history import History, history_schema
-from tidemill.plan.merge import FILE, INCOMING, INPUT, OTHERS, REWRITTEN, TARGET, KeyedWrite, Query, Upsert
+from tidemill.plan.merge import ERROR, FILE, INCOMING, INPUT, OTHERS, REWRITTEN, TARGET, KeyedWrite, Query, Upsert
+from tidemill.ports.decoder import Rejected
 
 #: Relation: the batch's rows as an earlier version of it wrote them.
 _WAS = "was"
@@ -71,17 +74,17 @@ def write_merged(
                 f'The files of "{spec.name.input}" mix batches: another tool has rewritten them.',
                 hint="input tables are Tidemill's own; restore the table from a tag",
             )
-        was = _only(given.base_scan(), lambda batch_id: batch_id == attempt.batch.id)
-        others = _only(given.base_scan(), lambda batch_id: batch_id != attempt.batch.id)
+        before = given.base_scan()
         pointer = given.commit(ChangeKind.BATCH, own)
         rows = given.rows
     catalog = attempt.services.catalog
     whole = catalog.scan(input_spec.name, pointer)
+    earlier = before.files if before is not None else ()
     relations = {
         INPUT: whole,
-        INCOMING: _only(whole, lambda batch_id: batch_id == attempt.batch.id),
-        _WAS: replace(whole, files=was.files if was else ()),
-        OTHERS: replace(whole, files=others.files if others else ()),
+        INCOMING: replace(whole, files=tuple(f for f in whole.files if f.batch_id == attempt.batch.id)),
+        _WAS: replace(whole, files=tuple(f for f in earlier if f.batch_id == attempt.batch.id)),
+        OTHERS: replace(whole, files=tuple(f for f in earlier if f.batch_id != attempt.batch.id)),
     }
     target_pointer, rejected = _merge(attempt, spec, schema, order_type, relations)
     moves = {input_spec.name: pointer, spec.name: target_pointer}
@@ -102,11 +105,6 @@ def _check_columns(spec: TableSpec, schema: Schema) -> None:
                 )
 
 
-def _only(scan: Scan | None, keep: Callable[[int | None], bool]) -> Scan:
-    assert scan is not None
-    return replace(scan, files=tuple(f for f in scan.files if keep(f.batch_id)))
-
-
 def _keyed(spec: TableSpec, columns: tuple[str, ...]) -> KeyedWrite:
     if spec.write is WriteMode.HISTORY:
         return History.of(spec, columns)
@@ -121,8 +119,9 @@ def _merge(
     business = schema.without((spec.delete_flag,) if spec.delete_flag else ())
     if spec.write is WriteMode.HISTORY:
         business = history_schema(business, order_type, spec.surrogate_key)
+    business = business.without((BATCH_ID, LOADED_AT))
     with Stage(attempt, spec, mixed=True) as stage:
-        shaped = stage.shape(business.without((BATCH_ID, LOADED_AT)))
+        shaped = stage.shape(business)
         target = services.catalog.scan(spec.name, shaped)
         columns = tuple(n for n in target.schema.names if n not in (BATCH_ID, LOADED_AT))
         write = _keyed(spec, (*columns, *(c.name for c in SYSTEM_COLUMNS)))
@@ -138,7 +137,27 @@ def _merge(
             for batch in result:
                 stage.write(batch, business)
         pointer = stage.commit(ChangeKind.UPSERT, sorted(paths))
-    return pointer, None
+    return pointer, _quarantine(attempt, spec, write, tables)
+
+
+def _quarantine(attempt: Attempt, spec: TableSpec, write: KeyedWrite, tables: Mapping[str, Scan]) -> str | None:
+    """Rows without a key or order go to the table's quarantine; None where there are none and were none."""
+    invalid = write.invalid()
+    with (
+        Quarantine(attempt, spec) as quarantine,
+        attempt.services.sql.query(invalid.sql, _given(invalid, tables)) as rows,
+    ):
+        for batch in rows:
+            quarantine.add(
+                Rejected(spec.name.table, row[ROW] + 1, json.dumps(_plain(row), default=str), row[ERROR])
+                for row in batch.to_pylist()
+            )
+        return quarantine.commit()
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's own columns, without those that Tidemill adds."""
+    return {k: v for k, v in row.items() if not k.startswith("_")}
 
 
 def _given(query: Query, tables: Mapping[str, Scan]) -> dict[str, Scan]:

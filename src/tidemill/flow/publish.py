@@ -129,7 +129,8 @@ def publish_run(
     final: bool = True,
     only: Iterable[TableName] | None = None,
     sources: Iterable[str] | None = None,
-    prepared: Callable[[], None] = lambda: None,
+    kind: str = "publish",
+    becomes: BatchState = BatchState.PUBLISHED,
 ) -> PublishPlan:
     """Publish a run's branch to `main`, or with `only` some of its tables (publish mode "table", rule 12).
 
@@ -140,7 +141,8 @@ def publish_run(
         final: True also ends the run as SUCCESS and marks the batch as published.
         only: the tables to publish; None: all.
         sources: whose bookmarks move along; None: all.
-        prepared: called once the plan stands, before the transaction.
+        kind: what the log calls it.
+        becomes: the state of the batch afterwards.
 
     Raises:
         PublishConflict: the tables must be computed again on a fresh fork.
@@ -156,13 +158,20 @@ def publish_run(
             plan = plan_publish(services, seen, chosen)
         if plan.rebased:
             recheck({name: plan.moves[name][1] or "" for name in plan.rebased})
-        prepared()
-        if _swap(attempt, seen, plan, manifests, final=final, sources=sources):
+        if _publish(attempt, seen, plan, manifests, final=final, sources=sources, kind=kind, becomes=becomes):
             return plan
     raise Conflict(f'"{MAIN}" moved {_TRIES} times while "{attempt.branch}" was being published.', hint="run it again")
 
 
-def _swap(
+def swap(tx: Tx, onto: str, plan: PublishPlan) -> None:
+    """Move every pointer and view of a plan; a pointer that is not where the plan saw it raises Conflict."""
+    for name, (before, after) in plan.moves.items():
+        tx.refs.swap(onto, name, before, after)
+    for name, sql in plan.views.items():
+        tx.refs.set_view(onto, name, sql)
+
+
+def _publish(
     attempt: Attempt,
     seen: Look | None,
     plan: PublishPlan,
@@ -170,6 +179,8 @@ def _swap(
     *,
     final: bool,
     sources: Iterable[str] | None,
+    kind: str,
+    becomes: BatchState,
 ) -> bool:
     """The transaction. False: the head moved since the look, nothing was done."""
     services, run = attempt.services, attempt.run
@@ -187,33 +198,29 @@ def _swap(
         if attempt.pipeline.isolation is Isolation.SERIALIZABLE:
             _check_reads(attempt, tx)
         stale = _stale_inputs(attempt, tx, plan)
-        for name, (before, after) in plan.moves.items():
-            tx.refs.swap(MAIN, name, before, after)
-            tx.refs.set_base(attempt.branch, name, after)
-        for name, sql in plan.views.items():
-            tx.refs.set_view(MAIN, name, sql)
+        swap(tx, MAIN, plan)
+        if not final:  # what went ahead is no longer a difference of the branch
+            for name, (_, after) in plan.moves.items():
+                tx.refs.set_base(attempt.branch, name, after)
         moved = _move_bookmarks(attempt, tx, manifests, sources)
         if plan.moves or plan.views or moved:
             detail: dict[str, Any] = {"bookmarks": moved, "views": sorted(map(str, plan.views))}
-            tx.refs.log(
-                MAIN, "publish", now=now, changes=plan.moves, batch_id=run.batch_id, run_id=run.id, detail=detail
-            )
+            tx.refs.log(MAIN, kind, now=now, changes=plan.moves, batch_id=run.batch_id, run_id=run.id, detail=detail)
         _tell(attempt, tx, plan, stale, now)
         tx.runs.add_reads(run.id, attempt.reads)
         tx.refs.release_tickets(run.id)
         if final:
-            _finish(attempt, tx, now)
+            _finish(attempt, tx, now, becomes)
     return True
 
 
-def _finish(attempt: Attempt, tx: Tx, now: datetime) -> None:
+def _finish(attempt: Attempt, tx: Tx, now: datetime, becomes: BatchState) -> None:
     run = attempt.run
     if run.branch is not None:
         tx.refs.remove_pointers(attempt.branch)
         tx.refs.update(attempt.branch, state=RefState.MERGED)
-    tx.batches.update(
-        run.batch_id, state=BatchState.PUBLISHED, published_at=now, code_version=attempt.services.code_version
-    )
+    published = {"published_at": now, "code_version": attempt.services.code_version}
+    tx.batches.update(run.batch_id, state=becomes, **(published if becomes is BatchState.PUBLISHED else {}))
     tx.runs.move(run.id, run.fence, RunState.SUCCESS, now=now)
 
 

@@ -7,6 +7,7 @@ The pointer is moved afterwards, by `Attempt.commit`, together with those of oth
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any
 
 from tidemill.flow.attempt import Attempt
 from tidemill.model.branch import ChangeKind, StagedFile, TableChange
-from tidemill.model.table import BATCH_ID, LOADED_AT, SYSTEM_COLUMNS, Scan, Schema, TableName, TableSpec
+from tidemill.model.table import BATCH_ID, LOADED_AT, SYSTEM_COLUMNS, Scan, Schema, TableName, TableSpec, WriteMode
 from tidemill.ports.catalog import FileWriter
 
 #: Prefix of the table properties that are Tidemill's own.
@@ -23,8 +24,32 @@ PROPERTY = "tidemill."
 
 def properties_of(spec: TableSpec) -> dict[str, str]:
     """What a table's own metadata says about how it is written, so that any reader of the lake can know."""
-    found = {"write": spec.write.value, "key": ",".join(spec.key), "order": spec.order or "", "doc": spec.doc}
+    found = {
+        "write": spec.write.value,
+        "key": json.dumps(spec.key) if spec.key else "",
+        "order": spec.order or "",
+        "surrogate_key": spec.surrogate_key or "",
+        "delete_flag": spec.delete_flag or "",
+        "doc": spec.doc,
+    }
     return {PROPERTY + name: value for name, value in found.items() if value}
+
+
+def spec_from(name: TableName, properties: Mapping[str, str]) -> TableSpec:
+    """How a table is written, from its own properties; a table of another tool's counts as appended to."""
+
+    def say(option: str) -> str:
+        return properties.get(PROPERTY + option, "")
+
+    return TableSpec(
+        name,
+        WriteMode(say("write") or WriteMode.APPEND),
+        key=tuple(json.loads(say("key") or "[]")),
+        order=say("order") or None,
+        surrogate_key=say("surrogate_key") or None,
+        delete_flag=say("delete_flag") or None,
+        doc=say("doc"),
+    )
 
 
 class Stage:

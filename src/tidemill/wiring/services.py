@@ -128,7 +128,7 @@ def holder() -> str:
 
 def alive(other: str) -> bool:
     """Whether the process of a holder can still be running; True where it cannot be known (another host)."""
-    host, pid, started = (other.rsplit(":", 2) + ["", ""])[:3]
+    host, pid, started = [*other.rsplit(":", 2), "", ""][:3]
     if host != socket.gethostname() or not pid.isdigit():
         return True
     try:
