@@ -56,9 +56,7 @@ def parse_timetable(text: str | timedelta | None, zone: str = "UTC") -> Timetabl
 def tick_after(timetable: Timetable, moment: datetime, anchor: datetime | None = None) -> datetime:
     """The first tick later than `moment`."""
     if timetable.step is not None:
-        origin = anchor or _EPOCH
-        steps = (moment - origin) // timetable.step + 1
-        return (origin + steps * timetable.step).astimezone(ZoneInfo(timetable.zone))
+        return _step(timetable, moment, anchor, 1)
     assert timetable.cron is not None
     return next(CronSim(timetable.cron, moment.astimezone(ZoneInfo(timetable.zone))))
 
@@ -66,9 +64,7 @@ def tick_after(timetable: Timetable, moment: datetime, anchor: datetime | None =
 def tick_at_or_before(timetable: Timetable, moment: datetime, anchor: datetime | None = None) -> datetime:
     """The last tick that is not later than `moment`."""
     if timetable.step is not None:
-        origin = anchor or _EPOCH
-        steps = (moment - origin) // timetable.step
-        return (origin + steps * timetable.step).astimezone(ZoneInfo(timetable.zone))
+        return _step(timetable, moment, anchor, 0)
     assert timetable.cron is not None
     just_after = moment.astimezone(ZoneInfo(timetable.zone)) + timedelta(microseconds=1)
     # CronSim works in whole minutes and looks strictly before its start.
@@ -77,6 +73,14 @@ def tick_at_or_before(timetable: Timetable, moment: datetime, anchor: datetime |
         if tick <= moment:
             return tick
     raise AssertionError("a cron expression has ticks in the past")
+
+
+def _step(timetable: Timetable, moment: datetime, anchor: datetime | None, more: int) -> datetime:
+    """The tick of a fixed step at or before `moment`, or `more` steps later; counted in UTC: a step has no DST."""
+    assert timetable.step is not None
+    origin = (anchor or _EPOCH).astimezone(UTC)
+    steps = (moment.astimezone(UTC) - origin) // timetable.step + more
+    return (origin + steps * timetable.step).astimezone(ZoneInfo(timetable.zone))
 
 
 def interval_at(timetable: Timetable, moment: datetime, anchor: datetime | None = None) -> Interval:

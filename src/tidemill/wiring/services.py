@@ -15,6 +15,7 @@ from tidemill.wiring.settings import STATE_FOLDER, Settings
 
 if TYPE_CHECKING:
     from tidemill.flow.services import Services
+    from tidemill.ports.clock import Clock
     from tidemill.ports.files import Files
     from tidemill.ports.metadata import Metadata
     from tidemill.ports.source import ExtractRequest, Source
@@ -38,7 +39,7 @@ def connect(settings: Settings) -> Services:
 
     clock = SystemClock()
     lake = open_files(settings, settings.lake_url)
-    metadata = open_metadata(settings)
+    metadata = open_metadata(settings, clock)
     return Services(
         project=settings.name,
         metadata=metadata,
@@ -57,7 +58,7 @@ def connect(settings: Settings) -> Services:
     )
 
 
-def open_metadata(settings: Settings) -> Metadata:
+def open_metadata(settings: Settings, clock: Clock) -> Metadata:
     """Open the metadata store, bringing its schema up to date."""
     from tidemill.adapters.sql.store import SqlMetadata
 
@@ -67,7 +68,7 @@ def open_metadata(settings: Settings) -> Metadata:
         file.parent.mkdir(parents=True, exist_ok=True)
         _ignore_state(settings.root)
         url = f"sqlite:///{file}"
-    store = SqlMetadata(url, settings.name)
+    store = SqlMetadata(url, settings.name, clock)
     store.migrate()
     return store
 
