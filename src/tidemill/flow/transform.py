@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 from tidemill.authoring.context import RunContext
 from tidemill.flow.attempt import Attempt
+from tidemill.flow.services import Services
 from tidemill.flow.write import Written, write_rows
 from tidemill.model.errors import TidemillError, UserError
-from tidemill.model.frame import Frame
-from tidemill.model.pipeline import Materialized, Scope, TransformSpec
-from tidemill.model.table import BATCH_ID, LOADED_AT, Scan, TableName
+from tidemill.model.frame import Frame, Input, as_frame
+from tidemill.model.pipeline import InputSpec, Materialized, Scope, TransformSpec
+from tidemill.model.table import BATCH_ID, LOADED_AT, Scan, Schema, TableName
 from tidemill.plan.sql import quote, tables_in
 from tidemill.plan.template import render_model, variables_of
 
@@ -30,6 +30,12 @@ def build(attempt: Attempt, transform: TransformSpec, progress: Progress = lambd
     return written.rows
 
 
+def input_of(attempt: Attempt, needed: InputSpec) -> Input:
+    """The frame's input for one parameter; tables of the run's own pipeline are called by their bare name."""
+    own = needed.table.namespace == attempt.pipeline.name
+    return Input(needed.table.table if own else str(needed.table), needed.scope.value)
+
+
 def arguments_of(attempt: Attempt, transform: TransformSpec) -> dict[str, Any]:
     """What the user's function is called with: a frame for each input, and the reserved parameters it asks for."""
     reserved = {
@@ -37,44 +43,34 @@ def arguments_of(attempt: Attempt, transform: TransformSpec) -> dict[str, Any]:
         "batch": attempt.batch,
         "context": RunContext.of(attempt.batch, attempt.pipeline.params),
     }
-    frames = {i.parameter: Frame.of(i.parameter, i.scope.value) for i in transform.inputs}
+    frames = {i.parameter: Frame.of(input_of(attempt, i)) for i in transform.inputs}
     return {**frames, **{name: reserved[name] for name in transform.wants if name in reserved}}
 
 
-def scans_of(attempt: Attempt, transform: TransformSpec) -> dict[str, Scan]:
-    """The files behind each of the function's inputs."""
-    return {i.parameter: _without_system(attempt.scan(i.table, i.scope)) for i in transform.inputs}
-
-
-def _without_system(scan: Scan) -> Scan:
-    """A scan without `_batch_id` and `_loaded_at`: every written row gets its own."""
-    return replace(scan, schema=scan.schema.without((BATCH_ID, LOADED_AT)))
+def frame_of(attempt: Attempt, transform: TransformSpec) -> tuple[Frame, dict[str, Scan]]:
+    """Call the user's function; gives the frame that it made and the files behind its inputs."""
+    assert transform.function is not None
+    inputs = {input_of(attempt, i).key: attempt.scan(i.table, i.scope) for i in transform.inputs}
+    arguments = arguments_of(attempt, transform)
+    if transform.engine == "pandas":
+        return attempt.services.frames.call_pandas(transform.function, arguments, inputs), inputs
+    return as_frame(transform.function(**arguments), transform.table.name.table), inputs
 
 
 def _from_function(attempt: Attempt, transform: TransformSpec, progress: Progress) -> Written:
     services = attempt.services
-    assert transform.function is not None
-    inputs: Mapping[str, Scan] = scans_of(attempt, transform)
-    arguments = arguments_of(attempt, transform)
     try:
-        if transform.engine == "pandas":
-            opened = services.frames.call_pandas(transform.function, arguments, inputs)
-        else:
-            made = transform.function(**arguments)
-            if not isinstance(made, Frame):
-                raise UserError(
-                    f'Table "{transform.table.name}" is made by a function that returned '
-                    f"{'nothing' if made is None else type(made).__name__}.",
-                    where=transform.place,
-                    hint="return the frame",
-                )
-            opened = services.frames.batches(made, inputs)
-        with opened as result:
-            schema = result.schema.without((BATCH_ID, LOADED_AT))
-            return write_rows(attempt, transform.table, schema, result.batches, progress)
+        frame, inputs = frame_of(attempt, transform)
+        with services.frames.batches(frame, inputs) as reader:
+            return write_rows(attempt, transform.table, _columns(services, reader), reader, progress)
     except TidemillError as error:
         error.where = error.where or transform.place
         raise
+
+
+def _columns(services: Services, reader: Any) -> Schema:
+    """The user's columns of a result."""
+    return services.catalog.schema_of(reader.schema).without((BATCH_ID, LOADED_AT))
 
 
 def _from_sql(attempt: Attempt, transform: TransformSpec, progress: Progress) -> Written:
@@ -92,11 +88,9 @@ def _from_sql(attempt: Attempt, transform: TransformSpec, progress: Progress) ->
     if own is not None:
         inputs[str(transform.table.name)] = attempt.services.catalog.scan(transform.table.name, own)
     views = _views_for(attempt, sql, inputs)
-    with attempt.services.sql.query(
-        sql, inputs, functions=attempt.pipeline.functions, views=views, where=transform.place
-    ) as result:
-        schema = result.schema.without((BATCH_ID, LOADED_AT))
-        return write_rows(attempt, transform.table, schema, result, progress)
+    services = attempt.services
+    with services.sql.query(sql, inputs, functions=attempt.pipeline.functions, views=views) as reader:
+        return write_rows(attempt, transform.table, _columns(services, reader), reader, progress)
 
 
 def _rendered(attempt: Attempt, transform: TransformSpec, resolve: Callable[[str, str], str]) -> str:

@@ -51,13 +51,12 @@ def _environment() -> ImmutableSandboxedEnvironment:
 _ENVIRONMENT = _environment()
 
 
-@dataclass(frozen=True, slots=True)
 class Macros:
     """Airflow's `macros`: dates and durations."""
 
-    datetime: Any = datetime
-    timedelta: Any = timedelta
-    ds_add: Any = staticmethod(_ds_add)
+    datetime = datetime
+    timedelta = timedelta
+    ds_add = staticmethod(_ds_add)
 
     def ds_format(self, value: str, source: str, target: str) -> str:
         """A date text from one `strftime` format to another."""

@@ -86,6 +86,14 @@ class Catalog(Protocol):
         """The files to read; with `batch_id` only those that can hold rows of that batch."""
         ...
 
+    def schema_of(self, columns: Any) -> Schema:
+        """The columns that a pyarrow.Schema would have as a table.
+
+        Raises:
+            DefinitionError: a type that no table can hold, or two names that differ only in case.
+        """
+        ...
+
     def create(self, spec: TableSpec, schema: Schema, *, properties: Mapping[str, str] | None = None) -> str:
         """Write the first, empty version of a table; gives every column a field id. Returns its pointer."""
         ...
