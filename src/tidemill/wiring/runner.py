@@ -107,11 +107,17 @@ class ProjectRunner:
 
     def preview(self, pipeline: Pipeline, table: str, when: str | None, rows: int) -> Any:
         """See `Pipeline.preview`."""
-        from tidemill.flow.preview import preview
+        from tidemill.flow.preview import previewed
+        from tidemill.wiring.reading import Result
 
         spec = pipeline.spec()
         services = services_of(_settings_for(pipeline))
-        return preview(services, spec, table, keys_of(spec, when, services)[0], rows)
+        key = keys_of(spec, when, services)[0]
+        with (
+            previewed(services, spec, table, key) as scan,
+            services.sql.query("SELECT * FROM t LIMIT $rows", {"t": scan}, parameters={"rows": rows}) as reader,
+        ):
+            return Result(reader.read_all(), f"{pipeline.name}.{table}, {key.interval or key.run_key}, not published")
 
     def call(self, function: Callable[..., Any], frames: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """See `Table.__call__`."""
