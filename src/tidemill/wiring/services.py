@@ -31,6 +31,7 @@ def connect(settings: Settings) -> Services:
     from tidemill.adapters.arrow.decoder import ArrowDecoder
     from tidemill.adapters.duckdb.engine import DuckDBEngine
     from tidemill.adapters.iceberg.catalog import IcebergCatalog
+    from tidemill.adapters.polars.checks import PolarsAuditor
     from tidemill.adapters.polars.engine import PolarsEngine
     from tidemill.adapters.records.encoder import ArchiveRecordEncoder
     from tidemill.adapters.system.clock import SystemClock
@@ -49,6 +50,7 @@ def connect(settings: Settings) -> Services:
         decoder=ArrowDecoder(),
         records=ArchiveRecordEncoder(),
         frames=PolarsEngine(),
+        auditor=PolarsAuditor(),
         sql=DuckDBEngine(),
         source=source_maker(settings),
         clock=clock,
