@@ -216,12 +216,8 @@ def in_set(column: str, values: Iterable[Any] | None, *, name: str | None = None
 
     listed = None if values is None else list(values)
     value = polars.col(column)
-    if listed is None:
-        condition = value.is_not_null() | None
-    elif not listed:
-        condition = polars.when(value.is_not_null()).then(False)
-    else:
-        condition = polars.when(value.is_not_null()).then(value.is_in(listed))
+    met = polars.lit(True) if listed is None else value.is_in(listed) if listed else polars.lit(False)
+    condition = polars.when(value.is_not_null()).then(met)
     shown = "any" if listed is None else ", ".join(str(v) for v in listed[:5]) + (", ..." if len(listed) > 5 else "")
     return RowExpectation(
         condition=condition, on=_named((column,), "in_set"), **_common(name, f"in_set({column}: {shown})", options)
