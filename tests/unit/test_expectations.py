@@ -11,6 +11,7 @@ import pytest
 from tidemill.model.errors import DefinitionError
 from tidemill.model.expectation import (
     Expectation,
+    Measured,
     between,
     expect,
     fresh_within,
@@ -21,7 +22,7 @@ from tidemill.model.expectation import (
     row_count,
     unique,
 )
-from tidemill.plan.check import Measured, Tables, failing, measured, passed, queries
+from tidemill.plan.check import Tables, failing, measured, passed, queries
 
 MOMENT = datetime(2013, 1, 2, tzinfo=UTC)
 ROWS: dict[str, list[Any]] = {

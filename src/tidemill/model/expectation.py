@@ -155,6 +155,15 @@ class FigureExpectation(Expectation):
         return f"at least {self.minimum:,.0f} rows" if self.minimum is not None else f"at most {self.maximum:,.0f} rows"
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a check found: rows looked at, rows that failed, and for figures the figure itself."""
+
+    rows: int
+    failed: int = 0
+    figure: float | None = None
+
+
 def _named(columns: tuple[str, ...], check: str) -> tuple[str, ...]:
     if not columns or not all(isinstance(c, str) for c in columns):
         raise DefinitionError(f"{check} needs the names of columns.", hint=f'tm.{check}("id")')

@@ -18,6 +18,7 @@ from tidemill.model.expectation import (
     Expectation,
     Figure,
     FigureExpectation,
+    Measured,
     Of,
     ReferencesExpectation,
     RowExpectation,
@@ -36,15 +37,6 @@ class Tables:
     def of(self, check: Expectation) -> pl.LazyFrame:
         """The rows that a check looks at."""
         return self.batch if check.of is Of.BATCH else self.whole
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a check found: rows looked at, rows that failed, and for figures the figure itself."""
-
-    rows: int
-    failed: int = 0
-    figure: float | None = None
 
 
 def check_columns(checks: Sequence[Expectation], known: Sequence[str], table: str) -> None:

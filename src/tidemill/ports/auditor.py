@@ -7,9 +7,8 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
-from tidemill.model.expectation import Expectation
+from tidemill.model.expectation import Expectation, Measured
 from tidemill.model.table import Scan
-from tidemill.plan.check import Measured
 
 
 class Auditor(Protocol):

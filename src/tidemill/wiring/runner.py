@@ -107,8 +107,8 @@ class ProjectRunner:
 
     def preview(self, pipeline: Pipeline, table: str, when: str | None, rows: int) -> Any:
         """See `Pipeline.preview`."""
+        from tidemill.adapters.polars.result import Result
         from tidemill.flow.preview import previewed
-        from tidemill.wiring.reading import Result
 
         spec = pipeline.spec()
         services = services_of(_settings_for(pipeline))
@@ -121,9 +121,9 @@ class ProjectRunner:
 
     def call(self, function: Callable[..., Any], frames: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """See `Table.__call__`."""
-        from tidemill.adapters.polars.engine import run_function
+        from tidemill.adapters.polars.function import run_function
 
-        return run_function(function, frames, named)
+        return run_function(function, *frames, **named)
 
 
 def _settings_for(pipeline: Pipeline) -> Settings:

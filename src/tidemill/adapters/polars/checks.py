@@ -12,9 +12,9 @@ from polars.exceptions import PolarsError
 
 from tidemill.adapters.polars.scan import Scanner
 from tidemill.model.errors import UserError
-from tidemill.model.expectation import Expectation
+from tidemill.model.expectation import Expectation, Measured
 from tidemill.model.table import Scan
-from tidemill.plan.check import Measured, Tables, check_columns, failing, measured, queries
+from tidemill.plan.check import Tables, check_columns, failing, measured, queries
 
 
 class PolarsAuditor:
