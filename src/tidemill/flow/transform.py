@@ -78,7 +78,7 @@ def _from_sql(attempt: Attempt, transform: TransformSpec, progress: Progress) ->
 
     def resolve(name: str, scope: str) -> str:
         table = TableName.parse(name, attempt.pipeline.name)
-        relation = str(table) if scope == Scope.WHOLE else f"{table}@batch"
+        relation = str(table) if scope == Scope.WHOLE else f"{table.namespace} {table.table} of the batch"
         if table not in attempt.written_views and table not in attempt.fork_views:
             inputs[relation] = attempt.scan(table, Scope(scope))
         return _relation(table) if scope == Scope.WHOLE else quote(relation)
