@@ -119,6 +119,12 @@ class Catalog(Protocol):
         """
         ...
 
+    def compact(self, name: TableName, pointer: str, target_bytes: int) -> str:
+        """Write a version whose small files are joined to about `target_bytes`: the same rows in the same order.
+        In append tables no file mixes batches. Returns the same pointer where nothing is worth it.
+        """
+        ...
+
     def difference(self, name: TableName, base: str, head: str) -> Difference:
         """How `head` differs from `base`, an ancestor of it."""
         ...
