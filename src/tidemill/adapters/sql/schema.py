@@ -170,7 +170,10 @@ ref_bases = Table(
     _to("ref_id", "refs.id", primary_key=True),
     _text("namespace", primary_key=True),
     _text("table_name", primary_key=True),
-    _text("pointer"),
+    #: The base that counts now; null where it was taken away.
+    Column("pointer", Text),
+    #: The pointer at the fork, which no later base changes: time travel begins with it.
+    Column("forked", Text),
 )
 
 views = Table(

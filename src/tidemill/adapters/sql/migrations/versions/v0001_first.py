@@ -155,7 +155,8 @@ def upgrade() -> None:
         _to("ref_id", "refs.id", primary_key=True),
         _text("namespace", primary_key=True),
         _text("table_name", primary_key=True),
-        _text("pointer"),
+        Column("pointer", Text),
+        Column("forked", Text),
     )
     op.create_table(
         "views",
