@@ -133,6 +133,40 @@ def test_the_demo_does_not_thin_out_a_developers_environment(checkout):
     assert "installing" not in run("demo", at=checkout, env=offline()).stderr
 
 
+# The automatic build
+
+
+@pytest.mark.parametrize(
+    ("lint", "test", "summary", "code"),
+    [
+        (0, 0, "12 passed in 1.0s", 0),
+        (0, 1, "1 failed, 12 passed in 1.0s", 1),
+        (0, 5, "no tests ran in 0.1s", 5),
+        (0, 0, "12 skipped in 1.0s", 1),
+        (0, 0, "0 passed in 1.0s", 1),
+        (0, 0, "", 1),
+        (1, 0, "12 passed in 1.0s", 1),
+    ],
+)
+def test_the_build_passes_only_when_lint_and_tests_do_and_something_passed(tmp_path, lint, test, summary, code):
+    (tmp_path / ".ci").mkdir()
+    shutil.copy2(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    programs = {
+        "run": f"[ $1 = lint ] && exit {lint}\n[ \"$CI\" = true ] && echo '{summary}'\nexit {test}",
+        # So that nothing is installed: the build looks whether these are there.
+        "programs/initdb": "",
+        "programs/uv": "",
+    }
+    for name, body in programs.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/usr/bin/env bash\n{body}\n")
+        path.chmod(0o755)
+    variables = {**os.environ, "PATH": f"{tmp_path / 'programs'}{os.pathsep}{os.environ['PATH']}"}
+    build = subprocess.run([tmp_path / ".ci" / "run"], capture_output=True, text=True, env=variables)
+    assert build.returncode == code, build.stdout + build.stderr
+
+
 # Packaging and files
 
 
