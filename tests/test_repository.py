@@ -55,7 +55,8 @@ def test_help_names_every_command():
 def test_a_command_that_does_not_exist_exits_with_2_and_shows_those_that_do(arguments):
     result = run(*arguments)
     assert result.returncode == 2
-    assert "load" in result.stderr if "bench" in arguments else "demo" in result.stdout + result.stderr
+    shown = result.stdout + result.stderr
+    assert "one of: load, startup\n" in shown if "bench" in arguments else "demo" in shown
 
 
 @pytest.fixture
@@ -75,8 +76,7 @@ def checkout(tmp_path):
     )
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "tell.py").write_text(
-        "import os, sys\nif __name__ == '__main__':\n"
-        "    print(sys.prefix, os.getcwd(), sys.argv[1:])\n    sys.exit(7)\n"
+        "# ./run bench tell\nimport os, sys\nprint(sys.prefix, os.getcwd(), sys.argv[1:])\nsys.exit(7)\n"
     )
     return tmp_path
 
