@@ -6,13 +6,13 @@ block may be parsed ahead with what was known then, and again if more is known b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tidemill.model.errors import ContractError
 from tidemill.model.table import BATCH_ID, LOADED_AT, Column, Contract, OnMisfit, Schema
-from tidemill.model.types import INT, LONG, UNKNOWN, List, Map, Struct, Type
+from tidemill.model.types import LONG, UNKNOWN, List, Map, Struct, Type
 from tidemill.plan.evolve import SMALL, join, settled, widens
 
 #: Names that only Tidemill writes.
@@ -67,7 +67,7 @@ class Known:
         Raises:
             ContractError: a declared column contradicts the table.
         """
-        columns = {}
+        columns: dict[str, KnownColumn] = {}
         for column in (*(table or ()), *contract.columns):
             if column.name not in SYSTEM_NAMES:
                 columns[column.name] = _based(columns.get(column.name), column, contract)
@@ -95,42 +95,50 @@ class Known:
         column = self.by_name.get(name)
         return UNKNOWN if column is None else column.type
 
-    def offer(self, name: str, kind: Type) -> tuple[Known, bool]:
-        """Tell that column `name` holds values of type `kind`.
+    def offer(self, types: Iterable[tuple[str, Type]]) -> tuple[Known, tuple[str, ...]]:
+        """Tell which types the data holds, by column.
 
         Returns:
-            What is known now, and whether those values are taken in. A refusal under `freeze` is remembered in
+            What is known now, and the columns whose type was refused. A refusal under `freeze` is remembered in
             `seen`. A column that the rule drops (`discard_columns`) is taken in without being added.
         """
-        column = self.by_name.get(name)
-        if column is None:
-            if not self.closed:
-                return self._with(KnownColumn(name, join(UNKNOWN, lifted(kind)))), True
-            if settled(kind) is None or self.on_misfit == OnMisfit.DISCARD_COLUMNS:
-                return self, True
-            return self._refuse(name, kind)
-        joined = join(column.type, lifted(kind) if column.base is None else kind)
-        if joined == column.type:
-            return self, True
-        if column.base is None:
-            return self._with(replace(column, type=joined)), True
-        if settled(joined) == settled(column.type) and not column.declared:
-            return self._with(replace(column, type=joined)), True
-        if column.declared or self.closed or not widens(column.base, joined):
-            return self._refuse(name, kind)
-        return self._with(replace(column, type=joined)), True
+        changed: dict[str, KnownColumn] = {}
+        refused: dict[str, Type] = {}
+        for name, kind in types:
+            old = changed.get(name) or self.by_name.get(name)
+            if old is not None:
+                kind = _within(kind, old.type) if self.closed and self.on_misfit == OnMisfit.DISCARD_COLUMNS else kind
+                joined = join(old.type, kind)
+                if joined != old.type and (new := self._widened(old, joined)) is not old:
+                    if new is None:
+                        refused[name] = join(refused.get(name, UNKNOWN), kind)
+                    else:
+                        changed[name] = new
+            elif not self.closed:
+                changed[name] = KnownColumn(name, kind)
+            elif settled(kind) is not None and self.on_misfit != OnMisfit.DISCARD_COLUMNS:
+                refused[name] = join(refused.get(name, UNKNOWN), kind)
+        return self._after(changed, refused), tuple(refused)
 
-    def _with(self, column: KnownColumn) -> Known:
-        if column.name in self.by_name:
-            return replace(self, columns=tuple(column if c.name == column.name else c for c in self.columns))
-        return replace(self, columns=(*self.columns, column))
+    def _widened(self, old: KnownColumn, joined: Type) -> KnownColumn | None:
+        """The column with type `joined`, the column itself where that says nothing new, or None if it may not be."""
+        if old.base is None:
+            return replace(old, type=joined)
+        if old.declared or self.closed:
+            return old if settled(joined) == settled(old.type) else None
+        return replace(old, type=joined) if widens(old.base, joined) else None
 
-    def _refuse(self, name: str, kind: Type) -> tuple[Known, bool]:
-        if self.on_misfit != OnMisfit.FREEZE:
-            return self, False
-        seen = dict(self.seen)
-        seen[name] = join(seen.get(name, UNKNOWN), kind)
-        return replace(self, seen=tuple(seen.items())), False
+    def _after(self, changed: dict[str, KnownColumn], refused: dict[str, Type]) -> Known:
+        known = self
+        if changed:
+            kept = tuple(changed.pop(c.name, c) for c in self.columns)
+            known = replace(known, columns=(*kept, *changed.values()))
+        if refused and self.on_misfit == OnMisfit.FREEZE:
+            seen = dict(self.seen)
+            for name, kind in refused.items():
+                seen[name] = join(seen.get(name, UNKNOWN), kind)
+            known = replace(known, seen=tuple(seen.items()))
+        return known
 
     @property
     def schema(self) -> Schema:
@@ -172,21 +180,24 @@ def _based(old: KnownColumn | None, column: Column, contract: Contract) -> Known
     return KnownColumn(column.name, join(old.type, column.type), old.type, True, column.nullable and old.nullable)
 
 
-def lifted(kind: Type) -> Type:
-    """`kind` for a column that no table holds yet: its integers are `long`, even where 32 bits would do."""
-    return _each(kind, INT, SMALL)
-
-
 def relaxed(kind: Type) -> Type:
     """`kind` at the start of another pass over the same data: a `long` may turn out small again."""
-    return _each(kind, LONG, SMALL)
-
-
-def _each(kind: Type, old: Type, new: Type) -> Type:
     if isinstance(kind, List):
-        return List(_each(kind.element, old, new))
+        return List(relaxed(kind.element))
     if isinstance(kind, Map):
-        return Map(_each(kind.key, old, new), _each(kind.value, old, new))
+        return Map(relaxed(kind.key), relaxed(kind.value))
     if isinstance(kind, Struct):
-        return Struct(tuple((name, _each(part, old, new)) for name, part in kind.fields))
-    return new if kind == old else kind
+        return Struct(tuple((name, relaxed(part)) for name, part in kind.fields))
+    return SMALL if kind == LONG else kind
+
+
+def _within(kind: Type, known: Type) -> Type:
+    """`kind` without the struct fields that `known` has not."""
+    if isinstance(kind, Struct) and isinstance(known, Struct):
+        fields = dict(known.fields)
+        return Struct(tuple((name, _within(part, fields[name])) for name, part in kind.fields if name in fields))
+    if isinstance(kind, List) and isinstance(known, List):
+        return List(_within(kind.element, known.element))
+    if isinstance(kind, Map) and isinstance(known, Map):
+        return Map(kind.key, _within(kind.value, known.value))
+    return kind
