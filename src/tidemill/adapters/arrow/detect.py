@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -119,8 +118,9 @@ def _unpacker(opened: Opened, seekable: bool) -> Callable[[], BinaryIO]:
     def unpacked() -> BinaryIO:
         if not seekable:
             return cast(BinaryIO, opened.stream)
-        copy = tempfile.TemporaryFile()
-        shutil.copyfileobj(opened.stream, copy, 1 << 20)
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 -- the reader that asked for it closes it
+        while part := opened.stream.read(1 << 20):
+            copy.write(part)
         copy.seek(0)
         return cast(BinaryIO, copy)
 
