@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,7 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
 
 from tidemill.adapters.iceberg.arrow import ByName, arrow_schema, conform
+from tidemill.adapters.iceberg.completion import Completion
 from tidemill.adapters.iceberg.footers import FileFacts, marks
 from tidemill.adapters.iceberg.parquet import ParquetFile
 from tidemill.adapters.iceberg.store import Store
@@ -49,14 +50,19 @@ _TARGET_BYTES_DEFAULT = 128 << 20
 
 @contextmanager
 def open_writer(
-    store: Store, metadata: TableMetadata, batch_id: int | None, *, target_bytes: int | None = None
+    store: Store,
+    metadata: TableMetadata,
+    batch_id: int | None,
+    *,
+    target_bytes: int | None = None,
+    completion: Completion | None = None,
 ) -> Iterator[StagingWriter]:
     """A writer for files of that version; what it wrote is garbage unless `finish` was called.
 
-    Files end at about `target_bytes`, by default the table's own target.
+    Files end at about `target_bytes`, by default the table's own target. `completion` adds columns to the batches.
     """
     target = target_bytes or int(metadata.properties.get(_TARGET_BYTES, _TARGET_BYTES_DEFAULT))
-    writer = StagingWriter(_Stage(store, metadata, batch_id, target))
+    writer = StagingWriter(_Stage(store, metadata, batch_id, target, completion or Completion()))
     try:
         yield writer
     finally:
@@ -80,6 +86,10 @@ class StagingWriter:
         if not self._thread.is_alive():
             raise Refused("The writer is finished; open another one.")
         self._queue.put(batch)
+
+    def write_rows(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Add a few rows given as mappings from column to value."""
+        self.write(pa.Table.from_pylist(list(rows)))
 
     def finish(self) -> tuple[StagedFile, ...]:
         """Close the files and tell what they are."""
@@ -138,7 +148,10 @@ class _Partition:
 class _Stage:
     """The thread's work: from batches to files."""
 
-    def __init__(self, store: Store, metadata: TableMetadata, batch_id: int | None, target_bytes: int) -> None:
+    def __init__(
+        self, store: Store, metadata: TableMetadata, batch_id: int | None, target_bytes: int, completion: Completion
+    ) -> None:
+        self._completion = completion
         self._store = store
         self._schema = metadata.schema()
         self._spec = metadata.spec()
@@ -160,7 +173,8 @@ class _Stage:
     def take(self, batch: Any) -> None:
         """Gather the rows of a batch, and write the row groups that are full."""
         for part in _table(batch).to_batches(max_chunksize=_SLICE_ROWS):
-            for key, record, rows in self._split(conform(part, self._arrow, ByName())):
+            complete = self._completion.of(part, self._arrow)
+            for key, record, rows in self._split(conform(complete, self._arrow, ByName())):
                 self._gather(self._partitions.setdefault(key, _Partition(record)), rows)
 
     def finish(self) -> tuple[StagedFile, ...]:
