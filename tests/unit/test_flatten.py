@@ -144,7 +144,7 @@ def batches(draw: st.DrawFn) -> tuple[pa.StructType, list[dict[str, Any]]]:
 
 
 @given(case=batches(), keyed=st.booleans(), cut=st.tuples(st.integers(0, 6), st.integers(0, 6)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_tables_equal_a_naive_walk(case: tuple[pa.StructType, list[Any]], keyed: bool, cut: tuple[int, int]) -> None:
     """Any nesting, any nulls, and any slice of the batch: names, order and values of every table."""
     kind, rows = case
