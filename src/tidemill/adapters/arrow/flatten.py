@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tidemill.adapters.arrow.normal import is_list, list_offsets
 from tidemill.model.errors import DecodeError, DefinitionError, UnknownName
 
 #: Column of child rows where the parent has no key: the parent's position in the batch's input.
@@ -74,7 +75,7 @@ def _apart(columns: Iterable[tuple[str, Any]]) -> tuple[list[_Leaf], list[_Leaf]
     own: list[_Leaf] = []
     lists: list[_Leaf] = []
     for leaf in _unfold((), columns):
-        (lists if _is_list(leaf.array.type) else own).append(leaf)
+        (lists if is_list(leaf.array.type) else own).append(leaf)
     return own, lists
 
 
@@ -99,17 +100,6 @@ def _entries(array: Any) -> Any:
     pairs = pa.StructArray.from_arrays([array.keys, array.items], ["key", VALUE])
     return pa.Array.from_buffers(
         pa.list_(pairs.type), len(array), array.buffers()[:2], offset=array.offset, children=[pairs]
-    )
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(
-        types.is_list(kind)
-        or types.is_large_list(kind)
-        or types.is_fixed_size_list(kind)
-        or types.is_list_view(kind)
-        or types.is_large_list_view(kind)
     )
 
 
@@ -159,15 +149,11 @@ def _add_child(tables: dict[str, pa.RecordBatch], nested: _Leaf, above: tuple[st
 
 def _rows_of(nested: Any) -> tuple[Any, Any]:
     """For each element of the lists: the row that its list stands in, and its position in the list."""
-    lengths = pc.list_value_length(nested).fill_null(0).cast(pa.int64())
-    ends = pc.cumulative_sum(lengths)
-    starts = pc.subtract(ends, lengths)
-    count = ends[-1].as_py() if len(ends) else 0
-    # A list array of our own making has neither offset nor nulls, so its parent indices are right.
-    offsets = pa.concat_arrays([pa.array([0], pa.int64()), ends])
-    elements = pa.arange(0, count)
-    parents = pc.list_parent_indices(pa.LargeListArray.from_arrays(offsets, elements))
-    return parents, pc.subtract(elements, starts.take(parents))
+    offsets = list_offsets(nested)
+    elements = pa.arange(0, offsets[-1].as_py())
+    # A list array of our own making has neither an offset nor nulls, so its parent indices are right.
+    parents = pc.list_parent_indices(pa.ListArray.from_arrays(offsets, elements))
+    return parents, pc.subtract(elements, offsets.take(parents))
 
 
 def _table(path: tuple[str, ...], own: list[_Leaf], carried: tuple[_Leaf, ...], rows: int) -> pa.RecordBatch:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tidemill.adapters.arrow.normal import is_list, list_of, list_offsets
 from tidemill.model.errors import DefinitionError
 
 
@@ -123,7 +124,7 @@ def _follow(rows: Any, steps: tuple[Step, ...]) -> Any:
     lists: _Lists | None = None
     for step in steps:
         if isinstance(step, Each):
-            if not _is_list(values.type):
+            if not is_list(values.type):
                 if lists is None:
                     return pa.nulls(len(rows))
                 # No element has a list here; in a later block one may, and the rows must not depend on the cut.
@@ -148,20 +149,14 @@ class _Lists:
     @classmethod
     def of(cls, array: Any) -> _Lists:
         """The lists of a list array, as they stand in its `flatten()`: a null list has no elements there."""
-        lengths = pc.list_value_length(array).fill_null(0).cast(pa.int32())
-        return cls(pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths)]), array.is_null())
+        return cls(list_offsets(array), array.is_null())
 
     def joined(self, inner: _Lists) -> _Lists:
         """The lists of each row's lists, put one after the other."""
         return _Lists(inner.offsets.take(self.offsets), self.missing)
 
     def around(self, values: Any) -> Any:
-        kind = pa.list_(pa.field("element", values.type))
-        return pa.ListArray.from_arrays(self.offsets, values, type=kind, mask=self.missing)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+        return pa.ListArray.from_arrays(self.offsets, values, type=list_of(values.type), mask=self.missing)
 
 
 def _member(values: Any, name: str) -> Any:
@@ -177,9 +172,9 @@ def _member(values: Any, name: str) -> Any:
 
 def _element(values: Any, index: int) -> Any:
     """Element `index` of lists; null where a list is shorter."""
-    if not _is_list(values.type):
+    if not is_list(values.type):
         return pa.nulls(len(values))
-    offsets = _Lists.of(values).offsets
+    offsets = list_offsets(values)
     starts, ends = offsets[:-1], offsets[1:]
     wanted = pc.add(starts if index >= 0 else ends, pa.scalar(index, pa.int64()))
     inside = pc.and_(pc.greater_equal(wanted, starts), pc.less(wanted, ends))
