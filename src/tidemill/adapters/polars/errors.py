@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 import polars as pl
 
@@ -13,11 +13,7 @@ from tidemill.model.frame.operation import JoinLookup, Operation
 
 _QUOTED = re.compile(r'"([^"]*)"')
 _EXPRESSION = re.compile(r"in the following expression:\n\t(.*)\n")
-_MISSING = (
-    pl.exceptions.ColumnNotFoundError,
-    pl.exceptions.SchemaFieldNotFoundError,
-    pl.exceptions.StructFieldNotFoundError,
-)
+_MISSING = (pl.exceptions.ColumnNotFoundError, pl.exceptions.SchemaFieldNotFoundError)
 
 
 class NoSuchColumn(UnknownName):
@@ -37,6 +33,12 @@ def defining(operation: Operation, columns: Iterable[str]) -> Iterator[None]:
     except _MISSING as error:
         named = _QUOTED.search(str(error))
         raise NoSuchColumn.of("column", named[1] if named else "?", columns, where=place_of(operation)) from None
+    except pl.exceptions.StructFieldNotFoundError as error:
+        raise DefinitionError(
+            f'{operation.verb}: the struct has no field "{_first_line(error)}".',
+            where=place_of(operation),
+            hint=f"the step is: {operation}",
+        ) from None
     except pl.exceptions.PolarsError as error:
         raise DefinitionError(
             f"{operation.verb}: {_first_line(error)}.", where=place_of(operation), hint=f"the step is: {operation}"
@@ -45,6 +47,21 @@ def defining(operation: Operation, columns: Iterable[str]) -> Iterator[None]:
         if error.where:
             raise
         raise type(error)(error.what, where=place_of(operation), hint=error.hint) from None
+
+
+#: What no rows at all can make Polars complain of, beside types: not the user's mistake.
+_OF_NO_ROWS = (pl.exceptions.OutOfBoundsError, pl.exceptions.NoDataError, pl.exceptions.ShapeError)
+
+
+def try_out(step: Callable[[], pl.LazyFrame], operation: Operation, columns: Iterable[str]) -> None:
+    """Run a step on no rows: Polars finds many wrong types only then ("cannot compare string with numeric").
+
+    Not where an expression calls Python: the user's function need not expect to be called with nothing.
+    """
+    if "python_udf" in str(operation):
+        return
+    with defining(operation, columns), suppress(*_OF_NO_ROWS):
+        step().collect()
 
 
 @contextmanager

@@ -5,7 +5,9 @@ from __future__ import annotations
 import polars as pl
 
 from tidemill.adapters.polars.grouping import ROW, TIME
+from tidemill.adapters.polars.meeting import NoMeeting, align, meet
 from tidemill.adapters.polars.moments import micros, whole
+from tidemill.model.errors import DefinitionError
 from tidemill.model.frame.operation import Join, JoinAsof, JoinInterval, JoinLookup, Unique
 
 _RIGHT_ROW = "__tm_right_row"
@@ -109,4 +111,13 @@ def unique(lazy: pl.LazyFrame, step: Unique) -> pl.LazyFrame:
 
 def concat(first: pl.LazyFrame, others: list[pl.LazyFrame]) -> pl.LazyFrame:
     """Rows one after the other, columns by name; numbers meet in the wider type."""
-    return pl.concat([first, *others], how="diagonal_relaxed")
+    parts = [first, *others]
+    schemas = [part.collect_schema() for part in parts]
+    try:
+        wanted = meet(schemas)
+    except NoMeeting as error:
+        raise DefinitionError(
+            f'concat: column "{error.column}" is of types that do not meet: {error}.',
+            hint=f'f.cast({{"{error.column}": "string"}}) on both',
+        ) from None
+    return pl.concat([align(part, schema, wanted) for part, schema in zip(parts, schemas, strict=True)])

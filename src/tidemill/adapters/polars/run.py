@@ -14,7 +14,7 @@ from typing import TypeAlias
 import polars as pl
 
 from tidemill.adapters.polars.calling import call_on_batches, call_on_rows, declared, fold_lists, reduce_rows
-from tidemill.adapters.polars.errors import NoSuchColumn, defining, place_of, running
+from tidemill.adapters.polars.errors import NoSuchColumn, defining, place_of, running, try_out
 from tidemill.adapters.polars.grouping import folds, group_by, windowed
 from tidemill.adapters.polars.holding import Holder
 from tidemill.adapters.polars.joining import concat, join, join_asof, join_interval, unique
@@ -129,6 +129,8 @@ class Run:
             with defining(step, columns):
                 lazy = _apply(query.lazy, [other.lazy for other in others], step)
                 lazy.collect_schema()
+            no_rows = [pl.LazyFrame(schema=q.lazy.collect_schema()) for q in (query, *others)]
+            try_out(lambda: _apply(no_rows[0], no_rows[1:], step), step, columns)
         except NoSuchColumn as error:
             raise error if unknown is None else _because_unknown(error, unknown) from None
         steps = (*query.steps, *(s for other in others for s in other.steps), step)
