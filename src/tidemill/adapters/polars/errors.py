@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import polars as pl
 
 from tidemill.model.errors import DataError, DefinitionError, TidemillError, UnknownName, UserError
-from tidemill.model.frame.operation import JoinLookup, Operation
+from tidemill.model.frame.operation import Cast, JoinLookup, Operation
 
 _QUOTED = re.compile(r'"([^"]*)"')
 _EXPRESSION = re.compile(r"in the following expression:\n\t(.*)\n")
@@ -18,6 +18,16 @@ _MISSING = (pl.exceptions.ColumnNotFoundError, pl.exceptions.SchemaFieldNotFound
 
 class NoSuchColumn(UnknownName):
     """A step names a column that is not there."""
+
+
+def check_columns(lazy: pl.LazyFrame, names: Iterable[str], joined: str | None = None) -> None:
+    """Raise `NoSuchColumn` where a column is not there; `joined` names the frame where it is not this one."""
+    columns = lazy.collect_schema().names()
+    for name in names:
+        if name not in columns:
+            error = NoSuchColumn.of("column", name, columns)
+            where = "" if joined is None else f' in "{joined}", which is joined'
+            raise NoSuchColumn(f'There is no column "{name}"{where}.', hint=error.hint)
 
 
 def place_of(operation: Operation) -> str | None:
@@ -83,12 +93,18 @@ def _of_value(error: Exception, operations: tuple[Operation, ...]) -> TidemillEr
             hint=f"other.unique({[right for _, right in lookup.on]}), or f.join(...) if all of them are meant",
         )
     found = _EXPRESSION.search(text)
-    guilty = next((o for o in operations if found and found[1] in str(o)), operations[-1] if operations else None)
+    guilty = next((o for o in operations if found and _is_in(found[1], o)), operations[-1] if operations else None)
     return DataError(
         f"{guilty.verb}: {_first_line(error)}." if guilty else f"{_first_line(error)}.",
         where=place_of(guilty) if guilty else None,
         hint=f"the expression is {found[1]}" if found else (f"the step is: {guilty}" if guilty else None),
     )
+
+
+def _is_in(expression: str, operation: Operation) -> bool:
+    if isinstance(operation, Cast):
+        return any(expression.startswith(f'col("{name}").strict_cast(') for name in operation.types)
+    return expression in str(operation)
 
 
 def _first_line(error: Exception) -> str:
