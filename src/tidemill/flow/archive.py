@@ -109,10 +109,8 @@ class Archive:
 
     def sealed(self, batch: Batch, source: str) -> Manifest | None:
         """The newest sealed manifest, read from the archive itself: the index may lag behind after a crash."""
-        newest: Manifest | None = None
-        for newest in self._manifests(folder_of(batch, source)):
-            pass
-        return newest
+        found = list(self._manifests(folder_of(batch, source)))
+        return found[-1] if found else None
 
     def sealed_paths(self, folder: str) -> set[str]:
         """Paths of the parts that the manifests of a folder name."""
