@@ -33,37 +33,32 @@ from tidemill.plan.evolve import BIG, EXACT_IN_DOUBLE, SMALL, join
 _NUMBERS = {BOOLEAN: pa.bool_(), INT: pa.int64(), SMALL: pa.int64(), LONG: pa.int64()}
 
 
-def carrier(kind: Type) -> pa.DataType | None:
-    """The type that Arrow's JSON reader is told for a column; None where it shall infer, nothing being known yet."""
-    if kind == UNKNOWN:
-        return None
+def carrier(kind: Type) -> pa.DataType:
+    """The type that Arrow's JSON reader is told for a column; null where nothing is known, so that only nulls pass."""
     if isinstance(kind, Struct):
-        fields = [pa.field(name, read) for name, part in kind.fields if (read := carrier(part)) is not None]
-        return pa.struct(fields) if fields else None
+        return pa.struct([pa.field(name, carrier(part)) for name, part in kind.fields])
     if isinstance(kind, List):
-        element = carrier(kind.element)
-        return None if element is None else pa.list_(element)
+        return pa.list_(carrier(kind.element))
     if isinstance(kind, Map):  # Arrow's reader has no maps: `slow` rewrites them as pairs
-        value = carrier(kind.value)
-        return None if value is None else pa.list_(pa.struct([("key", pa.string()), ("value", value)]))
+        return pa.list_(pa.struct([("key", pa.string()), ("value", carrier(kind.value))]))
     if isinstance(kind, Decimal):
         return pa.decimal128(kind.precision, kind.scale)
     if kind in (FLOAT, DOUBLE):
         return pa.float64()
-    return _NUMBERS.get(kind, pa.string())
+    return pa.null() if kind == UNKNOWN else _NUMBERS.get(kind, pa.string())
 
 
-def needs_exam(kind: Type) -> bool:
+def needs_exam(kind: Type, fixed: bool) -> bool:
     """Whether every record with such a column must be looked at, because Arrow's reader cannot be trusted with it.
 
     Maps it does not read; and a decimal(38,0) that no table has yet must not swallow a "1.0", which would make the
     column's type depend on the order of its values.
     """
     if isinstance(kind, Struct):
-        return any(needs_exam(part) for _, part in kind.fields)
+        return any(needs_exam(part, fixed) for _, part in kind.fields)
     if isinstance(kind, List):
-        return needs_exam(kind.element)
-    return isinstance(kind, Map) or kind == BIG
+        return needs_exam(kind.element, fixed)
+    return isinstance(kind, Map) or (kind == BIG and not fixed)
 
 
 def times_as_text(kind: pa.DataType) -> pa.DataType:
@@ -78,7 +73,7 @@ def times_as_text(kind: pa.DataType) -> pa.DataType:
 
 
 def without_nulls(kind: pa.DataType) -> pa.DataType | None:
-    """An inferred type without the parts of which nothing is known, which Arrow cannot be told; None if all are."""
+    """A carrier without the parts of which nothing is known, so that Arrow infers them; None if all are."""
     if pa.types.is_null(kind):
         return None
     if pa.types.is_list(kind):
@@ -99,13 +94,41 @@ def depth_of_type(kind: pa.DataType) -> int:
     return 0
 
 
-def collides(kind: pa.DataType) -> bool:
+def collides(kind: Type) -> bool:
     """Whether fields of one struct have names that differ only in case."""
-    if pa.types.is_list(kind):
-        return collides(kind.value_type)
-    if pa.types.is_struct(kind):
-        return len({field.name.lower() for field in kind}) < kind.num_fields or any(collides(f.type) for f in kind)
-    return False
+    if isinstance(kind, Struct):
+        names = {name.lower() for name, _ in kind.fields}
+        return len(names) < len(kind.fields) or any(collides(part) for _, part in kind.fields)
+    if isinstance(kind, List):
+        return collides(kind.element)
+    return isinstance(kind, Map) and collides(kind.value)
+
+
+def names_in(kind: Type) -> object:
+    """Every field name in a type, in its place."""
+    if isinstance(kind, Struct):
+        return [(name, names_in(part)) for name, part in kind.fields]
+    if isinstance(kind, List):
+        return names_in(kind.element)
+    return names_in(kind.value) if isinstance(kind, Map) else None
+
+
+def fields_in(kind: Type) -> int:
+    """The number of struct fields in a type."""
+    if isinstance(kind, Struct):
+        return sum(1 + fields_in(part) for _, part in kind.fields)
+    if isinstance(kind, List):
+        return fields_in(kind.element)
+    return fields_in(kind.value) if isinstance(kind, Map) else 0
+
+
+def has_small(kind: Type) -> bool:
+    """Whether a type holds integers that may yet turn out to be large."""
+    if isinstance(kind, Struct):
+        return any(has_small(part) for _, part in kind.fields)
+    if isinstance(kind, List):
+        return has_small(kind.element)
+    return kind == SMALL
 
 
 def discover(array: pa.Array, kind: Type) -> Type:

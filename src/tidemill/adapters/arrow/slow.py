@@ -6,21 +6,22 @@ a text column quoted, a map as pairs), so that values are converted in one place
 
 from __future__ import annotations
 
-import decimal
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from tidemill.adapters.arrow.text import fits, number_type, text_type
-from tidemill.model.errors import DecodeError
+from tidemill.adapters.arrow.decoded import check_system_names
+from tidemill.adapters.arrow.text import decimal_type, fits, number_type, text_type
 from tidemill.model.table import OnMisfit
 from tidemill.model.types import BOOLEAN, DOUBLE, FLOAT, INT, STRING, UNKNOWN, Decimal, List, Map, Struct, Type
 from tidemill.plan.evolve import BIG, SMALL, join
-from tidemill.plan.known import SYSTEM_NAMES, Known
+from tidemill.plan.known import Known
 from tidemill.ports.decoder import DecodeOptions
 
+#: Deeper lines are not even read: Python's own limit is near 1,000 calls, and several are made for a level.
+HARD_DEPTH = 200
 #: Values shown in messages are cut at so many characters.
 _SHOWN = 60
 _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]')
@@ -54,14 +55,6 @@ class Misfit(Exception):
     """A record that cannot be taken in; the message is what the quarantine shows."""
 
 
-class _Refused(Misfit):
-    """A misfit that the contract remembers (`freeze`)."""
-
-    def __init__(self, message: str, known: Known) -> None:
-        super().__init__(message)
-        self.known = known
-
-
 @dataclass(frozen=True, slots=True)
 class Exam:
     """A line that was looked at: what is known now, and the line as Arrow shall read it, or why it is rejected."""
@@ -71,38 +64,25 @@ class Exam:
     error: str | None = None
 
 
-def examine(line: bytes, known: Known, options: DecodeOptions, where: str) -> Exam:
+def examine(line: bytes, known: Known, options: DecodeOptions) -> Exam:
     """Read one line exactly, and decide about it by what is known and the contract.
 
     Args:
         line: the record's bytes, without its line end.
         known: the columns so far.
         options: the limits.
-        where: file and line, for the error about system columns.
 
     Raises:
-        DecodeError: the record has a column that only Tidemill writes.
+        SystemColumn: the record has a column that only Tidemill writes.
+        Differs: the record does not fit, under `freeze`.
     """
     try:
         record = _read(line, options)
-        check_system_names((key for key, _ in record), where)
-        after, record = _fit(record, known)
-    except _Refused as refused:
-        return Exam(refused.known, error=str(refused))
+        check_system_names(key for key, _ in record)
+        after, record = _fit(record, known, options)
     except Misfit as misfit:
         return Exam(known, error=str(misfit))
     return Exam(after, to_json(record).encode())
-
-
-def check_system_names(names: Iterable[str], where: str) -> None:
-    """Raise `DecodeError` where input brings a column that only Tidemill writes."""
-    for name in names:
-        if name.lower() in SYSTEM_NAMES:
-            raise DecodeError(
-                f'The input has a column "{name}", which Tidemill adds to every table itself.',
-                where=where,
-                hint="rename it in the source",
-            )
 
 
 def depth_of(line: bytes) -> int:
@@ -125,8 +105,8 @@ def _read(line: bytes, options: DecodeOptions) -> Pairs:
     """
     if b"\0" in line:
         raise Misfit(f"not JSON: a NUL byte at position {line.index(0) + 1}")
-    if line.count(b"{") + line.count(b"[") > options.max_depth and (depth := depth_of(line)) > options.max_depth:
-        raise Misfit(f"nested {depth} levels deep, at most {options.max_depth} are read")
+    if line.count(b"{") + line.count(b"[") > HARD_DEPTH and (depth := depth_of(line)) > HARD_DEPTH:
+        raise Misfit(_too_deep(depth, min(HARD_DEPTH, options.max_depth)))
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
@@ -169,7 +149,19 @@ def _parts(value: Value) -> Iterator[tuple[str, Value]]:
         yield from (("[]", part) for part in value)
 
 
-def _fit(record: Pairs, known: Known) -> tuple[Known, Pairs]:
+def _too_deep(depth: int, limit: int) -> str:
+    return f"nested {depth} levels deep, at most {limit} are read"
+
+
+def _depth(value: Value) -> int:
+    """How deep a value nests: 0 for a scalar."""
+    if not isinstance(value, list):
+        return 0
+    parts = (part for _, part in value) if isinstance(value, Pairs) else value
+    return 1 + max(map(_depth, parts), default=0)
+
+
+def _fit(record: Pairs, known: Known, options: DecodeOptions) -> tuple[Known, Pairs]:
     """What is known after the record, and the record with every value as its column takes it.
 
     Raises:
@@ -177,15 +169,16 @@ def _fit(record: Pairs, known: Known) -> tuple[Known, Pairs]:
     """
     if known.closed and known.on_misfit == OnMisfit.DISCARD_COLUMNS:
         record = _only(record, Struct(tuple((column.name, column.type) for column in known.columns)))
+    if (depth := _depth(record)) > options.max_depth:
+        raise Misfit(_too_deep(depth, options.max_depth))
     _check_keys(record, known.by_folded, "")
     for _, value in record:
         _check_nested_keys(value)
     after, refused = known.offer([(key, _type_of(value, known.get(key), key)) for key, value in record])
-    if refused:
-        value = next(value for key, value in record if key == refused[0])
-        column = known.by_name.get(refused[0])
-        why = f'unknown column "{refused[0]}"' if column is None else _complaint(value, column.type, refused[0])
-        raise _Refused(why, known.offer([(n, dict(after.seen).get(n, UNKNOWN)) for n in refused])[0])
+    for key, value in record:
+        if key in refused:
+            column = known.by_name.get(key)
+            raise Misfit(f'unknown column "{key}"' if column is None else _complaint(value, column.type, key))
     given = dict(record)
     for column in after.columns:
         if not column.nullable and given.get(column.name) is None:
@@ -248,7 +241,7 @@ def _type_of(value: Value, kind: Type, path: str) -> Type:
     if isinstance(value, Number):
         return _number_type(value, kind)
     if isinstance(kind, Decimal) and kind != BIG and _DECIMAL.fullmatch(value):
-        return _decimal_type(value, kind)
+        return decimal_type(value, kind)
     return kind if fits(value, kind) else text_type(value, numbers=False)
 
 
@@ -262,26 +255,12 @@ def _join_all(kinds: Iterable[Type]) -> Type:
 def _number_type(literal: str, kind: Type) -> Type:
     own = DOUBLE if literal in _CONSTANTS else number_type(literal)
     if isinstance(kind, Decimal) and kind != BIG and literal not in _CONSTANTS:
-        return _decimal_type(literal, kind)
+        return decimal_type(literal, kind)
     if kind == INT and own == SMALL and -(2**31) <= int(literal) < 2**31:
         return INT
     if kind == FLOAT and own in (SMALL, DOUBLE) and not _FLOAT32_MAX < abs(float(literal)) < float("inf"):
         return FLOAT
     return own
-
-
-def _decimal_type(literal: str, kind: Decimal) -> Type:
-    """`kind` if it holds the number exactly, else the decimal that does, else string."""
-    _, digits, exponent = decimal.Decimal(literal).as_tuple()
-    if not isinstance(exponent, int) or abs(exponent) > 2 * BIG.precision:
-        return STRING
-    trimmed = "".join(map(str, digits)).rstrip("0") or "0"
-    exponent += len(digits) - len(trimmed) if trimmed != "0" else -exponent
-    scale = max(0, -exponent)
-    whole = max(0, len(trimmed) + exponent)
-    if scale <= kind.scale and whole <= kind.precision - kind.scale:
-        return kind
-    return Decimal(max(1, whole + scale), scale) if whole + scale <= BIG.precision else STRING
 
 
 def _complaint(value: Value, kind: Type, path: str) -> str:

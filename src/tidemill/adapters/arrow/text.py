@@ -8,6 +8,7 @@ some 30 ns a value) and one for a single text, must agree; a property test holds
 from __future__ import annotations
 
 import base64
+import decimal
 import re
 import uuid
 from collections.abc import Callable
@@ -118,6 +119,30 @@ def text_type(text: str, *, numbers: bool) -> Type:
     return STRING
 
 
+def type_beside(text: str, kind: Type) -> Type:
+    """The type of a text that stands in a column of type `kind`, for formats without types: as `text_type`, but a
+    number among decimals is one.
+    """
+    own = text_type(text, numbers=True)
+    if isinstance(kind, Decimal) and kind != BIG and _PY_NUMBER.fullmatch(text):
+        return decimal_type(text, kind)
+    return own
+
+
+def decimal_type(literal: str, kind: Decimal) -> Type:
+    """`kind` if it holds the number exactly, else the decimal that does, else string."""
+    _, digits, exponent = decimal.Decimal(literal).as_tuple()
+    if not isinstance(exponent, int) or abs(exponent) > 2 * BIG.precision:
+        return STRING
+    trimmed = "".join(map(str, digits)).rstrip("0")
+    exponent = exponent + len(digits) - len(trimmed) if trimmed else 0
+    scale = max(0, -exponent)
+    whole = max(0, len(trimmed) + exponent)
+    if scale <= kind.scale and whole <= kind.precision - kind.scale:
+        return kind
+    return Decimal(max(1, whole + scale), scale) if whole + scale <= BIG.precision else STRING
+
+
 def fits(text: str, kind: Type) -> bool:
     """Whether a text is a value of a type that is written as text in every format (times, uuid, binary, string)."""
     if kind == STRING:
@@ -216,7 +241,7 @@ def _checked(typed: pa.Array, texts: pa.Array, kind: Type) -> pa.Array:
         return _null_where(typed, _not_between(typed, -EXACT_IN_DOUBLE, EXACT_IN_DOUBLE))
     if kind in (FLOAT, DOUBLE):
         large = beyond_double(typed)
-        return typed if large is None else _null_where(typed, _lost(texts, large))
+        return typed if large is None else _null_where(typed, _lost(texts, large, typed))
     if kind in (DATE, TIMESTAMP, TIMESTAMPTZ):
         return _null_where(typed, _not_between(typed.cast(pa.timestamp("us")), _FIRST, _LAST))
     return typed
@@ -231,14 +256,17 @@ def beyond_double(numbers: pa.Array) -> pa.Array | None:
     return pc.greater_equal(pc.abs(numbers), pa.scalar(float(EXACT_IN_DOUBLE), numbers.type))
 
 
-def _lost(texts: pa.Array, large: pa.Array) -> pa.Array:
-    """Where a text is an integer that a double may round, or a number beyond all doubles. Few are looked at."""
+def _lost(texts: pa.Array, large: pa.Array, typed: pa.Array) -> pa.Array:
+    """Where a text is an integer that a double may round, or a number beyond the type. Few are looked at."""
     places = pc.indices_nonzero(large)
-    lost = [
-        not _PY_SPECIAL.fullmatch(text) and number_type(text.strip().lstrip("+")) not in (SMALL, DOUBLE)
-        for text in texts.take(places).to_pylist()
-    ]
-    return pc.replace_with_mask(pa.array([False] * len(texts)), pc.fill_null(large, False), pa.array(lost, pa.bool_()))
+    pairs = zip(texts.take(places).to_pylist(), typed.take(places).to_pylist(), strict=True)
+    lost = [not _PY_SPECIAL.fullmatch(text) and not _holds(value, text.strip().lstrip("+")) for text, value in pairs]
+    nowhere = pa.array([False] * len(texts))
+    return pc.replace_with_mask(nowhere, pc.fill_null(large, False), pa.array(lost, pa.bool_()))
+
+
+def _holds(value: float, text: str) -> bool:
+    return abs(value) != float("inf") and number_type(text) in (SMALL, DOUBLE)
 
 
 def _not_between(values: pa.Array, low: object, high: object) -> pa.Array | None:
