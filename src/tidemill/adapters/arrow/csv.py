@@ -242,7 +242,9 @@ class _Block:
         if odd or self._errors:
             places = [place for place in range(len(self._records)) if place not in self._errors]
             for number, fields in odd:
-                self._errors[places[number - 1]] = f"{fields} fields, {len(self._layout.names)} expected"
+                self._errors[places[number - 1]] = (
+                    f"{fields} {'field' if fields == 1 else 'fields'}, {len(self._layout.names)} expected"
+                )
             places = [place for place in places if place not in self._errors]
         else:
             places = list(range(table.num_rows))

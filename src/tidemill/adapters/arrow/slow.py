@@ -302,7 +302,7 @@ def _rewritten(value: Value, kind: Type) -> Value:
 def to_json(value: Value) -> str:
     """Compact JSON text; numbers as they were written."""
     if isinstance(value, Number):
-        return value
+        return str(value)
     if isinstance(value, Pairs):
         return "{" + ",".join(f"{_string(key)}:{to_json(part)}" for key, part in value) + "}"
     if isinstance(value, list):
