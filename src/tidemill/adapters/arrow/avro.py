@@ -38,8 +38,9 @@ _SYNC = 16
 _PIECE = 1 << 20
 _HINT = "fetch the file again, and compare its size with the sender's"
 
-#: What fastavro and the builders of columns raise on bytes that are not what the schema says.
+#: What fastavro raises on bytes that are not what the schema says, and what the builders of columns raise.
 _CORRUPT = (EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, AssertionError)
+_UNFIT = (pa.ArrowException, *_CORRUPT)
 
 
 def read_avro(feed: Feed, options: DecodeOptions) -> Iterator[tuple[pa.RecordBatch, int]]:
@@ -109,16 +110,20 @@ def _batch_rows(block: Any) -> int:
 def _batch(rows: list[Any], root: Reading, feed: Feed, first: int, options: DecodeOptions) -> pa.RecordBatch:
     try:
         batch = pa.RecordBatch.from_struct_array(root.build(rows))
-    except (pa.ArrowException, *_CORRUPT):
-        # A column says that a value does not fit; which record has it is found one by one.
-        for number, row in enumerate(rows, first):
-            try:
-                root.build([row])
-            except (pa.ArrowException, *_CORRUPT) as error:
-                raise _corrupt(feed, number, error) from error
-        raise
+    except _UNFIT as error:
+        raise _corrupt(feed, first + _first_unfit(rows, root), error) from error
     check_sizes(batch, options.max_field, f"{feed.name} records {first} to {first + len(rows) - 1}")
     return batch
+
+
+def _first_unfit(rows: list[Any], root: Reading) -> int:
+    """Which record does not fit, found one by one: a column says only that some value does not."""
+    for at, row in enumerate(rows):
+        try:
+            root.build([row])
+        except _UNFIT:
+            return at
+    return 0
 
 
 def _corrupt(feed: Feed, number: int, error: BaseException) -> DecodeError:
