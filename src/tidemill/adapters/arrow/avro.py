@@ -21,8 +21,8 @@ import pyarrow as pa
 import zstandard
 
 from tidemill.adapters.arrow.avro_schema import Reading, read_schema
-from tidemill.adapters.arrow.normal import check_sizes
-from tidemill.model.errors import DataError, DecodeError, LimitError
+from tidemill.adapters.arrow.limits import Budget, check_sizes
+from tidemill.model.errors import DecodeError, LimitError
 from tidemill.ports.decoder import DecodeOptions, Feed
 
 #: What a batch aims at: encoded bytes, and rows. A row is a Python dict for a moment, some 30 times its bytes.
@@ -36,7 +36,7 @@ MAX_EMPTY = 1_000_000
 MAGIC = b"Obj\x01"
 _SYNC = 16
 _PIECE = 1 << 20
-_HINT = "fetch the file again, and compare its size with the sender's"
+_HINT = "fetch the file again (--refetch)"
 
 #: What fastavro raises on bytes that are not what the schema says, and what the builders of columns raise.
 _CORRUPT = (EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, AssertionError)
@@ -60,10 +60,7 @@ def read_avro(feed: Feed, options: DecodeOptions) -> Iterator[tuple[pa.RecordBat
     """
     with feed.open() as stream:
         container = _Container(stream, feed, options)
-        try:
-            root = read_schema(container.schema, max_depth=options.max_depth, max_columns=options.max_columns)
-        except DataError as error:
-            raise type(error)(error.what, where=feed.name, hint=error.hint) from error
+        root = read_schema(container.schema, feed.name, options)
         first = 1
         for rows in _rows(container, root, feed):
             yield _batch(rows, root, feed, first, options), first
@@ -112,7 +109,7 @@ def _batch(rows: list[Any], root: Reading, feed: Feed, first: int, options: Deco
         batch = pa.RecordBatch.from_struct_array(root.build(rows))
     except _UNFIT as error:
         raise _corrupt(feed, first + _first_unfit(rows, root), error) from error
-    check_sizes(batch, options.max_field, f"{feed.name} records {first} to {first + len(rows) - 1}")
+    check_sizes(batch, options, f"{feed.name} records {first} to {first + len(rows) - 1}")
     return batch
 
 
@@ -139,9 +136,8 @@ class _Container:
     def __init__(self, stream: BinaryIO, feed: Feed, options: DecodeOptions) -> None:
         self._stream = stream
         self._feed = feed
-        self._options = options
+        self._budget = Budget(feed, options)
         self._records = 0
-        self._unpacked = 0
         if self._take(len(MAGIC)) != MAGIC:
             raise DecodeError(
                 "This is no Avro container file.", where=feed.name, hint="name the right format: csv, jsonl, parquet"
@@ -173,25 +169,21 @@ class _Container:
             self._records += records
 
     def _block(self) -> bytes:
-        options = self._options
-        allowed = int(min(options.max_unpacked, options.max_ratio * max(self._feed.bytes, 1))) - self._unpacked
         packed = self._take(self._long() or 0)
+        allowed = self._budget.left
         try:
             data = self._unpack(packed, min(allowed, MAX_BLOCK))
         except _TooLarge:
             if allowed < MAX_BLOCK:
-                what = (
-                    f"The file unpacks to more than {options.max_unpacked:,} bytes, "
-                    f"or {options.max_ratio:g} times its size."
-                )
-                hint = "raise the limit max_unpacked or max_ratio of the source if that is right"
-            else:
-                what = f"A block of the Avro file has more than {MAX_BLOCK:,} bytes."
-                hint = "write it with smaller blocks (the sync interval)"
-            raise LimitError(what, where=self._place(), hint=hint) from None
+                raise self._budget.exceeded() from None
+            raise LimitError(
+                f"A block of {self._feed.name} has more than {MAX_BLOCK:,} bytes.",
+                where=self._place(),
+                hint="write it with smaller blocks (the sync interval)",
+            ) from None
         except (zlib.error, OSError, ValueError, EOFError, lzma.LZMAError, zstandard.ZstdError) as error:
             raise self._broken(f"a block cannot be unpacked ({error})") from error
-        self._unpacked += len(data)
+        self._budget.spend(len(data))
         return data
 
     def _meta(self) -> dict[str, bytes]:

@@ -18,8 +18,10 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tidemill.adapters.arrow.limits import too_deep, too_many_columns
 from tidemill.adapters.arrow.normal import DAY, DIGITS, list_of, to_micros
-from tidemill.model.errors import DecodeError, LimitError
+from tidemill.model.errors import DecodeError
+from tidemill.ports.decoder import DecodeOptions
 
 #: Makes a column of values as fastavro gives them, None for null.
 Build: TypeAlias = Callable[[list[Any]], Any]
@@ -48,8 +50,8 @@ class Reading:
     leaves: int = 1
 
 
-def read_schema(schema: Any, *, max_depth: int, max_columns: int) -> Reading:
-    """Read a file's schema, as parsed from its JSON, into a reading whose type is a struct: the columns.
+def read_schema(schema: Any, name: str, options: DecodeOptions) -> Reading:
+    """Read the schema of the file `name`, as parsed from its JSON, into a reading whose type is a struct: the columns.
 
     - `null` is Arrow's null; a union with null is nullable, as every column is; enums are strings; fixed is binary.
     - Logical types: decimal (of more than 38 digits: a string), date, time-millis and -micros, timestamp-millis,
@@ -63,20 +65,22 @@ def read_schema(schema: Any, *, max_depth: int, max_columns: int) -> Reading:
         DecodeError: no schema, or a record that contains itself.
         LimitError: nested deeper, or more columns, than allowed.
     """
-    reader = _SchemaReader(max_depth, max_columns)
+    reader = _SchemaReader(name, options)
     try:
         root = reader.read(schema, "", 0)
         if not (pa.types.is_struct(root.type) and isinstance(root.wire, dict) and "fields" in root.wire):
             root = reader.record([("value", root)])
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise DecodeError(f"The Avro schema cannot be read: {type(error).__name__} {error}.") from error
+        raise DecodeError(
+            f"The Avro schema of {name} cannot be read: {type(error).__name__} {error}.", where=name
+        ) from error
     return root
 
 
 @dataclass(slots=True)
 class _SchemaReader:
-    max_depth: int
-    max_columns: int
+    file: str
+    options: DecodeOptions
     known: dict[str, Reading] = field(default_factory=dict)
     #: Records that are being read, outermost first: a reference to one of them is a recursion.
     open: list[str] = field(default_factory=list)
@@ -90,15 +94,12 @@ class _SchemaReader:
         kind = schema["type"]
         if isinstance(kind, (dict, list)):
             return self.read(kind, namespace, depth)
-        if kind in ("record", "error", "array", "map") and depth > self.max_depth:
-            raise LimitError(
-                f"The Avro schema is nested more than {self.max_depth} deep.",
-                hint="raise the limit max_depth of the source if that is right",
-            )
+        if kind in ("record", "error", "array", "map") and depth > self.options.max_depth:
+            raise too_deep(self.file, self.options)
         if kind in ("record", "error"):
             return self.read_record(schema, namespace, depth)
         if kind == "array":
-            return _array(self.read(schema["items"], namespace, depth + 1))
+            return _array(self.read(schema["items"], namespace, depth + 1), self.file)
         if kind == "map":
             return _map(self.read(schema["values"], namespace, depth + 1))
         if kind in ("enum", "fixed"):
@@ -121,11 +122,12 @@ class _SchemaReader:
             if candidate in self.open:
                 raise DecodeError(
                     f'The Avro record "{candidate}" contains itself, so no column type can hold it.',
+                    where=self.file,
                     hint="write the nested part as JSON text, or as rows of its own with a parent's id",
                 )
             if candidate in self.known:
                 return self.known[candidate]
-        raise DecodeError(f'The Avro schema names a type "{name}" that it does not define.')
+        raise DecodeError(f'The Avro schema names a type "{name}" that it does not define.', where=self.file)
 
     def read_record(self, schema: Any, namespace: str, depth: int) -> Reading:
         full, inner = _full_name(schema, namespace)
@@ -147,11 +149,8 @@ class _SchemaReader:
             "fields": [{"name": key, "type": each.wire} for key, (_, each) in zip(keys, fields, strict=True)],
         }
         leaves = sum(each.leaves for _, each in fields)
-        if leaves > self.max_columns:
-            raise LimitError(
-                f"The Avro schema has more than {self.max_columns:,} columns.",
-                hint="raise the limit max_columns of the source if that is right",
-            )
+        if leaves > self.options.max_columns:
+            raise too_many_columns(self.file, self.options)
         kind = pa.struct([(name, each.type) for name, each in fields])
 
         def build(values: list[Any]) -> Any:
@@ -358,9 +357,11 @@ def _enum(schema: Any) -> Reading:
     return _derived(_PRIMITIVES["int"], pa.string(), build)
 
 
-def _array(items: Reading) -> Reading:
+def _array(items: Reading, file: str) -> Reading:
     if items.smallest == 0:
-        raise DecodeError("The Avro schema has an array of items that take no bytes, so its length is anyone's claim.")
+        raise DecodeError(
+            "The Avro schema has an array of items that take no bytes, so its length is anyone's claim.", where=file
+        )
     kind = list_of(items.type)
 
     def build(values: list[Any]) -> Any:
