@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,15 @@ def test_the_name_of_a_ref_that_ended_is_free_and_then_means_the_newest(store: S
         assert tx.refs.bases("work") == {DELAYS: "d1"}
         assert [ref.state for ref in tx.refs.all() if ref.name == "work"] == [end, S.OPEN]
     assert pointers(store) == {"delays": "d1"}
+
+
+def test_tables_that_lie_under_the_name_of_a_new_ref_are_not_taken_over(store: SqlMetadata) -> None:
+    branch(store, departures="p1")
+    with store.write() as tx:
+        tx.refs.update("work", state=S.MERGED)  # and its pointers forgotten
+    with pytest.raises(Refused, match='catalog "project@work" holds tables'):
+        branch(store, departures="p2")
+    assert pointers(store) == {"departures": "p1"}
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 250])
@@ -180,7 +190,8 @@ def test_a_swap_creates_moves_and_drops(store: SqlMetadata) -> None:
 def test_a_swap_from_another_pointer_is_a_conflict_that_says_where_the_table_is(
     store: SqlMetadata, now: str | None, before: str | None, after: str | None
 ) -> None:
-    branch(store, **({"departures": now} if now else {}))
+    given: dict[str, Any] = {"departures": now} if now else {}
+    branch(store, **given)
     with pytest.raises(Conflict, match=r"flights\.departures on \"work\" was moved") as caught, store.write() as tx:
         tx.refs.swap("work", FLIGHTS, before, after)
     assert caught.value.retryable
