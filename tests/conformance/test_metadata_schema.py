@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,20 @@ def test_a_database_without_tables_is_refused_with_the_command_to_run(
     store.migrate()
     store.migrate()
     assert store.rows("runs")[1] == []
+
+
+def test_a_new_sqlite_file_that_another_process_is_making_is_waited_for(tmp_path: Path, open_store: OpenStore) -> None:
+    """SQLite itself gives up at once when it cannot switch a file to WAL, whatever the time-out."""
+    for begin in ("BEGIN EXCLUSIVE", "BEGIN IMMEDIATE"):
+        path = tmp_path / f"{begin}.db"
+        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        other.execute(begin)
+        other.execute("CREATE TABLE theirs (x)")
+        release = threading.Timer(0.3, other.execute, ["COMMIT"])
+        release.start()
+        open_store(f"sqlite:///{path}").migrate()
+        release.join()
+        other.close()
 
 
 def test_another_applications_table_of_the_same_name_is_not_adopted(
