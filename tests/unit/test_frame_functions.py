@@ -151,6 +151,39 @@ def test_declared_types_are_held_to() -> None:
     assert extra.value.what.endswith('<lambda> returned a column "z", which is not declared.')
 
 
+def test_functions_in_a_row_declare_one_upon_the_other() -> None:
+    """`adds` adds to what the function before it returned, declared or not."""
+    rows = pl.DataFrame({"a": [1]})
+
+    def b(row: Row) -> dict[str, Any]:
+        return {**row, "b": 2}
+
+    def c(row: Row) -> dict[str, Any]:
+        return {**row, "c": "x"}
+
+    for f in (
+        Frame.literal(rows).map_rows(b, adds={"b": "int"}).map_rows(c, adds={"c": "string"}),
+        Frame.literal(rows).map_rows(b).flat_map(lambda r: [c(r)], adds={"c": "string"}),
+        Frame.literal(rows).map_rows(c).map_rows(b).select("a", "b", "c"),
+        Frame.literal(rows).map_rows(c).map_rows(b, returns={"a": "long", "b": "int", "c": "string"}),
+    ):
+        assert ENGINE.collect(f, {}).to_dicts() == [{"a": 1, "b": 2, "c": "x"}]
+        with ENGINE.batches(f, {}) as reader:
+            assert reader.read_all().to_pylist() == [{"a": 1, "b": 2, "c": "x"}]
+
+
+def test_a_row_may_be_changed_and_yielded_again() -> None:
+    """What is natural to write gives different rows, though it is one dict."""
+
+    def tags(row: Row) -> Iterator[Row]:
+        for tag in row.pop("tags"):
+            row["tag"] = tag
+            yield row
+
+    found = run_function(lambda f: f.flat_map(tags), pl.DataFrame({"n": [1], "tags": [["a", "b"]]}))
+    assert found.to_dicts() == [{"n": 1, "tag": "a"}, {"n": 1, "tag": "b"}]
+
+
 def test_declared_functions_at_the_end_hold_nothing() -> None:
     """Rows come out while the function still has rows to see."""
     seen = []
@@ -201,6 +234,8 @@ def test_a_day_without_rows_passes_through_undeclared_functions() -> None:
         assert reader.schema.names == []
         assert reader.read_all().num_rows == 0
     assert run_function(lambda f: f.flat_map(lambda r: []).select("new"), pl.DataFrame({"a": [1]})).is_empty()
+    known = run_function(lambda f: f.map_rows(lambda r: r).map_batches(lambda df: df, returns={"b": "int"}), empty)
+    assert known.schema == {"b": pl.Int32}
 
 
 def test_a_day_without_rows_has_columns_where_they_are_declared() -> None:

@@ -94,11 +94,11 @@ class Run:
         """Columns of types that tables can hold, and the rows. Functions at the frame's end that declare what they
         return are called as rows are read; nothing is held for them.
         """
-        first = _first_of_last_stage(frame.operations)
+        first = _last_stage(frame.operations)
         if first < len(frame.operations) and not self._dry:
             before = self.query(Frame(frame.source, frame.operations[:first]))
             stage = frame.operations[first:]
-            types = None if before.nothing else declared(_last_call(stage), before.lazy.collect_schema())
+            types = None if before.nothing else declared(stage, before.lazy.collect_schema())
             if types is not None:
                 schema = pl.Schema({name: held_type(dtype, name) for name, dtype in types.items()})
                 return schema, _cast(self._stage(before, stage, frame, types), schema, stage)
@@ -112,7 +112,8 @@ class Run:
         """The query after the next step, or after the next functions that run as one stage; and how far that is."""
         step = frame.operations[done]
         if query.nothing and step.keeps_empty:
-            return query, done + 1
+            types = declared([step], pl.Schema()) if isinstance(step, Calls) and step.returns is not None else None
+            return query if types is None else Query(pl.LazyFrame(schema=types)), done + 1
         end = _end_of_stage(frame.operations, done)
         if end == done:
             return self._step(query, step, frame, done), done + 1
@@ -149,7 +150,7 @@ class Run:
         if isinstance(last, Reduce):
             with defining(last, schema):
                 check_columns(query.lazy, last.by)
-        types = declared(last, schema) if isinstance(last, Calls) else None
+        types = declared(stage, schema) if isinstance(last, Calls) else None
         if self._dry:
             if types is None:
                 raise Undeclared
@@ -219,29 +220,30 @@ def _apply(lazy: pl.LazyFrame, others: list[pl.LazyFrame], step: Operation) -> p
 
 
 def _end_of_stage(steps: Steps, first: int) -> int:
-    """Where the stage that begins at `first` ends: row functions run together, others alone. `first`: no stage."""
+    """Where the stage that begins at `first` ends: row functions run together, others alone. `first`: no stage.
+
+    What `adds` adds to must be known, so it begins a new stage behind a function that declares nothing.
+    """
     if isinstance(steps[first], MapBatches | Reduce):
         return first + 1
-    end = first
-    while end < len(steps) and isinstance(steps[end], MapRows | FlatMap):
+    end, known = first, True
+    for step in steps[first:]:
+        if not isinstance(step, MapRows | FlatMap) or (step.adds is not None and not known):
+            break
+        known = step.returns is not None or (step.adds is not None and known)
         end += 1
     return end
 
 
-def _first_of_last_stage(steps: Steps) -> int:
-    """Where the frame's last stage begins if the frame ends with one that may declare its columns."""
-    if steps and isinstance(steps[-1], MapBatches):
-        return len(steps) - 1
-    first = len(steps)
-    while first and isinstance(steps[first - 1], MapRows | FlatMap):
-        first -= 1
+def _last_stage(steps: Steps) -> int:
+    """Where the last stage begins, if the frame ends with functions that may declare what they return."""
+    first = 0
+    while first < len(steps):
+        end = max(_end_of_stage(steps, first), first + 1)
+        if end == len(steps) and isinstance(steps[first], Calls):
+            return first
+        first = end
     return first
-
-
-def _last_call(stage: Steps) -> Calls:
-    last = stage[-1]
-    assert isinstance(last, Calls), "stages that declare columns end with a call"
-    return last
 
 
 def _identity(frame: Frame, end: int) -> tuple[int, ...]:
