@@ -359,7 +359,7 @@ def test_values_that_do_not_fit_are_data_errors() -> None:
     with pytest.raises(DataError) as twice:
         run_function(lambda f, g: f.join_lookup(g, on="n"), rows, airports := pl.DataFrame({"n": [1, 1]}))
     assert airports.height == 2
-    assert str(twice.value).splitlines()[0] == 'join_lookup: "argument 2" has two rows of one key.'
+    assert str(twice.value).splitlines()[0] == 'join_lookup: "argument 2" has more than one row for n=1.'
     assert twice.value.hint == "other.unique(['n']), or f.join(...) if all of them are meant"
 
 

@@ -24,9 +24,10 @@ class FrameEngine(Protocol):
         only, so that a replay gives the same table.
       - Memory is bounded by a few batches, however many rows there are, for scanning, stateless steps, and
         functions at the end of a frame that declare what they return. What stands behind another function waits
-        in memory up to a limit, then in temporary files. Group-by and tumbling, hopping and count windows hold
-        their groups; joins the right frame; `unique` the rows it keeps; `reduce` its states. Sliding and session
-        windows, `unique(within=)`, `join_asof` and `join_interval` sort: they hold the columns in use.
+        in memory up to a limit, then in temporary files. Group-by and tumbling and hopping windows hold their
+        groups (with their values where all are needed: quantile, collect, reduce); joins the right frame;
+        `unique` the rows it keeps; `reduce` its states. Sliding, session and count windows, `unique(within=)`,
+        `join_asof` and `join_interval` sort: they hold the columns in use.
       - The user's Python functions run in the thread that reads the result, so that breakpoints and debuggers
         stop in them; each is called once per row. Their exceptions come out as they are, with a note that says
         step, row number and row. (Functions inside expressions, `pl.Expr.map_elements`, run in engine threads.)

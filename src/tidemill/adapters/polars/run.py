@@ -17,7 +17,7 @@ from tidemill.adapters.polars.calling import call_on_batches, call_on_rows, decl
 from tidemill.adapters.polars.errors import NoSuchColumn, check_columns, defining, place_of, running, try_out
 from tidemill.adapters.polars.grouping import folds, group_by, windowed
 from tidemill.adapters.polars.holding import Holder
-from tidemill.adapters.polars.joining import concat, join, join_asof, join_interval, unique
+from tidemill.adapters.polars.joining import check_lookup, concat, join, join_asof, join_interval, unique
 from tidemill.adapters.polars.stateless import Stateless, stateless
 from tidemill.adapters.polars.tables import held
 from tidemill.adapters.polars.types import held_type
@@ -134,6 +134,9 @@ class Run:
             try_out(lambda: _apply(no_rows[0], no_rows[1:], step), step, columns)
         except NoSuchColumn as error:
             raise error if unknown is None else _because_unknown(error, unknown) from None
+        if isinstance(step, JoinLookup) and not self._dry:
+            with running(others[0].steps):
+                check_lookup(others[0].lazy, step)
         steps = (*query.steps, *(s for other in others for s in other.steps), step)
         after = Query(lazy, steps, unknown)
         if isinstance(step, GroupBy | Windowed) and folds(step):
