@@ -179,7 +179,7 @@ PANDAS_SCHEMA = {
 }  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.fixed_dictionaries(dict(rows_in_pandas())), max_size=5))
 def test_rows_survive_the_way_through_pandas(rows: list[dict[str, Any]]) -> None:
     """Values and nulls of every type come back equal."""
