@@ -177,6 +177,11 @@ GOLDEN: list[tuple[Any, str]] = [
         'group_by(month=tm.col("t").dt.truncate("1mo"))',
     ),
     (
+        lambda f: f.count_window(5, by="window_start"),
+        'count_window: "window_start" cannot be a key, the result has its own.\n  at: FILE:LINE\n'
+        '  try: f.rename({"window_start": "outer_window_start"})',
+    ),
+    (
         lambda f: f.session_window("0s", on="t"),
         "gap='0s' must be longer than nothing.\n  at: FILE:LINE\n  try: gap=\"10s\"",
     ),
@@ -298,6 +303,11 @@ COLUMNS: list[tuple[Any, str]] = [
     (
         lambda f: f.reduce("carriers", {}, max),
         'There is no column "carriers".\n  at: FILE:LINE\n  try: did you mean "carrier"?',
+    ),
+    (
+        lambda f: f.reduce("tags", {}, max),
+        'reduce: "tags" is of type List(String), which cannot be a key.\n  at: FILE:LINE\n'
+        "  try: take plain columns as keys; f.unnest(...) makes columns of a struct",
     ),
     (
         lambda f: f.filter(col("carrier") > 5),

@@ -19,7 +19,7 @@ from tidemill.adapters.polars.engine import PolarsEngine
 from tidemill.adapters.polars.function import run_function
 from tidemill.adapters.polars.tables import from_pandas, to_pandas
 from tidemill.model.errors import DataError, DefinitionError
-from tidemill.model.frame import Frame, Input
+from tidemill.model.frame import Frame, Input, concat
 from tidemill.model.table import Schema
 
 ENGINE = PolarsEngine()
@@ -44,6 +44,13 @@ def test_a_table_function_takes_rows_in_memory(rows: Any) -> None:
 
 def test_a_table_function_may_return_rows_in_memory() -> None:
     assert run_function(lambda f: pl.DataFrame({"a": [1]}), ROWS).to_dicts() == [{"a": 1}]
+
+
+def test_an_arrow_reader_may_be_used_twice() -> None:
+    """It gives its rows once; a frame that joins itself needs them twice."""
+    f = Frame.of(Input("t"))
+    assert ENGINE.collect(concat(f, f), {"t": ROWS.to_arrow().to_reader()}).height == 6
+    assert ENGINE.collect(concat(f, Frame.of(Input("t"))), {"t": ROWS.to_arrow().to_reader()}).height == 6
 
 
 def test_the_frame_given_in_is_not_changed() -> None:

@@ -40,9 +40,12 @@ from tidemill.model.frame.operation import (
     Windowed,
     function_name,
 )
+from tidemill.model.table import SYSTEM_COLUMNS
 
 #: Rows given out at a time; a batch of 64k rows of 20 columns is about 10 MB.
 CHUNK = 65_536
+
+_SYSTEM = tuple(column.name for column in SYSTEM_COLUMNS)
 
 Steps: TypeAlias = "tuple[Operation, ...]"
 
@@ -70,7 +73,7 @@ class Run:
     """One run of a frame and of the frames that it joins.
 
     Args:
-        read: gives an input's rows as a query.
+        read: gives an input's rows as a query, system columns too.
         holder: keeps what functions returned.
         dry: read no rows and call no functions. Raises `Undeclared` at one that does not declare its columns.
     """
@@ -79,16 +82,25 @@ class Run:
         self._read = read
         self._holder = holder
         self._dry = dry
+        self._sources: dict[int | str, pl.LazyFrame] = {}
         #: What functions gave, by the identities of input and steps: a frame used twice calls them once.
         self._called: dict[tuple[int, ...], Query] = {}
 
     def query(self, frame: Frame) -> Query:
         """The whole frame as a query; its functions have been called."""
-        query = Query(self._read(frame.source))
+        query = Query(self._source(frame.source))
         done = 0
         while done < len(frame.operations):
             query, done = self._next(query, frame, done)
         return query
+
+    def _source(self, source: Input) -> pl.LazyFrame:
+        """An input's rows, taken once: an Arrow reader gives them only once."""
+        key = id(source) if source.scope == "literal" else source.key
+        if key not in self._sources:
+            self._sources[key] = self._read(source)
+        lazy = self._sources[key]
+        return lazy if source.system_columns else lazy.drop(_SYSTEM, strict=False)
 
     def batches(self, frame: Frame) -> tuple[pl.Schema, Iterator[pl.DataFrame]]:
         """Columns of types that tables can hold, and the rows. Functions at the frame's end that declare what they
@@ -153,6 +165,7 @@ class Run:
         if isinstance(last, Reduce):
             with defining(last, schema):
                 check_columns(query.lazy, last.by)
+                _check_hashable(schema, last)
         types = declared(stage, schema) if isinstance(last, Calls) else None
         if self._dry:
             if types is None:
@@ -247,6 +260,15 @@ def _last_stage(steps: Steps) -> int:
             return first
         first = end
     return first
+
+
+def _check_hashable(schema: pl.Schema, step: Reduce) -> None:
+    for name in step.by:
+        if schema[name].is_nested():
+            raise DefinitionError(
+                f'reduce: "{name}" is of type {schema[name]}, which cannot be a key.',
+                hint="take plain columns as keys; f.unnest(...) makes columns of a struct",
+            )
 
 
 def _identity(frame: Frame, end: int) -> tuple[int, ...]:

@@ -40,7 +40,18 @@ from tidemill.model.frame.operation import (
 )
 from tidemill.model.frame.row import Row
 from tidemill.model.frame.source import Input
-from tidemill.model.frame.window import Count, GroupOf, Hopping, Session, Sliding, Tumbling, Window, WindowOf
+from tidemill.model.frame.window import (
+    WINDOW_END,
+    WINDOW_START,
+    Count,
+    GroupOf,
+    Hopping,
+    Session,
+    Sliding,
+    Tumbling,
+    Window,
+    WindowOf,
+)
 from tidemill.model.place import Place, user_place
 
 if TYPE_CHECKING:
@@ -284,6 +295,12 @@ class Frame:
 
     def _window(self, verb: str, window: Window, by: Any, grace: Duration) -> WindowOf:
         keys = read.read_names(verb, "by", by, empty=True)
+        for name in keys:
+            if name in (WINDOW_START, WINDOW_END):
+                raise read.wrong(
+                    f'{verb}: "{name}" cannot be a key, the result has its own.',
+                    f'f.rename({{"{name}": "outer_{name}"}})',
+                )
         return WindowOf(self, window, keys, read_duration(grace, "grace", where=read.where(), zero=True))
 
     def join(self, other: Frame, *, on: str | Sequence[str] | Mapping[str, str], how: JoinHow = "inner") -> Frame:
