@@ -13,6 +13,7 @@ from tidemill.model.branch import MAIN, RefState
 from tidemill.model.errors import Refused, UnknownName, UserError
 from tidemill.model.table import Scan, TableName
 from tidemill.plan.sql import tables_in
+from tidemill.ports.engine import Rows
 from tidemill.ports.metadata import View
 
 #: The namespace of Tidemill's own tables in SQL, and what they are.
@@ -127,7 +128,7 @@ def query(services: Services, sql: str, seen: Reading, *, limit: int | None = No
         if namespace == SYSTEM:
             if table not in SYSTEM_TABLES:
                 raise UnknownName.of("table", text, [f"{SYSTEM}.{t}" for t in SYSTEM_TABLES])
-            inputs[text] = services.metadata.rows(table)
+            inputs[text] = Rows(*services.metadata.rows(table))
             continue
         name = seen.resolve(text)
         if name in seen.views:
