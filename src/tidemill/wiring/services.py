@@ -33,11 +33,10 @@ def connect(settings: Settings) -> Services:
     from tidemill.adapters.iceberg.catalog import IcebergCatalog
     from tidemill.adapters.polars.engine import PolarsEngine
     from tidemill.adapters.records.encoder import ArchiveRecordEncoder
-    from tidemill.adapters.system.clock import SystemClock
     from tidemill.flow.archive import Archive
     from tidemill.flow.services import Services
 
-    clock = SystemClock()
+    clock = system_clock()
     lake = open_files(settings, settings.lake_url)
     metadata = open_metadata(settings, clock)
     return Services(
@@ -58,8 +57,15 @@ def connect(settings: Settings) -> Services:
     )
 
 
-def open_metadata(settings: Settings, clock: Clock) -> Metadata:
-    """Open the metadata store, bringing its schema up to date."""
+def system_clock() -> Clock:
+    """The clock of this computer."""
+    from tidemill.adapters.system.clock import SystemClock
+
+    return SystemClock()
+
+
+def open_metadata(settings: Settings, clock: Clock, *, migrate: bool = True) -> Metadata:
+    """Open the metadata store, bringing its schema up to date unless told not to."""
     from tidemill.adapters.sql.store import SqlMetadata
 
     url = settings.metadata_url
@@ -69,7 +75,8 @@ def open_metadata(settings: Settings, clock: Clock) -> Metadata:
         _ignore_state(settings.root)
         url = f"sqlite:///{file}"
     store = SqlMetadata(url, settings.name, clock)
-    store.migrate()
+    if migrate:
+        store.migrate()
     return store
 
 

@@ -87,8 +87,24 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         metadata_url=env.get("TIDEMILL_METADATA_URL") or data.get("metadata", {}).get("url", defaults.metadata_url),
         archive_url=env.get("TIDEMILL_ARCHIVE_URL") or data.get("archive", {}).get("url", defaults.archive_url),
         lake_url=env.get("TIDEMILL_LAKE_URL") or data.get("lake", {}).get("url", defaults.lake_url),
-        has_file=bool(data),
+        has_file=(root / FILE).is_file(),
     )
+
+
+def origins(settings: Settings, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Where each setting in force comes from: the environment variable, the settings file, or "default"."""
+    env = os.environ if environment is None else environment
+    file = settings.root / FILE
+    data = _read(file) if file.is_file() else {}
+    found = {}
+    for section, keys in _KNOWN.items():
+        for key in keys:
+            variable = f"TIDEMILL_{section.upper()}_URL" if key == "url" else None
+            in_file = key in data.get(section, {})
+            found[f"{section}.{key}"] = (
+                variable if variable and env.get(variable) else FILE if in_file else "default"
+            )
+    return found
 
 
 def _name_from(root: Path) -> str:
