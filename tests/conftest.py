@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+
 from harness import services
 from harness.postgres import CannotStart, Postgres, running
-
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.testing.clock import ManualClock
 

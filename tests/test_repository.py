@@ -133,40 +133,6 @@ def test_the_demo_does_not_thin_out_a_developers_environment(checkout):
     assert "installing" not in run("demo", at=checkout, env=offline()).stderr
 
 
-# What a test session says
-
-
-def session(folder, ci):
-    shutil.copy(ROOT / "conftest.py", folder / "conftest.py")
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    postgres: needs a server\naddopts = -q\n")
-    (folder / "test_it.py").write_text(
-        "import pytest\n"
-        "def test_plain(): pass\n"
-        "@pytest.mark.postgres\n"
-        "@pytest.mark.parametrize('there', [True, False])\n"
-        "def test_server(there):\n"
-        "    if not there: pytest.skip('no server here')\n"
-    )
-    variables = {**os.environ, "CI": "true" if ci else ""}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=variables)
-
-
-def test_a_session_names_services_and_reasons_before_the_last_line(tmp_path):
-    result = session(tmp_path, ci=False)
-    *_, services, skipped, last = result.stdout.splitlines()
-    assert result.returncode == 0
-    assert services == "real services: PostgreSQL (1 tests)"
-    assert skipped == "skipped 1: no server here"
-    assert re.fullmatch(r"2 passed, 1 skipped in .*", last)
-
-
-def test_a_missing_service_fails_a_session_under_ci(tmp_path):
-    result = session(tmp_path, ci=True)
-    assert result.returncode == 1
-    assert "PostgreSQL is missing: 1 of its tests were skipped" in result.stdout
-
-
 # Packaging and files
 
 

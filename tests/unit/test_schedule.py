@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -35,7 +36,7 @@ def at(*parts: int) -> datetime:
 def test_an_interval_ends_where_the_next_begins() -> None:
     made = list(intervals(DAILY, at(2013, 1, 1), at(2013, 1, 4)))
     assert [str(i) for i in made] == ["2013-01-01", "2013-01-02", "2013-01-03"]
-    assert all(a.end == b.start for a, b in zip(made, made[1:], strict=False))
+    assert all(a.end == b.start for a, b in pairwise(made))
 
 
 def test_the_latest_complete_interval_is_over() -> None:

@@ -33,13 +33,12 @@ def assigned_name() -> str | None:
     frame = user_frame()
     if frame is None:
         return None
-    after_call = False
     for instruction in dis.get_instructions(frame.f_code):
-        if instruction.offset > frame.f_lasti and after_call and instruction.opname not in ("CACHE", "PRECALL"):
-            stored = instruction.opname.startswith(("STORE_NAME", "STORE_GLOBAL", "STORE_FAST", "STORE_DEREF"))
-            return str(instruction.argval) if stored and isinstance(instruction.argval, str) else None
-        if instruction.offset == frame.f_lasti:
-            after_call = True
+        # `f_lasti` is at the call, or on some versions at the step before it.
+        if instruction.offset <= frame.f_lasti or instruction.opname in ("CACHE", "PRECALL", "CALL", "CALL_KW"):
+            continue
+        stores = instruction.opname in ("STORE_NAME", "STORE_GLOBAL", "STORE_FAST", "STORE_DEREF")
+        return str(instruction.argval) if stores else None
     return None
 
 

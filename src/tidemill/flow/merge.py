@@ -36,6 +36,7 @@ from tidemill.model.types import BOOLEAN, LONG, TIMESTAMPTZ, Type
 from tidemill.plan.history import History, history_schema
 from tidemill.plan.merge import ERROR, FILE, INCOMING, INPUT, OTHERS, REWRITTEN, TARGET, KeyedWrite, Query, Upsert
 from tidemill.ports.decoder import Rejected
+from tidemill.ports.engine import WithFiles
 
 #: Relation: the batch's rows as an earlier version of it wrote them.
 _WAS = "was"
@@ -125,7 +126,7 @@ def _merge(
         target = services.catalog.scan(spec.name, shaped)
         columns = tuple(n for n in target.schema.names if n not in (BATCH_ID, LOADED_AT))
         write = _keyed(spec, (*columns, *(c.name for c in SYSTEM_COLUMNS)))
-        tables = {**relations, TARGET: target}
+        tables: dict[str, Scan | WithFiles] = {**relations, TARGET: WithFiles(target, FILE)}
         if not relations[_WAS].files and _one(attempt, write.is_newest(), tables):
             files, content = write.newest_files(), write.newest()
         else:
@@ -140,7 +141,9 @@ def _merge(
     return pointer, _quarantine(attempt, spec, write, tables)
 
 
-def _quarantine(attempt: Attempt, spec: TableSpec, write: KeyedWrite, tables: Mapping[str, Scan]) -> str | None:
+def _quarantine(
+    attempt: Attempt, spec: TableSpec, write: KeyedWrite, tables: Mapping[str, Scan | WithFiles]
+) -> str | None:
     """Rows without a key or order go to the table's quarantine; None where there are none and were none."""
     invalid = write.invalid()
     with (
@@ -160,15 +163,15 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in row.items() if not k.startswith("_")}
 
 
-def _given(query: Query, tables: Mapping[str, Scan]) -> dict[str, Scan]:
+def _given(query: Query, tables: Mapping[str, Scan | WithFiles]) -> dict[str, Scan | WithFiles]:
     return {name: tables[name] for name in query.reads}
 
 
-def _rows(attempt: Attempt, query: Query, tables: Mapping[str, Scan]) -> list[dict[str, Any]]:
+def _rows(attempt: Attempt, query: Query, tables: Mapping[str, Scan | WithFiles]) -> list[dict[str, Any]]:
     with attempt.services.sql.query(query.sql, _given(query, tables)) as result:
         return [row for batch in result for row in batch.to_pylist()]
 
 
-def _one(attempt: Attempt, query: Query, tables: Mapping[str, Scan]) -> bool:
+def _one(attempt: Attempt, query: Query, tables: Mapping[str, Scan | WithFiles]) -> bool:
     """The single boolean that a query answers."""
     return bool(next(iter(_rows(attempt, query, tables)[0].values())))

@@ -25,6 +25,7 @@ from tidemill.model.pipeline import OnFailure, PipelineSpec, SourceKind, Task, T
 from tidemill.model.run import RunState, TaskState
 from tidemill.model.table import PublishMode, TableName
 from tidemill.plan.decide import decide
+from tidemill.plan.select import downstream
 from tidemill.ports.metadata import Tx
 
 #: How often a run starts again on a fresh fork because another one published first (rule 4).
@@ -33,10 +34,15 @@ MAX_ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How to run: `refetch` asks the sources again; `observer` is told what happens."""
+    """How to run.
+
+    `refetch` asks the sources again. `start` names tasks or tables: only they and what depends on them run, and all
+    other tables come from `main` (rule 11); empty: everything runs. `observer` is told what happens.
+    """
 
     refetch: bool = False
     observer: Observer = field(default_factory=Silent)
+    start: tuple[str, ...] = ()
 
 
 def run_batch(
@@ -118,6 +124,7 @@ class _Driver:
         """Run every task that can run, then publish."""
         self.options.observer.run_started(self.attempt.batch, self.attempt.run, list(self.tasks.values()))
         try:
+            self._skip_what_is_not_cleared()
             while True:
                 decision = decide(self.tasks.values(), self.states)
                 for task_id in decision.give_up:
@@ -141,6 +148,14 @@ class _Driver:
         except BaseException as error:
             self._end(RunState.FAILED, error)
             raise
+
+    def _skip_what_is_not_cleared(self) -> None:
+        if not self.options.start:
+            return
+        cleared = downstream(self.tasks.values(), self.options.start)
+        for task in self.tasks.values():
+            if task.id not in cleared:
+                self._set(task, TaskState.SKIPPED)
 
     # -- tasks -----------------------------------------------------------------------------------------------
 
@@ -184,7 +199,7 @@ class _Driver:
             return TaskReport(task, TaskState.SUCCESS, 0.0, rows=manifest.rows, bytes=manifest.bytes, reused=reused)
         if task.kind is TaskKind.LOAD:
             source = pipeline.sources[task.name]
-            loaded = load(attempt, source, self.manifests[task.name], progress)
+            loaded = load(attempt, source, self._manifest(task.name), progress)
             self.rows[source.table.name] = loaded.rows
             return TaskReport(task, TaskState.SUCCESS, 0.0, rows=loaded.rows, rejected=loaded.rejected)
         if task.kind is TaskKind.BUILD:
@@ -196,6 +211,17 @@ class _Driver:
         records = audit(attempt, task.name)
         return TaskReport(task, TaskState.SUCCESS, 0.0, rows=max((r.rows or 0 for r in records), default=0),
                           checks=tuple(records))  # fmt: skip
+
+    def _manifest(self, source: str) -> Manifest:
+        """What the run loads from a source: extracted by it, or archived before where it starts at the load."""
+        manifest = self.manifests.get(source) or archived(self.attempt, source)
+        if manifest is None:
+            raise Refused(
+                f'Batch {self.attempt.batch.id} has no archived input from "{source}".',
+                hint=f"start at the extraction: --from extract.{source}",
+            )
+        self.manifests[source] = manifest
+        return manifest
 
     def _give_up(self, task: Task) -> None:
         self._set(task, TaskState.UPSTREAM_FAILED)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tidemill.flow.archive import Archive
 from tidemill.model.pipeline import SourceSpec
+from tidemill.ports.auditor import Auditor
 from tidemill.ports.catalog import Catalog
 from tidemill.ports.clock import Clock
 from tidemill.ports.decoder import Decoder
@@ -33,6 +34,7 @@ class Services:
     decoder: Decoder
     records: RecordEncoder
     frames: FrameEngine
+    auditor: Auditor
     sql: SqlEngine
     source: Callable[[SourceSpec], Source]
     clock: Clock

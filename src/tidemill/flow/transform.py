@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tidemill.authoring.context import RunContext
@@ -70,7 +71,7 @@ def _from_function(attempt: Attempt, transform: TransformSpec, progress: Progres
 
 def _columns(services: Services, reader: Any) -> Schema:
     """The user's columns of a result."""
-    return services.catalog.schema_of(reader.schema).without((BATCH_ID, LOADED_AT))
+    return services.decoder.schema_of(reader.schema).without((BATCH_ID, LOADED_AT))
 
 
 def _from_sql(attempt: Attempt, transform: TransformSpec, progress: Progress) -> Written:
@@ -78,10 +79,10 @@ def _from_sql(attempt: Attempt, transform: TransformSpec, progress: Progress) ->
 
     def resolve(name: str, scope: str) -> str:
         table = TableName.parse(name, attempt.pipeline.name)
-        relation = str(table) if scope == Scope.WHOLE else f"{table}@batch"
-        if table not in attempt.written_views and table not in attempt.fork_views:
-            inputs[relation] = attempt.scan(table, Scope(scope))
-        return _relation(table) if scope == Scope.WHOLE else quote(relation)
+        seen_as = table if scope == Scope.WHOLE else replace(table, namespace=f"{table.namespace}__batch")
+        if table not in attempt.views():
+            inputs[str(seen_as)] = attempt.scan(table, Scope(scope))
+        return _relation(seen_as)
 
     sql = _rendered(attempt, transform, resolve)
     own = attempt.fork.get(transform.table.name)

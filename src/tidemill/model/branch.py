@@ -90,7 +90,10 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """A data file that was written and belongs to no table yet. Its footer holds statistics and field ids."""
+    """A data file that was written and belongs to no table yet. Its footer holds statistics and field ids.
+
+    `path` is an address, as `Files.url` gives it and `DataFile.path` shows it.
+    """
 
     path: str
     rows: int
@@ -105,7 +108,7 @@ class TableChange:
     Args:
         kind: what it does to the rows.
         add: files to add.
-        remove: paths of files to remove.
+        remove: addresses of files to remove, as a scan or a difference gives them.
         batch_id: the batch that writes.
         attempt: its attempt.
         properties: table properties to set (Tidemill's own start with `tidemill.`).
@@ -125,7 +128,8 @@ class Difference:
 
     `schema_changed`: field ids, names or types differ. `layout_changed`: partition or sort differ. `kinds`: the
     kinds of the commits in between, from their snapshots; a commit by a tool that does not say what it did
-    counts as BATCH where it only added files and as UPSERT where it removed any.
+    counts as BATCH where it only added files and as UPSERT where it removed any. `added` and `removed` are
+    addresses of data files.
     """
 
     added: frozenset[str]

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 
 from tidemill.model.errors import DefinitionError
-from tidemill.model.expectation import Expectation
+from tidemill.model.expectation import Expectation, ReferencesExpectation
 from tidemill.model.table import PublishMode, TableName, TableSpec
 from tidemill.model.timetable import Timetable
 
@@ -239,7 +239,7 @@ def tasks_of(pipeline: PipelineSpec) -> Tasks:
 
 
 def _referenced(check: Expectation, namespace: str) -> TableName | None:
-    return TableName.parse(check.references, namespace) if check.references else None
+    return TableName.parse(check.table, namespace) if isinstance(check, ReferencesExpectation) else None
 
 
 def _sorted(tasks: list[Task], pipeline: PipelineSpec) -> Tasks:

@@ -86,14 +86,6 @@ class Catalog(Protocol):
         """The files to read; with `batch_id` only those that can hold rows of that batch."""
         ...
 
-    def schema_of(self, columns: Any) -> Schema:
-        """The columns that a pyarrow.Schema would have as a table.
-
-        Raises:
-            DefinitionError: a type that no table can hold, or two names that differ only in case.
-        """
-        ...
-
     def create(self, spec: TableSpec, schema: Schema, *, properties: Mapping[str, str] | None = None) -> str:
         """Write the first, empty version of a table; gives every column a field id. Returns its pointer."""
         ...
@@ -146,6 +138,12 @@ class Catalog(Protocol):
 
         Raises:
             Conflict: a file to remove is not in the version.
+        """
+        ...
+
+    def compact(self, name: TableName, pointer: str, target_bytes: int) -> str:
+        """Write a version whose small files are joined to about `target_bytes`: the same rows in the same order.
+        In append tables no file mixes batches. Returns the same pointer where nothing is worth it.
         """
         ...
 

@@ -92,12 +92,20 @@ class Decoder(Protocol):
 
     Promises:
       - Types are those of the whole batch: the first block proposes, every later block proves or widens. A
-        widening that Iceberg allows (int -> long, float -> double, longer decimals, a new column) goes on; any other raises `Restart`
-        when the table is new (`fixed` false), and follows `contract` when it is not.
+        widening that Iceberg allows (int -> long, float -> double, longer decimals, a new column) goes on; any
+        other raises `Restart` when the table is new (`fixed` false), and follows `contract` when it is not.
       - Every input row is in exactly one chunk's `batch` or `rejected`. Order is the input's.
       - Memory is bounded by a few blocks, whatever the input's size.
       - Bytes that no row can be cut from (truncated gzip, not Avro at all) raise DecodeError naming file and place.
     """
+
+    def schema_of(self, columns: Any) -> Schema:
+        """The columns that a pyarrow.Schema would have as a table.
+
+        Raises:
+            DefinitionError: a type that no table can hold, or two names that differ only in case.
+        """
+        ...
 
     def decode(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,7 @@ def run_pipeline(
     keys: list[BatchKey],
     *,
     refetch: bool = False,
+    start: Sequence[str] = (),
     params: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
 ) -> list[RunReport]:
@@ -80,7 +81,7 @@ def run_pipeline(
         pipeline = pipeline.with_params(params)
     reports: list[RunReport] = []
     for key in keys:
-        reports.append(run_batch(services, pipeline, key, RunOptions(refetch, observer or Silent())))
+        reports.append(run_batch(services, pipeline, key, RunOptions(refetch, observer or Silent(), tuple(start))))
         if not reports[-1].ok:
             break
     return reports
@@ -93,7 +94,7 @@ class ProjectRunner:
         """See `Pipeline.run`."""
         from tidemill.wiring.results import Results
 
-        known = ("refetch", "params")
+        known = ("refetch", "params", "start")
         for name in options:
             if name not in known:
                 raise UnknownName.of("option", name, known)
@@ -107,8 +108,8 @@ class ProjectRunner:
 
     def preview(self, pipeline: Pipeline, table: str, when: str | None, rows: int) -> Any:
         """See `Pipeline.preview`."""
+        from tidemill.adapters.polars.result import Result
         from tidemill.flow.preview import previewed
-        from tidemill.wiring.reading import Result
 
         spec = pipeline.spec()
         services = services_of(_settings_for(pipeline))
@@ -121,9 +122,9 @@ class ProjectRunner:
 
     def call(self, function: Callable[..., Any], frames: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """See `Table.__call__`."""
-        from tidemill.adapters.polars.engine import run_function
+        from tidemill.adapters.polars.function import run_function
 
-        return run_function(function, frames, named)
+        return run_function(function, *frames, **named)
 
 
 def _settings_for(pipeline: Pipeline) -> Settings:

@@ -21,8 +21,18 @@ if TYPE_CHECKING:
     from tidemill.ports.source import ExtractRequest, Source
 
 
-def connect(settings: Settings) -> Services:
+def connect(
+    settings: Settings,
+    *,
+    wrap_files: Callable[[Files], Files] | None = None,
+    wrap_metadata: Callable[[Metadata], Metadata] | None = None,
+) -> Services:
     """Open a project: its metadata store (brought up to date), files, and engines.
+
+    Args:
+        settings: the project.
+        wrap_files: put around the files of lake and archive (fault injection).
+        wrap_metadata: put around the metadata store.
 
     Raises:
         SettingsError: an address that no adapter takes.
@@ -31,23 +41,29 @@ def connect(settings: Settings) -> Services:
     from tidemill.adapters.arrow.decoder import ArrowDecoder
     from tidemill.adapters.duckdb.engine import DuckDBEngine
     from tidemill.adapters.iceberg.catalog import IcebergCatalog
+    from tidemill.adapters.polars.checks import PolarsAuditor
     from tidemill.adapters.polars.engine import PolarsEngine
     from tidemill.adapters.records.encoder import ArchiveRecordEncoder
     from tidemill.flow.archive import Archive
     from tidemill.flow.services import Services
 
     clock = system_clock()
-    lake = open_files(settings, settings.lake_url)
+    lake, archive = open_files(settings, settings.lake_url), open_files(settings, settings.archive_url)
     metadata = open_metadata(settings, clock)
+    if wrap_files is not None:
+        lake, archive = wrap_files(lake), wrap_files(archive)
+    if wrap_metadata is not None:
+        metadata = wrap_metadata(metadata)
     return Services(
         project=settings.name,
         metadata=metadata,
-        archive=Archive(open_files(settings, settings.archive_url)),
+        archive=Archive(archive),
         lake=lake,
         catalog=IcebergCatalog(lake, clock),
         decoder=ArrowDecoder(),
         records=ArchiveRecordEncoder(),
         frames=PolarsEngine(),
+        auditor=PolarsAuditor(),
         sql=DuckDBEngine(),
         source=source_maker(settings),
         clock=clock,
