@@ -68,7 +68,7 @@ class Maker:
     """Makes one input: holds the generating connection, the folder, and what was found."""
 
     def __init__(self, folder: Path, rows: int) -> None:
-        import duckdb  # here, so that the bench's own process stays small: a child's peak memory includes it
+        import duckdb  # here: only the process that makes an input needs it, not the one that lists them
 
         self.folder = folder
         self.rows = rows

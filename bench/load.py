@@ -91,7 +91,6 @@ def prepare(name: str, rows: int, data: Path) -> dict[str, Any]:
     path = inputs.spec_path(name, rows, data)
     if not path.exists():
         print(f"making {name} with {rows:,} rows ...", file=sys.stderr, flush=True)
-        # In a process of its own: this one stays small (see measure.py).
         subprocess.run([sys.executable, str(BENCH / "inputs.py"), name, str(rows), str(data)], check=True)
     spec: dict[str, Any] = json.loads(path.read_text("utf-8"))
     for file in spec["files"]:

@@ -1,6 +1,7 @@
 """The documentation holds: links lead somewhere, code runs, commands show what the pages say they show."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,13 @@ def test_there_are_pages():
 
 def test_every_link_leads_somewhere():
     assert pages.broken_links(PAGES, ROOT) == []
+
+
+def test_the_architecture_page_says_where_each_of_the_twelve_rules_lives():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \| \*\*.+?\*\*.* \| (.*) \| (.*)\|$", text, re.M)
+    assert [int(number) for number, _, _ in rows] == list(range(1, 13))
+    assert [number for number, code, _ in rows if ".py](../src/" not in code] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

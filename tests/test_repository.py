@@ -55,7 +55,8 @@ def test_help_names_every_command():
 def test_a_command_that_does_not_exist_exits_with_2_and_shows_those_that_do(arguments):
     result = run(*arguments)
     assert result.returncode == 2
-    assert "load" in result.stderr if "bench" in arguments else "demo" in result.stdout + result.stderr
+    shown = result.stdout + result.stderr
+    assert "one of: load, startup\n" in shown if "bench" in arguments else "demo" in shown
 
 
 @pytest.fixture
@@ -75,8 +76,7 @@ def checkout(tmp_path):
     )
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "tell.py").write_text(
-        "import os, sys\nif __name__ == '__main__':\n"
-        "    print(sys.prefix, os.getcwd(), sys.argv[1:])\n    sys.exit(7)\n"
+        "# ./run bench tell\nimport os, sys\nprint(sys.prefix, os.getcwd(), sys.argv[1:])\nsys.exit(7)\n"
     )
     return tmp_path
 
@@ -131,6 +131,40 @@ def test_the_demo_does_not_thin_out_a_developers_environment(checkout):
     """What `./run test` installed is more than the demo needs, and stays."""
     run("bench", "tell", at=checkout, env=offline())
     assert "installing" not in run("demo", at=checkout, env=offline()).stderr
+
+
+# The automatic build
+
+
+@pytest.mark.parametrize(
+    ("lint", "test", "summary", "code"),
+    [
+        (0, 0, "12 passed in 1.0s", 0),
+        (0, 1, "1 failed, 12 passed in 1.0s", 1),
+        (0, 5, "no tests ran in 0.1s", 5),
+        (0, 0, "12 skipped in 1.0s", 1),
+        (0, 0, "0 passed in 1.0s", 1),
+        (0, 0, "", 1),
+        (1, 0, "12 passed in 1.0s", 1),
+    ],
+)
+def test_the_build_passes_only_when_lint_and_tests_do_and_something_passed(tmp_path, lint, test, summary, code):
+    (tmp_path / ".ci").mkdir()
+    shutil.copy2(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    programs = {
+        "run": f"[ $1 = lint ] && exit {lint}\n[ \"$CI\" = true ] && echo '{summary}'\nexit {test}",
+        # So that nothing is installed: the build looks whether these are there.
+        "programs/initdb": "",
+        "programs/uv": "",
+    }
+    for name, body in programs.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/usr/bin/env bash\n{body}\n")
+        path.chmod(0o755)
+    variables = {**os.environ, "PATH": f"{tmp_path / 'programs'}{os.pathsep}{os.environ['PATH']}"}
+    build = subprocess.run([tmp_path / ".ci" / "run"], capture_output=True, text=True, env=variables)
+    assert build.returncode == code, build.stdout + build.stderr
 
 
 # Packaging and files

@@ -26,7 +26,7 @@ class CannotStart(Exception):
     """Why there is no server."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Postgres:
     """A running server."""
 

@@ -50,15 +50,14 @@ def load(
         ContractError: the contract refuses the batch, or more rows than allowed went to quarantine.
         DecodeError, LimitError: a part cannot be read.
     """
-    known = known_schemas(attempt, source.table.name)
-    fixed = "" in known
-    start: Mapping[str, Schema] = known
+    tables = known_schemas(attempt, source.table.name)
+    found = Schema()
     while True:
         try:
-            loaded = _load_once(attempt, source, manifest, start, fixed, progress)
+            loaded = _load_once(attempt, source, manifest, tables, found, progress)
             break
         except Restart as restart:
-            start = restart.schemas
+            found = restart.found
     attempt.commit(loaded.moves)
     now = attempt.services.clock.now()
     with attempt.services.metadata.write() as tx:
@@ -99,8 +98,8 @@ def _load_once(
     attempt: Attempt,
     source: SourceSpec,
     manifest: Manifest,
-    start: Mapping[str, Schema],
-    fixed: bool,
+    tables: Mapping[str, Schema],
+    found: Schema,
     progress: Callable[[int], None],
 ) -> Loaded:
     """One pass over the parts; raises Restart where types turn out too narrow for a new table."""
@@ -117,12 +116,12 @@ def _load_once(
             return stages[name]
 
         declared = source.table.contract.columns
-        if not fixed and len(declared):
+        if "" not in tables and len(declared):
             stage(table).shape(declared)
         chunks = attempt.services.decoder.decode(
             [_feed(attempt, p) for p in manifest.parts],
-            schemas=start,
-            fixed=fixed,
+            tables=tables,
+            found=found,
             contract=source.table.contract,
             options=DecodeOptions(**source.decode),
         )

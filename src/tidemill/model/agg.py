@@ -64,7 +64,7 @@ class Fold(Aggregate):
     function: Callable[[Any, Any], Any]
 
     def __str__(self) -> str:
-        return f"reduce({_shown(self.of)}, {getattr(self.function, '__qualname__', self.function)})"
+        return f"reduce({_shown(self.of)}, {getattr(self.function, '__name__', self.function)})"
 
 
 def sum(of: Of) -> Aggregate:

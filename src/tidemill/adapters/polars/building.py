@@ -97,45 +97,5 @@ def mixed(name: str, kinds: str, step: Operation) -> DefinitionError:
     )
 
 
-def meet(schemas: Sequence[pl.Schema], step: Operation) -> pl.Schema:
-    """The columns of batches together: all that occur, each in a type that holds what each batch had."""
-    met: dict[str, pl.DataType] = {}
-    for schema in schemas:
-        for name, dtype in schema.items():
-            wider = _wider(met.get(name, pl.Null()), dtype)
-            if wider is None:
-                raise mixed(name, f"{met[name]}, {dtype}", step)
-            met[name] = wider
-    return pl.Schema(met)
-
-
-def _wider(a: Any, b: Any) -> pl.DataType | None:
-    """A type that holds the values of both; None where there is none."""
-    found: pl.DataType | None = None
-    if a == b or b == pl.Null():
-        found = a
-    elif a == pl.Null():
-        found = b
-    elif isinstance(a, pl.List) and isinstance(b, pl.List):
-        inner = _wider(a.inner, b.inner)
-        found = None if inner is None else pl.List(inner)
-    elif isinstance(a, pl.Struct) and isinstance(b, pl.Struct):
-        found = _wider_struct(a, b)
-    elif a.is_numeric() and b.is_numeric():
-        both = [pl.DataFrame(schema={"x": dtype}) for dtype in (a, b)]
-        found = pl.concat(both, how="vertical_relaxed").schema["x"]
-    return found
-
-
-def _wider_struct(a: pl.Struct, b: pl.Struct) -> pl.DataType | None:
-    members: dict[str, Any] = {f.name: f.dtype for f in a.fields}
-    for field in b.fields:
-        wider = _wider(members.get(field.name, pl.Null()), field.dtype)
-        if wider is None:
-            return None
-        members[field.name] = wider
-    return pl.Struct(members)
-
-
 def _named(step: Operation) -> str:
     return ", ".join(function_name(f) for f in step.functions) or "it"

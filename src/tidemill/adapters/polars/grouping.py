@@ -112,7 +112,7 @@ def _count(rows: pl.LazyFrame, window: Count, by: tuple[str, ...], results: list
     counted = numbered.group_by(*by, _START).agg(
         *results, pl.len().cast(pl.Int64).alias(_END), pl.col(ROW).min().alias(ROW)
     )
-    return counted.with_columns(pl.col(_START) + pl.col(_END).alias(_END))
+    return counted.with_columns((pl.col(_START) + pl.col(_END)).alias(_END))
 
 
 def _over(expression: pl.Expr, by: tuple[str, ...]) -> pl.Expr:

@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 import polars as pl
 
-from tidemill.adapters.polars.building import meet
+from tidemill.adapters.polars.building import mixed
+from tidemill.adapters.polars.meeting import NoMeeting, align, meet
 from tidemill.model.frame.operation import Operation
 
 _Piece: TypeAlias = "tuple[pl.Schema, pl.LazyFrame]"
@@ -48,8 +49,11 @@ class Holder:
         pieces += [(rows.schema, rows.lazy()) for rows in _together(waiting)]
         if not pieces:
             return None
-        schema = meet([found for found, _ in pieces], step)
-        aligned = [_align(lazy, found, schema) for found, lazy in pieces]
+        try:
+            schema = meet([found for found, _ in pieces])
+        except NoMeeting as error:
+            raise mixed(error.column, str(error), step) from None
+        aligned = [align(lazy, found, schema) for found, lazy in pieces]
         return aligned[0] if len(aligned) == 1 else pl.concat(aligned, how="vertical")
 
     def _written(self, rows: pl.DataFrame) -> _Piece:
@@ -71,14 +75,3 @@ def _together(batches: list[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     """Neighbouring batches of the same columns as one."""
     for _, same in groupby(batches, key=lambda batch: batch.schema):
         yield pl.concat(list(same), how="vertical", rechunk=False)
-
-
-def _align(lazy: pl.LazyFrame, found: pl.Schema, wanted: pl.Schema) -> pl.LazyFrame:
-    if found == wanted:
-        return lazy
-    columns = [
-        pl.lit(None, dtype=dtype).alias(name) if name not in found else pl.col(name).cast(dtype)
-        for name, dtype in wanted.items()
-        if found.get(name) != dtype
-    ]
-    return lazy.with_columns(columns).select(wanted.names())

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
+from tidemill.adapters.polars.errors import check_columns
 from tidemill.adapters.polars.grouping import ROW, TIME
+from tidemill.adapters.polars.meeting import NoMeeting, align, meet
 from tidemill.adapters.polars.moments import micros, whole
+from tidemill.model.errors import DefinitionError
 from tidemill.model.frame.operation import Join, JoinAsof, JoinInterval, JoinLookup, Unique
 
 _RIGHT_ROW = "__tm_right_row"
@@ -16,6 +19,8 @@ _BUCKET = "__tm_bucket"
 def join(lazy: pl.LazyFrame, other: pl.LazyFrame, step: Join | JoinLookup) -> pl.LazyFrame:
     """Rows of both with equal keys; in the order of the left rows, then of the right."""
     left_on, right_on = [left for left, _ in step.on], [right for _, right in step.on]
+    check_columns(lazy, left_on)
+    check_columns(other, right_on, step.other.source.name)
     if isinstance(step, JoinLookup):
         return lazy.join(
             other, left_on=left_on, right_on=right_on, how="left", validate="m:1", coalesce=True, maintain_order="left"
@@ -34,6 +39,7 @@ def join(lazy: pl.LazyFrame, other: pl.LazyFrame, step: Join | JoinLookup) -> pl
 
 def join_asof(lazy: pl.LazyFrame, other: pl.LazyFrame, step: JoinAsof) -> pl.LazyFrame:
     """Each row with the latest row of `other` that is not later; rows stay in order."""
+    _check_sides(lazy, other, step)
     left = lazy.with_row_index(ROW).with_columns(micros(lazy, step.on).alias(TIME)).sort(TIME, ROW)
     right = (
         other.with_columns(micros(other, step.on).alias(TIME))
@@ -58,6 +64,7 @@ def join_interval(lazy: pl.LazyFrame, other: pl.LazyFrame, step: JoinInterval) -
     A left row lies in one bucket of the interval's width; a right row is put into the one or two buckets that it
     reaches. Joining on the bucket then finds every pair once, without comparing all rows of a key.
     """
+    _check_sides(lazy, other, step)
     before, after = whole(step.before), whole(step.after)
     width = max(before + after, 1)
     left = lazy.with_row_index(ROW).with_columns(micros(lazy, step.on).alias(TIME))
@@ -90,9 +97,23 @@ def join_interval(lazy: pl.LazyFrame, other: pl.LazyFrame, step: JoinInterval) -
     )
 
 
+def _check_sides(lazy: pl.LazyFrame, other: pl.LazyFrame, step: JoinAsof | JoinInterval) -> None:
+    """Refuse keys that a side lacks, and times that have no order among each other."""
+    check_columns(lazy, [*step.by, step.on])
+    check_columns(other, [*step.by, step.on], step.other.source.name)
+    times = [frame.collect_schema()[step.on] for frame in (lazy, other)]
+    zoned = {isinstance(dtype, pl.Datetime) and dtype.time_zone is not None for dtype in times}
+    if len(zoned) > 1:
+        raise DefinitionError(
+            f'{step.verb}: "{step.on}" has a zone on one side and none on the other.',
+            hint=f'f["{step.on}"] = f["{step.on}"].dt.replace_time_zone("UTC") gives it one',
+        )
+
+
 def unique(lazy: pl.LazyFrame, step: Unique) -> pl.LazyFrame:
     """One row for each key, or for each run of rows of a key; rows stay in order."""
     keys = list(step.keys)
+    check_columns(lazy, keys)
     if step.within is None or step.on is None:
         return lazy.unique(keys, keep=step.keep, maintain_order=True)
     time = pl.col(TIME)
@@ -109,4 +130,13 @@ def unique(lazy: pl.LazyFrame, step: Unique) -> pl.LazyFrame:
 
 def concat(first: pl.LazyFrame, others: list[pl.LazyFrame]) -> pl.LazyFrame:
     """Rows one after the other, columns by name; numbers meet in the wider type."""
-    return pl.concat([first, *others], how="diagonal_relaxed")
+    parts = [first, *others]
+    schemas = [part.collect_schema() for part in parts]
+    try:
+        wanted = meet(schemas)
+    except NoMeeting as error:
+        raise DefinitionError(
+            f'concat: column "{error.column}" is of types that do not meet: {error}.',
+            hint=f'f.cast({{"{error.column}": "string"}}) on both',
+        ) from None
+    return pl.concat([align(part, schema, wanted) for part, schema in zip(parts, schemas, strict=True)])

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import polars as pl
 
 from tidemill.adapters.polars.calling import call_on_batches, call_on_rows, declared, fold_lists, reduce_rows
-from tidemill.adapters.polars.errors import NoSuchColumn, defining, place_of, running
+from tidemill.adapters.polars.errors import NoSuchColumn, check_columns, defining, place_of, running, try_out
 from tidemill.adapters.polars.grouping import folds, group_by, windowed
 from tidemill.adapters.polars.holding import Holder
 from tidemill.adapters.polars.joining import concat, join, join_asof, join_interval, unique
@@ -129,6 +129,8 @@ class Run:
             with defining(step, columns):
                 lazy = _apply(query.lazy, [other.lazy for other in others], step)
                 lazy.collect_schema()
+            no_rows = [pl.LazyFrame(schema=q.lazy.collect_schema()) for q in (query, *others)]
+            try_out(lambda: _apply(no_rows[0], no_rows[1:], step), step, columns)
         except NoSuchColumn as error:
             raise error if unknown is None else _because_unknown(error, unknown) from None
         steps = (*query.steps, *(s for other in others for s in other.steps), step)
@@ -144,6 +146,9 @@ class Run:
         """Call the functions of a stage on all rows, and hold what they return."""
         schema = query.lazy.collect_schema()
         last = stage[-1]
+        if isinstance(last, Reduce):
+            with defining(last, schema):
+                check_columns(query.lazy, last.by)
         types = declared(last, schema) if isinstance(last, Calls) else None
         if self._dry:
             if types is None:
@@ -163,8 +168,6 @@ class Run:
             case MapBatches() as step:
                 return call_on_batches(stream(query), step, schema, source, types)
             case Reduce() as step:
-                with defining(step, schema):
-                    query.lazy.select(step.by).collect_schema()
                 return reduce_rows(stream(query), step, schema, source)
             case _:
                 steps = [step for step in stage if isinstance(step, MapRows | FlatMap)]

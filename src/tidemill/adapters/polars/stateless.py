@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from tidemill.adapters.polars.types import polars_type
+from tidemill.model.errors import DefinitionError
 from tidemill.model.frame.operation import Cast, Drop, Explode, Filter, Rename, Select, Unnest, WithColumns
 
 Stateless = Select | WithColumns | Filter | Rename | Drop | Cast | Explode | Unnest
@@ -30,9 +31,21 @@ def stateless(lazy: pl.LazyFrame, step: Stateless) -> pl.LazyFrame:
             # As expressions: LazyFrame.cast overlooks columns that are not there.
             return lazy.with_columns(pl.col(name).cast(polars_type(kind)) for name, kind in step.types.items())
         case Explode():
+            _check_lists(lazy, step.columns)
             return lazy.explode(*step.columns, empty_as_null=False, keep_nulls=True)
         case Unnest():
             return lazy.unnest(*step.columns)
+
+
+def _check_lists(lazy: pl.LazyFrame, columns: tuple[str, ...]) -> None:
+    """Polars lets other columns through an explode as they are."""
+    schema = lazy.collect_schema()
+    for name in columns:
+        if name in schema and not isinstance(schema[name], pl.List | pl.Array):
+            raise DefinitionError(
+                f'explode: column "{name}" is of type {schema[name]}, not a list.',
+                hint=f'f["{name}"] = f["{name}"].str.split(",") makes a list of text',
+            )
 
 
 def named(expressions: Mapping[str, Any]) -> list[pl.Expr]:

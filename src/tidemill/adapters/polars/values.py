@@ -54,6 +54,8 @@ def infer(values: Sequence[Any]) -> pl.DataType:
     if _all(kinds, int):
         return _integer(values)
     if _all(kinds, int, float):
+        if not _are_floats(kinds, values):
+            raise NoType("float, and int that no float equals")
         return pl.Float64()
     if _all(kinds, int, Decimal):
         return pl.Decimal(38, max((_scale(v) for v in values if isinstance(v, Decimal)), default=0))
@@ -78,7 +80,7 @@ def fits(values: Sequence[Any], dtype: Any) -> bool:
         if type(dtype) is type(plain_type) and not dtype.is_float():
             return _all(kinds, plain_kind)
     if dtype.is_float():
-        return _all(kinds, int, float)
+        return _all(kinds, int, float) and _are_floats(kinds, values)
     if dtype.is_integer():
         return _all(kinds, int)  # the range is for Polars to refuse
     match dtype:
@@ -117,6 +119,20 @@ def _all(kinds: set[type], *wanted: type) -> bool:
     """True where all kinds are among `wanted`. A bool is an int to Python and none here."""
     allowed = bool in wanted
     return all(issubclass(kind, wanted) and (allowed or kind is not bool) for kind in kinds)
+
+
+def _are_floats(kinds: set[type], values: Sequence[Any]) -> bool:
+    return _all(kinds, float) or all(map(_is_float, values))
+
+
+def _is_float(value: object) -> bool:
+    """True unless `value` is an integer that a float cannot hold exactly."""
+    if not isinstance(value, int) or -(2**53) <= value <= 2**53:
+        return True
+    try:
+        return float(value) == value
+    except OverflowError:
+        return False
 
 
 def _integer(values: Sequence[Any]) -> pl.DataType:

@@ -1,7 +1,8 @@
-"""Column types that mean the same on SQLite and PostgreSQL: ids, moments, free text; and the columns of intervals."""
+"""Column types that mean the same on SQLite and PostgreSQL, and the three columns in which an interval is kept."""
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -52,6 +53,24 @@ class Prose(TypeDecorator[str]):
         if value is None:
             return None
         return value.replace("\x00", "\N{SYMBOL FOR NULL}").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON value, kept as text: both databases give back exactly what was put in, order of keys included.
+
+    NaN and Infinity are refused: Python writes them, other readers of JSON do not know them.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
+        """To the database. None is JSON's null."""
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """From the database."""
+        return None if value is None else json.loads(value)
 
 
 def zone_of(interval: Interval) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import func, select, update
 
-from tidemill.adapters.sql.schema import commit_changes, commits, refs
+from tidemill.adapters.sql.schema import commit_changes, commits, ref_bases, refs
 from tidemill.adapters.sql.session import AnyRow, Session
 from tidemill.model.branch import CommitRecord
 from tidemill.model.table import TableName
@@ -30,10 +30,6 @@ class RefLog:
     @abstractmethod
     def _newest_id(self, name: str) -> Any:
         """See `SqlRefs._newest_id`."""
-
-    @abstractmethod
-    def bases(self, name: str) -> dict[TableName, str]:
-        """See `SqlRefs.bases`."""
 
     def log(
         self,
@@ -96,41 +92,38 @@ class RefLog:
     def pointers_at(self, name: str, at: datetime) -> dict[TableName, str]:
         """The ref's pointers as of a moment.
 
-        Of each table: where the last entry up to then left it; else where the first entry after found it; else,
-        where the log never names it, where the ref was forked.
+        Of each table: where the last entry up to then left it, else where the ref was forked.
         """
-        ref = self._session.first(select(refs.c.created_at).where(refs.c.id == self._newest_id(name)))
+        ref = self._session.first(select(refs.c.id, refs.c.created_at).where(refs.c.id == self._newest_id(name)))
         if ref is None or at < ref.created_at:
             return {}
-        c = commits.c
-        last = (
-            select(c.seq)
-            .where(c.ref_id == self._newest_id(name), c.at <= at)
-            .order_by(c.at.desc())
-            .limit(1)
-            .scalar_subquery()
-        )
-        upto = func.coalesce(last, 0)
-        found: dict[TableName, str | None] = dict(self.bases(name))
-        found |= self._edge(name, func.min, commit_changes.c.seq > upto, commit_changes.c.before)
-        found |= self._edge(name, func.max, commit_changes.c.seq <= upto, commit_changes.c.after)
+        forked = select(ref_bases.c.namespace, ref_bases.c.table_name, ref_bases.c.forked)
+        found = {**self._of_tables(forked.where(ref_bases.c.ref_id == ref.id)), **self._left_by_log(ref.id, at)}
         return {table: pointer for table, pointer in sorted(found.items()) if pointer is not None}
 
-    def _edge(self, name: str, which: Any, side: Any, pointer: Any) -> dict[TableName, str | None]:
-        """Of each table the pointer in the entry that is nearest to a moment, on one side of it."""
+    def _left_by_log(self, ref_id: int, at: datetime) -> dict[TableName, str | None]:
+        """The pointers of the tables that the log named up to a moment."""
+        # Times grow with the numbers of the entries, so one number stands for the moment.
+        last_entry = self._session.first(
+            select(commits.c.seq)
+            .where(commits.c.ref_id == ref_id, commits.c.at <= at)
+            .order_by(commits.c.at.desc())
+            .limit(1)
+        )
+        if last_entry is None:
+            return {}
         c = commit_changes.c
-        ref_id = self._newest_id(name)
-        nearest = (
-            select(c.namespace, c.table_name, which(c.seq).label("seq"))
-            .where(c.ref_id == ref_id, side)
+        last = (
+            select(c.namespace, c.table_name, func.max(c.seq).label("seq"))
+            .where(c.ref_id == ref_id, c.seq <= last_entry.seq)
             .group_by(c.namespace, c.table_name)
             .subquery()
         )
-        joined = (
-            (c.namespace == nearest.c.namespace) & (c.table_name == nearest.c.table_name) & (c.seq == nearest.c.seq)
-        )
-        query = select(c.namespace, c.table_name, pointer).join(nearest, joined).where(c.ref_id == ref_id)
-        return {TableName(namespace, table): at for namespace, table, at in self._session.all(query)}
+        same = (c.namespace == last.c.namespace) & (c.table_name == last.c.table_name) & (c.seq == last.c.seq)
+        return self._of_tables(select(c.namespace, c.table_name, c.after).join(last, same).where(c.ref_id == ref_id))
+
+    def _of_tables(self, query: Any) -> dict[TableName, str | None]:
+        return {TableName(namespace, table): pointer for namespace, table, pointer in self._session.all(query)}
 
     def _changes(
         self, ref_id: int, first: int, last: int

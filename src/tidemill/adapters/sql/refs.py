@@ -79,7 +79,10 @@ class SqlRefs(RefLog, Tickets):
             _check_pointer(table, pointer)
         self._add_namespaces(catalog, {table.namespace for table in pointers})
         session.add_all(session.insert(iceberg_tables), [_iceberg_row(catalog, *item) for item in pointers.items()])
-        bases = [{"ref_id": made.id, **_of(table), "pointer": pointer} for table, pointer in pointers.items()]
+        bases = [
+            {"ref_id": made.id, **_of(table), "pointer": pointer, "forked": pointer}
+            for table, pointer in pointers.items()
+        ]
         session.add_all(session.insert(ref_bases), bases)
         for view in views:
             self.set_view(name, view.name, view.sql)
@@ -149,6 +152,7 @@ class SqlRefs(RefLog, Tickets):
         """The pointers that the ref was forked with."""
         c = ref_bases.c
         query = select(c.namespace, c.table_name, c.pointer).where(c.ref_id == self._newest_id(name))
+        query = query.where(c.pointer.is_not(None))
         return {TableName(namespace, table): at for namespace, table, at in self._session.all(query)}
 
     def swap(self, name: str, table: TableName, before: str | None, after: str | None) -> None:
@@ -184,13 +188,7 @@ class SqlRefs(RefLog, Tickets):
 
     def set_base(self, name: str, table: TableName, pointer: str | None) -> None:
         """Set or remove the base of a table."""
-        ref_id = self._writable(name)
-        if pointer is None:
-            c = ref_bases.c
-            mine = (c.ref_id == ref_id, c.namespace == table.namespace, c.table_name == table.table)
-            self._session.change(delete(ref_bases).where(*mine))
-        else:
-            self._put(ref_bases, ref_id, table, pointer=pointer)
+        self._put(ref_bases, self._writable(name), table, pointer=pointer)
 
     def views(self, name: str) -> dict[TableName, View]:
         """The views of a ref."""

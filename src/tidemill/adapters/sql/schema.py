@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, CheckConstraint, Column, ForeignKey, Index, MetaData, String, Table, Text
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, MetaData, String, Table, Text
 from sqlalchemy import UniqueConstraint as Unique
 
-from tidemill.adapters.sql.columns import BigId, Moment, Prose
+from tidemill.adapters.sql.columns import BigId, Json, Moment, Prose
 from tidemill.model.branch import MAIN
 
 #: The newest revision of `migrations/`: what this code needs. Revisions are numbers, so that older < newer.
@@ -170,7 +170,10 @@ ref_bases = Table(
     _to("ref_id", "refs.id", primary_key=True),
     _text("namespace", primary_key=True),
     _text("table_name", primary_key=True),
-    _text("pointer"),
+    #: The base that counts now; null where it was taken away.
+    Column("pointer", Text),
+    #: The pointer at the fork, which no later base changes: time travel begins with it.
+    Column("forked", Text),
 )
 
 views = Table(
@@ -191,7 +194,7 @@ commits = Table(
     _moment("at", nullable=False),
     _to("batch_id", "batches.id", nullable=True),
     _to("run_id", "runs.id", nullable=True),
-    Column("detail", JSON, nullable=False),
+    Column("detail", Json, nullable=False),
     Index(None, "ref_id", "at"),
     Index(None, "ref_id", "batch_id", "seq"),
 )
@@ -235,7 +238,7 @@ bookmarks = Table(
     _text("project", primary_key=True),
     _text("pipeline", primary_key=True),
     _text("source", primary_key=True),
-    Column("value", JSON, nullable=False),
+    Column("value", Json, nullable=False),
     Column("version", BigId, nullable=False),
     _to("batch_id", "batches.id"),
 )
@@ -253,9 +256,9 @@ manifests = Table(
     _moment("extracted_at", nullable=False),
     Column("code_version", Text),
     *_interval(),
-    Column("bookmark_before", JSON, nullable=False),
-    Column("bookmark_after", JSON, nullable=False),
-    Column("schema", JSON, nullable=False),
+    Column("bookmark_before", Json, nullable=False),
+    Column("bookmark_after", Json, nullable=False),
+    Column("schema", Json, nullable=False),
     Unique("batch_id", "source", "version"),
     Index(None, "project", "batch_id"),
     Index(None, "project", "pipeline", "batch_id"),
@@ -282,7 +285,7 @@ leases = Table(
     _text("project"),
     Column("holder", Prose, nullable=False),
     _moment("until", nullable=False),
-    Column("pointers", JSON, nullable=False),
+    Column("pointers", Json, nullable=False),
     Index(None, "project", "until"),
     sqlite_autoincrement=True,
 )
@@ -327,7 +330,7 @@ events = Table(
     _text("project"),
     _text("kind"),
     _moment("at", nullable=False),
-    Column("payload", JSON, nullable=False),
+    Column("payload", Json, nullable=False),
     _moment("done_at"),
     Column("tries", BigId, nullable=False),
     Column("error", Prose),

@@ -32,6 +32,9 @@ IntervalHow = Literal["inner", "left", "outer"]
 #: Kinds of joins that give nothing where the left frame has nothing.
 _LEFT = ("inner", "left", "semi", "anti")
 
+#: Arguments that `explain` prints as one list.
+_EXPRESSIONS = ("columns", "named", "conditions", "keys", "named_keys")
+
 Keep = Literal["first", "last"]
 Emit = Literal["final", "current"]
 
@@ -44,8 +47,10 @@ class Operation:
     at: Place | None
 
     def __str__(self) -> str:
-        parts = [_shown(f.name, getattr(self, f.name)) for f in fields(self) if f.name != "at"]
-        return " ".join([self.verb, *(p for p in parts if p)])
+        shown = {f.name: _shown(f.name, getattr(self, f.name)) for f in fields(self) if f.name != "at"}
+        expressions = ", ".join(text for name, text in shown.items() if text and name in _EXPRESSIONS)
+        others = (text for name, text in shown.items() if text and name not in _EXPRESSIONS)
+        return " ".join(part for part in (self.verb, expressions, *others) if part)
 
     @property
     def keeps_empty(self) -> bool:
@@ -300,4 +305,4 @@ def _shown(name: str, value: Any) -> str:
 
 def function_name(function: Callable[..., Any]) -> str:
     """How messages call a user's function."""
-    return getattr(function, "__qualname__", None) or repr(function)
+    return getattr(function, "__name__", None) or repr(function)

@@ -6,7 +6,6 @@ from typing import Any
 
 from alembic import op
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -156,7 +155,8 @@ def upgrade() -> None:
         _to("ref_id", "refs.id", primary_key=True),
         _text("namespace", primary_key=True),
         _text("table_name", primary_key=True),
-        _text("pointer"),
+        Column("pointer", Text),
+        Column("forked", Text),
     )
     op.create_table(
         "views",
@@ -173,7 +173,7 @@ def upgrade() -> None:
         _moment("at", nullable=False),
         _to("batch_id", "batches.id", nullable=True),
         _to("run_id", "runs.id", nullable=True),
-        Column("detail", JSON, nullable=False),
+        Column("detail", Text, nullable=False),
         Index(None, "ref_id", "at"),
         Index(None, "ref_id", "batch_id", "seq"),
     )
@@ -208,7 +208,7 @@ def upgrade() -> None:
         _text("project", primary_key=True),
         _text("pipeline", primary_key=True),
         _text("source", primary_key=True),
-        Column("value", JSON, nullable=False),
+        Column("value", Text, nullable=False),
         Column("version", _LONG, nullable=False),
         _to("batch_id", "batches.id"),
     )
@@ -224,9 +224,9 @@ def upgrade() -> None:
         _moment("extracted_at", nullable=False),
         Column("code_version", Text),
         *_interval(),
-        Column("bookmark_before", JSON, nullable=False),
-        Column("bookmark_after", JSON, nullable=False),
-        Column("schema", JSON, nullable=False),
+        Column("bookmark_before", Text, nullable=False),
+        Column("bookmark_after", Text, nullable=False),
+        Column("schema", Text, nullable=False),
         Unique("batch_id", "source", "version"),
         Index(None, "project", "batch_id"),
         Index(None, "project", "pipeline", "batch_id"),
@@ -249,7 +249,7 @@ def upgrade() -> None:
         _text("project"),
         Column("holder", Text, nullable=False),
         _moment("until", nullable=False),
-        Column("pointers", JSON, nullable=False),
+        Column("pointers", Text, nullable=False),
         Index(None, "project", "until"),
         sqlite_autoincrement=True,
     )
@@ -288,7 +288,7 @@ def upgrade() -> None:
         _text("project"),
         _text("kind"),
         _moment("at", nullable=False),
-        Column("payload", JSON, nullable=False),
+        Column("payload", Text, nullable=False),
         _moment("done_at"),
         Column("tries", _LONG, nullable=False),
         Column("error", Text),
