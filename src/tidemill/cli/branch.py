@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def branch() -> None:
-    """Compare, merge, tag and drop versions of the lake; undo a batch.
+    """Compare, merge, tag and drop versions; undo a batch.
 
-    A branch is a set of table versions: making one copies no data. `query --branch NAME` reads it.
+    A branch is a version of the whole lake, a set of table versions: making one copies no data. `query --branch NAME` reads it.
     """
 
 
@@ -94,7 +94,7 @@ def ls(invocation: Invocation, everything: bool) -> None:
     out.grid(columns, rows)
     failed = [r.name for r in hidden if r.state is RefState.FAILED]
     if hidden:
-        out.note(f"{count(len(hidden), 'branches of runs')} not listed: --all")
+        out.note(f"{count(len(hidden), 'branches of runs', 'branch of a run')} not listed: --all")
     if failed:
         out.next(f"tidemill branch diff {failed[-1]}")
 
@@ -191,7 +191,7 @@ def _moved(invocation: Invocation, what: str, plan: PublishPlan, command: str = 
         invocation.out.object({"done": what, "tables": moved, "views": [str(v) for v in plan.views]})
         return
     verb, _, subject = what.partition(" ")
-    facts = [(verb, subject, count(len([n for n in verbs if not is_inner(n)]), "tables"))]
+    facts: list[tuple[str, ...]] = [(verb, subject, count(len([n for n in verbs if not is_inner(n)]), "tables"))]
     facts += [(verb, str(name)) for name, verb in verbs.items() if not is_inner(name)]
     facts += [("changed", str(view), "view") for view in plan.views]
     invocation.out.facts(facts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,27 +18,23 @@ if TYPE_CHECKING:
     from tidemill.flow.services import Services
     from tidemill.model.table import TableName
 
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
-
-class Age(click.ParamType):
+class Age(click.ParamType[timedelta]):
     """How old something is: `0`, `30m`, `24h`, `7d`."""
 
     name = "age"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:  # fmt: skip
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         """Read it."""
+        from tidemill.model.errors import DefinitionError
+        from tidemill.model.timetable import parse_duration
+
         if isinstance(value, timedelta):
             return value
-        if value == "0":
-            return timedelta(0)
-        found = _AGE.fullmatch(str(value))
-        if found is None:
+        try:
+            return timedelta(0) if value == "0" else parse_duration(value)
+        except DefinitionError:
             self.fail(f'"{value}" is no age such as 30m, 24h or 7d', param, ctx)
-        return timedelta(**{_UNITS[found[2]]: float(found[1])})
 
 
 @click.group(cls=Group)
@@ -57,11 +52,10 @@ def ls(invocation: Invocation, everything: bool) -> None:
 
     out = invocation.out
     with reading(invocation.services, tell_ref(invocation)) as seen:
-        tables = [
-            _about(invocation.services, seen, name) for name in sorted(seen.pointers) if everything or not is_inner(name)
-        ]
+        names = [name for name in sorted(seen.pointers) if everything or not is_inner(name)]
+        tables = [_about(invocation.services, seen, name) for name in names]
         tables += [{"table": str(name), "kind": "view"} for name in sorted(seen.views)]
-        inner = len([n for n in seen.pointers if is_inner(n)]) if not everything else 0
+        inner = len(seen.pointers) - len(names)
     if invocation.json:
         out.object({"branch": seen.ref, "tables": tables})
         return
@@ -103,12 +97,14 @@ def _about(services: Services, seen: Reading, name: TableName) -> dict[str, Any]
 @data.command(cls=Command, reads=True)
 @click.argument("table")
 @click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Rows to show.")
+@click.option("--failing", is_flag=True, help="The rows that failed the table's checks, instead of the table.")
 @pass_invocation
-def show(invocation: Invocation, table: str, limit: int) -> None:
+def show(invocation: Invocation, table: str, limit: int, failing: bool) -> None:
     """Show a table: its columns and some of its rows.
 
     TABLE is pipeline.table, or a bare name that only one pipeline has.
     """
+    from tidemill.cli.failing import show_failing
     from tidemill.cli.rows import head, print_rows
     from tidemill.flow.query import query, reading
     from tidemill.plan.sql import quote
@@ -116,7 +112,10 @@ def show(invocation: Invocation, table: str, limit: int) -> None:
     services, out = invocation.services, invocation.out
     with reading(services, tell_ref(invocation)) as seen:
         name = seen.resolve(table)
-        about = _about(services, seen, name) if name in seen.pointers else {"table": str(name), "kind": "view"}
+        if failing:
+            show_failing(invocation, name, seen.ref, limit)
+            return
+        about: dict[str, Any] = _about(services, seen, name) if name in seen.pointers else {"table": str(name), "kind": "view"}
         text = f"SELECT * FROM {quote(name.namespace)}.{quote(name.table)}"  # noqa: S608 - quoted
         with query(services, f"{text} LIMIT {limit}", seen) as reader:
             found = head(reader, None)
@@ -179,7 +178,7 @@ def history(invocation: Invocation, table: str, limit: int) -> None:
     if len(shown) < len(snapshots):
         out.note(f"{len(snapshots) - len(shown)} older snapshots not shown: --limit 0")
     if shown:
-        out.next(f'tidemill query "select * from {name}" --at {shown[-1].snapshot_id}')
+        out.next(f'tidemill query "from {name}" --at {shown[-1].snapshot_id}')
 
 
 @data.command(cls=Command)
@@ -217,4 +216,3 @@ def vacuum(invocation: Invocation, grace: timedelta, keep: timedelta) -> None:
         *(("expired", f"branch {name}") for name in done.expired),
     ]
     invocation.out.facts(facts)
-

@@ -16,7 +16,6 @@ import click
 
 from tidemill.cli.command import Command
 from tidemill.cli.failure import explain
-
 from tidemill.cli.invocation import Invocation, pass_invocation
 from tidemill.cli.text import count, size
 from tidemill.model.errors import TidemillError
@@ -120,7 +119,9 @@ def _versions() -> Iterator[Finding]:
             missing.append(name)
     yield Finding(OK, "libraries", ", ".join(found))
     if missing:
-        yield Finding(ERROR, "libraries", f"not installed: {', '.join(missing)}", f"{sys.executable} -m pip install tidemill")
+        yield Finding(
+            ERROR, "libraries", f"not installed: {', '.join(missing)}", f"{sys.executable} -m pip install tidemill"
+        )
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:
@@ -183,10 +184,8 @@ def _metadata(store: Metadata, settings: Settings, migrate: bool) -> Iterator[Fi
     orphans = [x for x in leases if x.holder in dead_runs or not alive(x.holder.removeprefix("reader "))]
     if orphans:
         last = max(x.until for x in orphans)
-        yield Finding(
-            WARNING, "leases", f"{count(len(orphans), 'leases')} of processes that are gone keep files until {last:%H:%M} UTC",
-            "nothing to do: they end by themselves",
-        )  # fmt: skip
+        detail = f"{count(len(orphans), 'leases')} of processes that are gone keep files until {last:%H:%M} UTC"
+        yield Finding(WARNING, "leases", detail, "nothing to do: they end by themselves")
     else:
         yield Finding(OK, "leases", f"{count(len(leases), 'leases')}, none orphaned")
 

@@ -74,9 +74,7 @@ def render(
         paint: gives headings and styled cells their look.
     """
     cells = [list(row) for row in rows]
-    widths = [
-        max([width(c.name) if heading else 0, *(width(row[i]) for row in cells)]) for i, c in enumerate(columns)
-    ]
+    widths = [max([width(c.name) if heading else 0, *(width(row[i]) for row in cells)]) for i, c in enumerate(columns)]
     if longest is not None:
         widths = [min(w, max(longest, width(c.name))) for w, c in zip(widths, columns, strict=True)]
     shown = _fit(columns, widths, within)

@@ -38,7 +38,7 @@ TABLE: Mapping[str, Mapping[str, Entry]] = {
     "Read": {
         "query": Entry("tidemill.cli.query:query", "Read tables with SQL."),
         "data": Entry("tidemill.cli.data:data", "Look at tables, their history and their batches."),
-        "branch": Entry("tidemill.cli.branch:branch", "Compare, merge, tag and drop versions of the lake; undo a batch."),
+        "branch": Entry("tidemill.cli.branch:branch", "Compare, merge, tag and drop versions; undo a batch."),
     },
     "Care": {
         "doctor": Entry("tidemill.cli.doctor:doctor", "Look for what is wrong with the project's surroundings."),

@@ -54,7 +54,8 @@ class PlainProgress(Collector):
     def task_ended(self, report: TaskReport) -> None:
         """Say how it went."""
         done = [f"in {duration(report.seconds)}"] if report.state is not TaskState.UPSTREAM_FAILED else []
-        self._write(f"  {report.task.id:<{self._width}}  {report.state:<7}  {' '.join([*amounts(report), *done])}".rstrip())
+        told = ", ".join([*amounts(report), *done])
+        self._write(f"  {report.task.id:<{self._width}}  {report.state:<7}  {told}".rstrip())
 
     def retried(self, reason: str) -> None:
         """Say why it begins again."""

@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,14 +39,36 @@ class Work:
     batch_id: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run, as the user said it."""
+
+    refetch: bool = False
+    start: tuple[str, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def words(self) -> list[str]:
+        """The options as they are written on the command line."""
+        words = ["--refetch"] if self.refetch else []
+        words += [word for task in self.start for word in ("--from", task)]
+        return words + [word for name, value in self.params.items() for word in ("--param", f"{name}={value}")]
+
+
 @click.command(cls=Command)
 @click.argument("pipeline")
 @click.argument("when", required=False, metavar="[WHEN]")
-@click.option("--refetch", is_flag=True, help="Ask the sources again; the archive keeps the old version beside the new.")
+@click.option("--refetch", is_flag=True, help="Ask the sources again; the archive keeps both versions.")
+@click.option("--from", "start", multiple=True, metavar="TASK",
+              help="Run only this task or table and what follows from it; the rest comes from main.")  # fmt: skip
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Override a parameter of the pipeline.")
 @pass_invocation
 def run(
-    invocation: Invocation, pipeline: str, when: str | None, refetch: bool, params: tuple[str, ...]
+    invocation: Invocation,
+    pipeline: str,
+    when: str | None,
+    refetch: bool,
+    start: tuple[str, ...],
+    params: tuple[str, ...],
 ) -> int:
     """Run a pipeline: all of it is published, or nothing.
 
@@ -67,15 +89,17 @@ def run(
     if when is None and keys[0].interval is not None:
         latest = when_of(keys[0], spec)
         invocation.out.note(f"running {spec.name} for {latest}, the latest complete interval (no date was given)")
-    extra = [*(["--refetch"] if refetch else []), *(part for text in params for part in ("--param", text))]
+    options = RunOptions(refetch, start, overrides)
     work = [Work(pipeline, spec, key) for key in keys]
-    return _execute(invocation, work, refetch=refetch, params=overrides, extra=extra)
+    return _execute(invocation, work, options)
 
 
 @click.command(cls=Command)
 @click.argument("batches", nargs=-1, required=True, type=click.IntRange(min=1), metavar="BATCH...")
+@click.option("--from", "start", multiple=True, metavar="TASK",
+              help="Run only this task or table and what follows from it; the rest comes from main.")  # fmt: skip
 @pass_invocation
-def replay(invocation: Invocation, batches: tuple[int, ...]) -> int:
+def replay(invocation: Invocation, batches: tuple[int, ...], start: tuple[str, ...]) -> int:
     """Run batches again from their archived input, with the code of today.
 
     BATCH is a batch's id, as `tidemill data batches` lists them. The sources are not asked; the rows that the batch
@@ -85,7 +109,7 @@ def replay(invocation: Invocation, batches: tuple[int, ...]) -> int:
 
     pipelines = load_pipelines(invocation.known_settings())
     work = [_archived_work(invocation, batch_id, pipelines) for batch_id in batches]
-    return _execute(invocation, work)
+    return _execute(invocation, work, RunOptions(start=start))
 
 
 # What to run ----------------------------------------------------------------------------------------------------------
@@ -167,14 +191,7 @@ def _parameter(text: str, spec: PipelineSpec) -> tuple[str, Any]:
 # Running --------------------------------------------------------------------------------------------------------------
 
 
-def _execute(
-    invocation: Invocation,
-    work: Sequence[Work],
-    *,
-    refetch: bool = False,
-    params: Mapping[str, Any] | None = None,
-    extra: Sequence[str] = (),
-) -> int:
+def _execute(invocation: Invocation, work: Sequence[Work], options: RunOptions) -> int:
     """Run every batch in order, telling as it goes; stops at the first that fails."""
     from tidemill.wiring.runner import run_pipeline
 
@@ -182,12 +199,15 @@ def _execute(
     observer = _observer(invocation, telling)
     try:
         for position, item in enumerate(work):
-            run_pipeline(invocation.services, item.spec, [item.key], refetch=refetch, params=params, observer=observer)
+            run_pipeline(
+                invocation.services, item.spec, [item.key],
+                refetch=options.refetch, start=options.start, params=options.params, observer=observer,
+            )  # fmt: skip
             if not telling.reports[-1].ok:
-                return telling.failed(item, work[position:], extra)
+                return telling.failed(item, work[position:], options)
     except KeyboardInterrupt:
         observer.stop()
-        return telling.interrupted(work[len(telling.reports) :], extra)
+        return telling.interrupted(work[len(telling.reports) :], options)
     except BaseException:
         observer.stop()
         raise
@@ -235,7 +255,7 @@ class _Telling:
             self.invocation.out.next(command)
         return 0
 
-    def failed(self, item: Work, rest: Sequence[Work], extra: Sequence[str]) -> int:
+    def failed(self, item: Work, rest: Sequence[Work], options: RunOptions) -> int:
         """The last run failed: the error, what is left, why, and how to go on."""
         from tidemill.cli.report import failure_facts, left_by
 
@@ -243,7 +263,7 @@ class _Telling:
         assert report.error is not None
         left = left_by(self.invocation.services, report)
         why = f"tidemill data batches {report.batch.id}"
-        resume = self._resume(rest, extra)
+        resume = self._resume(rest, options)
         failure = explain(report.error, self.invocation, place=_place(report, item.spec))
         if self.invocation.debug:
             import traceback
@@ -257,26 +277,26 @@ class _Telling:
         self.invocation.out.facts(failure_facts(left, why, resume), error=True)
         return failure.exit_code if failure.exit_code != 2 else 1
 
-    def interrupted(self, rest: Sequence[Work], extra: Sequence[str]) -> int:
+    def interrupted(self, rest: Sequence[Work], options: RunOptions) -> int:
         """Stopped by a person, in the middle of the first batch of `rest`."""
-        resume = self._resume(rest, extra)
+        resume = self._resume(rest, options)
         if self.invocation.json:
             self._object({"kind": "Interrupted", "what": "interrupted", "exit_code": INTERRUPTED}, resume)
         print("interrupted: nothing of this run was published", file=sys.stderr)
         self.invocation.out.facts([("resume:", resume)], error=True)
         return INTERRUPTED
 
-    def _resume(self, rest: Sequence[Work], extra: Sequence[str]) -> str:
+    def _resume(self, rest: Sequence[Work], options: RunOptions) -> str:
         """The command that runs what is left of the work."""
         from tidemill.cli.report import when_of
 
         if replayed := [str(item.batch_id) for item in rest if item.batch_id is not None]:
-            return shlex.join(["tidemill", "replay", *replayed])
+            return shlex.join(["tidemill", "replay", *replayed, *options.words()])
         first, last = rest[0], rest[-1]
         when = when_of(first.key, first.spec)
         if len(rest) > 1:
             when = f"{when}..{when_of(last.key, last.spec)}"
-        return shlex.join(["tidemill", "run", first.target, when, *extra])
+        return shlex.join(["tidemill", "run", first.target, when, *options.words()])
 
     def _object(self, error: Mapping[str, Any] | None, command: str, *, why: str | None = None) -> None:
         from tidemill.cli.report import run_object

@@ -14,11 +14,19 @@ from typing import Any
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
-def count(number: int | None, noun: str = "") -> str:
-    """`27,004`, or with a noun `27,004 rows` and `1 row`; a dash where it is not known."""
+def count(number: int | None, noun: str = "", one: str | None = None) -> str:
+    """`27,004`, or with a noun `27,004 rows` and `1 row`; a dash where it is not known.
+
+    Args:
+        number: how many.
+        noun: of what, in the plural.
+        one: the singular, where it is not the plural without its s.
+    """
     if number is None:
         return "-"
-    return f"{number:,}" + (f" {noun if number != 1 else noun.removesuffix('s')}" if noun else "")
+    if number == 1:
+        noun = noun.removesuffix("s") if one is None else one
+    return f"{number:,} {noun}".rstrip()
 
 
 def size(amount: float | None) -> str:

@@ -73,7 +73,7 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
     data = _read(root / FILE) if root else {}
     root = root or begin
     project = data.get("project", {})
-    name = project.get("name") or _name_from(root)
+    name = project.get("name") or name_from(root)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", str(name)):
         raise SettingsError(
             f'"{name}" cannot name a project.', where=str(root / FILE), hint="letters, digits, _ and -, at most 63"
@@ -101,13 +101,12 @@ def origins(settings: Settings, environment: Mapping[str, str] | None = None) ->
         for key in keys:
             variable = f"TIDEMILL_{section.upper()}_URL" if key == "url" else None
             in_file = key in data.get(section, {})
-            found[f"{section}.{key}"] = (
-                variable if variable and env.get(variable) else FILE if in_file else "default"
-            )
+            found[f"{section}.{key}"] = variable if variable and env.get(variable) else FILE if in_file else "default"
     return found
 
 
-def _name_from(root: Path) -> str:
+def name_from(root: Path) -> str:
+    """The name of a project that does not give itself one: its folder's, made to fit."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", root.name).strip("_")[:63] or "project"
     return f"_{name}"[:63] if name[0].isdigit() or name[0] == "-" else name
 
