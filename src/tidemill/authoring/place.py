@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import dis
-import sys
-from pathlib import Path
-from types import FrameType
 
-_OWN = str(Path(__file__).resolve().parent.parent)
-
-
-def user_frame() -> FrameType | None:
-    """The innermost frame of the call stack that is not Tidemill's own code."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_OWN):
-        frame = frame.f_back
-    return frame
+from tidemill.model.place import user_frame, user_place
 
 
 def here() -> str:
-    """The place in the user's file that is being executed, as `file:line`."""
-    frame = user_frame()
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+    """The place in the user's file that is being executed, as `file:line`; empty where there is none."""
+    return str(user_place() or "")
 
 
 def assigned_name() -> str | None:
@@ -33,9 +21,11 @@ def assigned_name() -> str | None:
     frame = user_frame()
     if frame is None:
         return None
+    places = list(frame.f_code.co_positions())
+    call = places[frame.f_lasti // 2]
     for instruction in dis.get_instructions(frame.f_code):
-        # `f_lasti` is at the call, or on some versions at the step before it.
-        if instruction.offset <= frame.f_lasti or instruction.opname in ("CACHE", "PRECALL", "CALL", "CALL_KW"):
+        # One call can be several instructions, all at the place of its expression.
+        if instruction.offset <= frame.f_lasti or places[instruction.offset // 2] == call:
             continue
         stores = instruction.opname in ("STORE_NAME", "STORE_GLOBAL", "STORE_FAST", "STORE_DEREF")
         return str(instruction.argval) if stores else None

@@ -18,12 +18,18 @@ class Place:
         return f"{self.file}:{self.line}"
 
 
-def user_place() -> Place | None:
-    """The innermost caller outside of this package, or None where there is none (an embedded interpreter)."""
+def user_frame() -> FrameType | None:
+    """The innermost frame of the call stack that is not this package's; None in an embedded interpreter."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
         if module != "tidemill" and not module.startswith("tidemill."):
-            return Place(frame.f_code.co_filename, frame.f_lineno)
+            return frame
         frame = frame.f_back
     return None
+
+
+def user_place() -> Place | None:
+    """The user's line that is being executed."""
+    frame = user_frame()
+    return Place(frame.f_code.co_filename, frame.f_lineno) if frame else None
