@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tidemill.cli.command import Command, Group
+from tidemill.cli.command import Command, Group, limit_option
 from tidemill.cli.grid import Column, Styled
 from tidemill.cli.invocation import Invocation, pass_invocation
 from tidemill.cli.text import count, moment
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def branch() -> None:
     """Compare, merge, tag and drop versions; undo a batch.
 
-    A branch is a version of the whole lake, a set of table versions: making one copies no data. `query --branch NAME` reads it.
+    A branch is a version of the whole lake, made without copying data. `query --branch NAME` reads it.
     """
 
 
@@ -33,7 +33,10 @@ _FROM = click.option("--from", "source", default="main", show_default=True, meta
 @_FROM
 @pass_invocation
 def create(invocation: Invocation, name: str, source: str) -> None:
-    """Make a branch of main, or of another branch or tag, as it is now."""
+    """Make a branch of main as it is now.
+
+    --from names another branch, or a tag, to start from.
+    """
     from tidemill.flow.branches import create_branch
 
     ref = create_branch(invocation.services, name, source=source)
@@ -45,7 +48,10 @@ def create(invocation: Invocation, name: str, source: str) -> None:
 @_FROM
 @pass_invocation
 def tag(invocation: Invocation, name: str, source: str) -> None:
-    """Give the present state of main, or of a branch, a name that never moves."""
+    """Name the present state for good: a tag never moves.
+
+    It is that of main, or of what --from names.
+    """
     from tidemill.flow.branches import create_branch
     from tidemill.model.branch import RefKind
 
@@ -123,12 +129,12 @@ def _ref_object(ref: Ref) -> dict[str, Any]:
 @branch.command(cls=Command)
 @_NAME
 @click.argument("table", required=False)
-@click.option("--limit", type=click.IntRange(min=0), default=5, show_default=True,
-              help="Rows of each kind to show for a table; counts are always of all.")  # fmt: skip
+@limit_option(5, "Rows of each kind to show for a table; counts are always of all.")
 @pass_invocation
 def diff(invocation: Invocation, name: str, table: str | None, limit: int) -> None:
-    """Show what a branch changed: tables, columns, and rows added, removed and changed, before and after.
+    """Show what a branch changed: tables, columns, rows.
 
+    Rows are added, removed, or changed, then with their values before and after.
     Rows are matched by the table's key. In a table without one, or whose key is not unique, a changed row is one
     removed and one added.
     """
@@ -146,7 +152,7 @@ def diff(invocation: Invocation, name: str, table: str | None, limit: int) -> No
 @_NAME
 @pass_invocation
 def merge(invocation: Invocation, name: str) -> None:
-    """Put what a branch changed onto main: all its tables in one transaction, or none.
+    """Put what a branch changed onto main, all or nothing.
 
     Where main changed the same table since, rows of different batches are joined; what cannot be joined is a conflict,
     and nothing moves.
@@ -160,7 +166,10 @@ def merge(invocation: Invocation, name: str) -> None:
 @click.argument("batch", type=click.IntRange(min=1))
 @pass_invocation
 def revert(invocation: Invocation, batch: int) -> None:
-    """Undo a published batch on all its tables, in one transaction. `tidemill replay BATCH` brings it back."""
+    """Undo a published batch on all its tables.
+
+    It is one transaction. `tidemill replay BATCH` brings the batch back.
+    """
     from tidemill.flow.branches import revert_batch
 
     plan = revert_batch(invocation.services, batch)
@@ -171,7 +180,10 @@ def revert(invocation: Invocation, batch: int) -> None:
 @_NAME
 @pass_invocation
 def drop(invocation: Invocation, name: str) -> None:
-    """Drop a branch or a tag. Files that nothing else needs go with a later `data vacuum`."""
+    """Drop a branch or a tag.
+
+    Files that nothing else needs go with a later `tidemill data vacuum`.
+    """
     from tidemill.flow.branches import drop_branch
 
     drop_branch(invocation.services, name)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from tidemill.cli.invocation import current
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Suggestion(click.UsageError):
@@ -42,7 +44,7 @@ def _quiet(hidden: bool = False) -> click.Option:
 
 
 def _verbose(hidden: bool = False) -> click.Option:
-    return _option(["-v", "--verbose"], "verbose", "Tell more; twice: everything that is logged.", count=True,
+    return _option(["-v", "--verbose"], "verbose", "Show what libraries log; twice: all of it.", count=True,
                    hidden=hidden)  # fmt: skip
 
 
@@ -83,6 +85,12 @@ def _option(names: list[str], field: str, text: str, **options: Any) -> click.Op
     return click.Option(names, help=text, expose_value=False, is_eager=True, callback=keep, **options)
 
 
+def limit_option(default: int, text: str) -> Callable[[F], F]:
+    """`--limit N`: how much of a list is shown."""
+    least = click.IntRange(min=0)
+    return click.option("--limit", type=least, metavar="N", default=default, show_default=True, help=text)
+
+
 class Command(click.Command):
     """A command that also takes the global options after its name.
 
@@ -101,8 +109,14 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; an option that would be ignored is refused."""
-        if current(ctx).branch and not self.reads:
+        invocation = current(ctx)
+        if invocation.branch and not self.reads:
             raise Suggestion(f'"{ctx.command_path}" takes no --branch.', f"{ctx.command_path} --help", ctx)
+        if invocation.verbose:
+            import logging
+
+            level = logging.INFO if invocation.verbose == 1 else logging.DEBUG
+            logging.basicConfig(level=level, format="%(asctime)s %(name)s %(levelname)s %(message)s", force=True)
         return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -116,6 +130,15 @@ class Group(click.Group):
     """Commands under one name; a misspelt one is answered with the nearest."""
 
     command_class = Command
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        known = {parameter.name for parameter in self.params}
+        self.params += [option for make in GLOBAL_OPTIONS if (option := make(hidden=True)).name not in known]
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of their definition, which is that of their use."""
+        return list(self.commands)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

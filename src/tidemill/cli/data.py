@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tidemill.cli.command import Command, Group
+from tidemill.cli.command import Command, Group, limit_option
 from tidemill.cli.grid import Column
 from tidemill.cli.invocation import Invocation, pass_invocation
 from tidemill.cli.reading import tell_ref
@@ -96,7 +96,7 @@ def _about(services: Services, seen: Reading, name: TableName) -> dict[str, Any]
 
 @data.command(cls=Command, reads=True)
 @click.argument("table")
-@click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Rows to show.")
+@limit_option(20, "Rows to show.")
 @click.option("--failing", is_flag=True, help="The rows that failed the table's checks, instead of the table.")
 @pass_invocation
 def show(invocation: Invocation, table: str, limit: int, failing: bool) -> None:
@@ -115,7 +115,9 @@ def show(invocation: Invocation, table: str, limit: int, failing: bool) -> None:
         if failing:
             show_failing(invocation, name, seen.ref, limit)
             return
-        about: dict[str, Any] = _about(services, seen, name) if name in seen.pointers else {"table": str(name), "kind": "view"}
+        about: dict[str, Any] = (
+            _about(services, seen, name) if name in seen.pointers else {"table": str(name), "kind": "view"}
+        )
         text = f"SELECT * FROM {quote(name.namespace)}.{quote(name.table)}"  # noqa: S608 - quoted
         with query(services, f"{text} LIMIT {limit}", seen) as reader:
             found = head(reader, None)
@@ -143,10 +145,13 @@ def _keys(about: dict[str, Any]) -> list[str]:
 
 @data.command(cls=Command, reads=True)
 @click.argument("table")
-@click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Snapshots; 0: all.")
+@limit_option(20, "Snapshots; 0: all.")
 @pass_invocation
 def history(invocation: Invocation, table: str, limit: int) -> None:
-    """Show the snapshots of a table, newest first: `query --at SNAPSHOT` reads one of them."""
+    """Show the snapshots of a table, newest first.
+
+    `tidemill query ... --at SNAPSHOT` reads one of them.
+    """
     from tidemill.flow.query import reading
     from tidemill.model.errors import UserError
 
@@ -183,10 +188,14 @@ def history(invocation: Invocation, table: str, limit: int) -> None:
 
 @data.command(cls=Command)
 @click.argument("which", required=False, metavar="[PIPELINE|BATCH]")
-@click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Batches; 0: all.")
+@limit_option(20, "Batches; 0: all.")
 @pass_invocation
 def batches(invocation: Invocation, which: str | None, limit: int) -> None:
-    """List batches with their state and times; or show all about one batch, by its id."""
+    """List batches; or show all about one, by its id.
+
+    The list has each batch's state, attempts, rows and times: later steps as time after the extraction. One batch is
+    shown with its archived files, tasks, checks, tables and branch.
+    """
     from tidemill.cli.batches import list_batches, show_batch
 
     if which is not None and which.isdigit():
@@ -202,7 +211,11 @@ def batches(invocation: Invocation, which: str | None, limit: int) -> None:
               help="How far back --at <time> reaches.")  # fmt: skip
 @pass_invocation
 def vacuum(invocation: Invocation, grace: timedelta, keep: timedelta) -> None:
-    """Delete files that nothing needs any more, and branches of failed runs after their time."""
+    """Delete files that nothing needs any more.
+
+    Branches of failed runs go after 14 days. A file is deleted when it was found to be garbage a grace ago, and still
+    is.
+    """
     from tidemill.flow import maintain
 
     done = maintain.vacuum(invocation.services, grace=grace, keep=keep)

@@ -81,8 +81,10 @@ def _findings(invocation: Invocation, migrate: bool) -> Iterator[Finding]:
         yield _failed("settings", error, invocation)
         return
     yield from _settings(settings)
-    store = _open(settings, migrate)
-    if isinstance(store, TidemillError):
+    store = None if _is_new(settings) and not migrate else _open(settings, migrate)
+    if store is None:
+        yield Finding(OK, "metadata", "not there yet: the first command that needs it makes it")
+    elif isinstance(store, TidemillError):
         yield _failed("metadata", store, invocation)
     else:
         try:
@@ -152,6 +154,12 @@ def _without_password(url: str) -> str:
     except ValueError:
         return "(not shown: it cannot be read as a URL)"
     return url.replace(f":{password}@", ":***@") if password else url
+
+
+def _is_new(settings: Settings) -> bool:
+    """True where the metadata is a SQLite file that nobody has made yet."""
+    file = settings.metadata_url.removeprefix("sqlite:///")
+    return file != settings.metadata_url and not (settings.root / file).exists()
 
 
 def _open(settings: Settings, migrate: bool) -> Metadata | TidemillError:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tidemill.cli.grid import Styled
 from tidemill.cli.invocation import Invocation
-from tidemill.cli.rows import Head, head, print_rows
+from tidemill.cli.rows import Head, columns_of, print_rows
 from tidemill.model.table import Contract, Schema, TableName
 from tidemill.ports.decoder import DecodeOptions, Feed, Restart
 from tidemill.ports.metadata import CheckRecord, Tx
@@ -36,7 +36,9 @@ def show_failing(invocation: Invocation, name: TableName, ref: str, limit: int) 
         return
     for check in failed:
         severity = Styled(check.severity, "bad" if check.severity == "error" else "warn")
-        out.line(f"{check.name}  {out.styled(severity, severity.style)}, batch {check.batch_id}: {check.observed or ''}")
+        out.line(
+            f"{check.name}  {out.styled(severity, severity.style)}, batch {check.batch_id}: {check.observed or ''}"
+        )
         kept = _kept(services, check, limit)
         if kept is not None:
             print_rows(out, kept, total=check.failed)
@@ -72,25 +74,22 @@ def _kept(services: Services, check: CheckRecord, limit: int) -> Head | None:
         return services.archive.files.open(path)
 
     feed = Feed(path, open_file, info.bytes, "jsonl", "zstd")
-    start: Mapping[str, Schema] = {}
+    found = Schema()
     while True:
         try:
-            return head(_Batches(services, feed, start), limit)
+            return _decoded(services, feed, found, limit)
         except Restart as restart:
-            start = restart.schemas
+            found = restart.found
 
 
-class _Batches:
-    """The record batches of a feed, with the columns that it turns out to have."""
-
-    def __init__(self, services: Services, feed: Feed, start: Mapping[str, Schema]) -> None:
-        chunks = services.decoder.decode(
-            [feed], schemas=start, fixed=False, contract=Contract(), options=DecodeOptions()
-        )  # fmt: skip
-        self._batches = [c.batch for c in chunks if c.batch is not None and c.batch.num_rows]
-        self.schema = self._batches[-1].schema if self._batches else ()
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._batches)
-
-
+def _decoded(services: Services, feed: Feed, found: Schema, limit: int) -> Head:
+    """The rows of a small feed; a column that only later rows have is null in the others."""
+    columns: dict[str, str] = {}
+    rows: list[dict[str, Any]] = []
+    for chunk in services.decoder.decode(
+        [feed], tables={}, found=found, contract=Contract(), options=DecodeOptions()
+    ):  # fmt: skip
+        if chunk.batch is not None and chunk.batch.num_rows:
+            columns |= columns_of(chunk.batch)
+            rows += chunk.batch.to_pylist()
+    return Head(columns, [tuple(row.get(name) for name in columns) for row in rows[:limit]], len(rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import sys
@@ -83,13 +84,14 @@ def explain(error: BaseException, invocation: Invocation, *, place: str | None =
 
 
 def _usage(error: click.ClickException) -> Failure:
-    message = re.sub(r"'(-{0,2}[\w-]+)'", r'"\1"', error.format_message().replace("\n", " "))
+    message = re.sub(r"'([^'\"]*)'", r'"\1"', error.format_message().replace("\n", " "))
     hint = getattr(error, "hint", None)
     ctx = getattr(error, "ctx", None)
     if isinstance(error, click.NoSuchOption):
         message = f'There is no option "{error.option_name}".'
-        if error.possibilities:
-            hint = "did you mean " + " or ".join(f'"{p}"' for p in sorted(error.possibilities)) + "?"
+        near = difflib.get_close_matches(error.option_name, error.possibilities or (), n=2, cutoff=0.7)
+        if near:
+            hint = "did you mean " + " or ".join(f'"{p}"' for p in near) + "?"
     if hint is None and ctx is not None:
         hint = f"{ctx.command_path} --help"
     return Failure("UsageError", message, None, hint, exit_code=error.exit_code)

@@ -47,8 +47,9 @@ def init(invocation: Invocation, folder: Path) -> None:
     name = name_from(folder.resolve())
     there = [path for path in FILES if (folder / path).exists()]
     if there:
+        names = ", ".join(there[:3]) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
         raise UserError(
-            f'"{folder}" has files that would be overwritten: {", ".join(there)}.', hint="tidemill init another_folder"
+            f'"{folder}" has files that would be overwritten: {names}.', hint="tidemill init another_folder"
         )
     for path, template in FILES.items():
         text = (_TEMPLATES / template).read_text(encoding="utf-8")

@@ -36,7 +36,7 @@ TABLE: Mapping[str, Mapping[str, Entry]] = {
         "check": Entry("tidemill.cli.check:check", "Validate the project and show what each table promises."),
     },
     "Read": {
-        "query": Entry("tidemill.cli.query:query", "Read tables with SQL."),
+        "query": Entry("tidemill.cli.query:query", "Read tables with SQL (DuckDB's dialect)."),
         "data": Entry("tidemill.cli.data:data", "Look at tables, their history and their batches."),
         "branch": Entry("tidemill.cli.branch:branch", "Compare, merge, tag and drop versions; undo a batch."),
     },

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import click
 
-from tidemill.cli.command import Command
+from tidemill.cli.command import Command, limit_option
 from tidemill.cli.invocation import Invocation, current, pass_invocation
 from tidemill.cli.reading import tell_ref
 from tidemill.cli.text import count
@@ -30,8 +30,7 @@ def _keep_json(ctx: click.Context, _parameter: click.Parameter, value: str | Non
 @click.command(cls=Command, reads=True, own=["json"])
 @click.argument("sql", required=False, metavar="SQL")
 @click.option("--at", metavar="WHEN", help="Read a time ('2013-01-15 12:00'), or a snapshot id of the one table read.")
-@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True,
-              help="Rows to print; 0: all. Files and --json always get all.")  # fmt: skip
+@limit_option(100, "Rows to print; 0: all. Files and --json always get all.")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write CSV; - is standard output.")
 @click.option("--json", "json_file", metavar="[FILE]", is_flag=False, flag_value=_STDOUT, callback=_keep_json,
               help="Write one JSON object; without FILE to standard output.")  # fmt: skip

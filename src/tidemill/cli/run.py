@@ -100,9 +100,9 @@ def run(
               help="Run only this task or table and what follows from it; the rest comes from main.")  # fmt: skip
 @pass_invocation
 def replay(invocation: Invocation, batches: tuple[int, ...], start: tuple[str, ...]) -> int:
-    """Run batches again from their archived input, with the code of today.
+    """Run batches again from their archived input.
 
-    BATCH is a batch's id, as `tidemill data batches` lists them. The sources are not asked; the rows that the batch
+    BATCH is a batch's id, as `tidemill data batches` lists them. The code is that of today. The sources are not asked; the rows that the batch
     published before are replaced.
     """
     from tidemill.wiring.project import load_pipelines
