@@ -22,10 +22,10 @@ _STYLES = {"published": "good", "failed": "bad", "reverted": "warn", "absorbed":
 
 
 def state_of(batch: Batch, last: Run | None) -> str:
-    """Where a batch stands, in one word: on `main` or not, and if not, how its newest attempt ended."""
-    if batch.state is not BatchState.OPEN or last is None:
+    """Where a batch stands: on `main` or not, and how its newest attempt ended where that says more."""
+    if last is None or last.state is RunState.SUCCESS:
         return batch.state.value
-    return last.state.value if last.state is not RunState.SUCCESS else "open"
+    return last.state.value if batch.state is BatchState.OPEN else f"{batch.state}, re-run {last.state}"
 
 
 def list_batches(invocation: Invocation, pipeline: str | None, limit: int | None) -> None:
@@ -45,8 +45,8 @@ def list_batches(invocation: Invocation, pipeline: str | None, limit: int | None
         return
     columns = [
         Column("batch", right=True), Column("pipeline"), Column("interval"), Column("state"),
-        Column("tries", right=True), Column("rows", right=True), Column("extracted"),
-        Column("archived", right=True, yields=2), Column("loaded", right=True, yields=2),
+        Column("tries", right=True, yields=2), Column("rows", right=True), Column("extracted"),
+        Column("archived", right=True, yields=3), Column("loaded", right=True, yields=3),
         Column("published", right=True, yields=1),
     ]  # fmt: skip
     rows = [
@@ -64,7 +64,8 @@ def list_batches(invocation: Invocation, pipeline: str | None, limit: int | None
 
 
 def _state(state: str) -> str:
-    return Styled(state, _STYLES[state]) if state in _STYLES else state
+    style = _STYLES.get(state.rpartition(" ")[2])
+    return Styled(state, style) if style else state
 
 
 def _object(tx: Tx, batch: Batch) -> dict[str, Any]:
@@ -218,13 +219,14 @@ def _print_checks(invocation: Invocation, checks: list[CheckRecord]) -> None:
                Column("expected", yields=3), Column("failing rows", yields=4)]  # fmt: skip
     rows = [
         [c.name, str(c.table), "passed" if c.passed else Styled("failed", "bad" if c.severity == "error" else "warn"),
-         c.severity, count(c.failed), count(c.rows), c.error or c.observed or "", c.expected or "", c.failures or ""]
+         c.severity, count(c.failed), count(c.rows), c.error or c.observed or "",
+         c.expected if c.expected and c.expected != c.name else "", c.failures or ""]
         for c in sorted(checks, key=lambda c: (c.passed, str(c.table), c.name))
     ]  # fmt: skip
     invocation.out.grid(columns, rows)
 
 
 def _next(about: dict[str, Any], branch: str | None) -> str:
-    if about["state"] == BatchState.PUBLISHED.value:
+    if about["state"] == BatchState.PUBLISHED:
         return f"tidemill branch revert {about['batch_id']}"
     return f"tidemill branch diff {branch}" if branch else f"tidemill replay {about['batch_id']}"

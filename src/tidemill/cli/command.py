@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,6 +93,16 @@ def limit_option(default: int, text: str) -> Callable[[F], F]:
     return click.option("--limit", type=least, metavar="N", default=default, show_default=True, help=text)
 
 
+@contextmanager
+def _only_ours(json: bool) -> Iterator[None]:
+    """With `--json`, standard output gets one object and nothing else: what the user's code prints goes beside it."""
+    if not json:
+        yield
+        return
+    with redirect_stdout(sys.stderr):
+        yield
+
+
 class Command(click.Command):
     """A command that also takes the global options after its name.
 
@@ -117,7 +129,8 @@ class Command(click.Command):
 
             level = logging.INFO if invocation.verbose == 1 else logging.DEBUG
             logging.basicConfig(level=level, format="%(asctime)s %(name)s %(levelname)s %(message)s", force=True)
-        return super().invoke(ctx)
+        with _only_ours(invocation.json):
+            return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Name the global options at the end."""

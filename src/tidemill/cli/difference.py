@@ -54,7 +54,9 @@ def _next(found: BranchDiff, limit: int) -> str:
         return f"tidemill branch diff {name} {cut_short.name} --limit 50"
     if found.ref.kind is RefKind.BRANCH:
         return f"tidemill branch merge {name}"
-    return f'tidemill query "select ..." --branch {name}'
+    if found.tables:
+        return f"tidemill data show {found.tables[0].name} --branch {name}"
+    return f"tidemill data ls --branch {name}"
 
 
 def _signed(number: int, kind: str) -> str:
@@ -97,7 +99,7 @@ def _row(row: RowChange) -> list[str]:
         values = "  ".join(f"{n}: {_value(v)} -> {_value(after[n])}" for n, v in row.before.items())
     else:
         values = _pairs(row.after if row.after is not None else row.before or {})
-    return ["  ".join(part for part in (f"{sign} {key}".rstrip(), values) if part)]
+    return [f"{sign} {'  '.join(part for part in (key, values) if part)}"]
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

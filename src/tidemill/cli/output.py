@@ -45,19 +45,21 @@ class Output:
 
     def __init__(self) -> None:
         self.quiet = False
+        #: Standard output as it was at first: under `--json`, what users' code prints is sent elsewhere.
+        self.stream = sys.stdout
 
     @property
     def width(self) -> int | None:
         """Columns of the terminal; None where the output goes elsewhere."""
-        return shutil.get_terminal_size((80, 24)).columns if is_terminal(sys.stdout) else None
+        return shutil.get_terminal_size((80, 24)).columns if is_terminal(self.stream) else None
 
     def line(self, text: str = "") -> None:
         """One line of the result."""
-        _write(sys.stdout, text + "\n")
+        _write(self.stream, text + "\n")
 
     def styled(self, text: str, style: str) -> str:
         """The text with a look, where standard output has colours."""
-        painted: str = paint_for(sys.stdout)(text, style)
+        painted: str = paint_for(self.stream)(text, style)
         return painted
 
     def note(self, text: str) -> None:
@@ -67,14 +69,14 @@ class Output:
 
     def object(self, value: Any) -> None:
         """The one object of `--json`."""
-        _write(sys.stdout, json.dumps(jsonable(value), ensure_ascii=False, indent=2) + "\n")
+        _write(self.stream, json.dumps(jsonable(value), ensure_ascii=False, indent=2) + "\n")
 
     def grid(
         self, columns: Sequence[Column], rows: Iterable[Sequence[str]], *, longest: int | None = None, indent: str = ""
     ) -> Grid:
         """A table; says on standard error what did not fit."""
         within = None if self.width is None else self.width - len(indent)
-        made = render(columns, rows, within=within, longest=longest, paint=paint_for(sys.stdout))
+        made = render(columns, rows, within=within, longest=longest, paint=paint_for(self.stream))
         for text in made.lines:
             self.line(indent + text)
         if made.hidden:
@@ -87,7 +89,7 @@ class Output:
         wide = max((len(row) for row in rows), default=0)
         columns = [Column("") for _ in range(wide)]
         padded = [[*row, *[""] * (wide - len(row))] for row in rows]
-        stream = sys.stderr if error else sys.stdout
+        stream = sys.stderr if error else self.stream
         made = render(columns, padded, heading=False, paint=paint_for(stream))
         for text in made.lines:
             _write(stream, text + "\n")

@@ -76,11 +76,11 @@ def query(
             _wrote(invocation, parquet_file, rows)
         elif csv_file is not None:
             counted = _Counted(csv_rows(reader))
-            with _text(csv_file) as lines:
+            with _text(invocation, csv_file) as lines:
                 csv.writer(lines, lineterminator="\n").writerows(counted)
             _wrote(invocation, csv_file, counted.passed - 1)
         elif json_file is not None:
-            with _text(json_file) as lines:
+            with _text(invocation, json_file) as lines:
                 lines.writelines(json_parts(reader))
             if json_file != _STDOUT:
                 out.note(f"wrote {json_file}")
@@ -115,11 +115,11 @@ class _Counted:
 
 
 @contextmanager
-def _text(file: str) -> Iterator[IO[str]]:
+def _text(invocation: Invocation, file: str) -> Iterator[IO[str]]:
     """A text stream to standard output or into a file."""
     if file == _STDOUT:
-        yield sys.stdout
-        sys.stdout.flush()
+        yield invocation.out.stream
+        invocation.out.stream.flush()
         return
     with _whole(file) as path, path.open("w", encoding="utf-8", newline="") as stream:
         yield stream

@@ -118,11 +118,13 @@ def _table_fact(table: TableReport) -> Fact:
 
 
 def range_fact(report: RunReport) -> Fact:
-    """One run of many, as one line."""
-    rows = sum(t.rows or 0 for t in report.tables)
-    verb = "published" if report.ok else "failed"
-    done = (count(len(report.tables), "tables"), count(rows, "rows")) if report.ok else ("", "")
-    return (verb, str(report.batch.key), f"batch {report.batch.id}", *done, duration(report.seconds))
+    """One published run of many, as one line."""
+    tables = sum(1 for t in report.tables if not is_inner(t.name))
+    loaded = sum(t.rows or 0 for t in report.tasks if t.task.kind is TaskKind.LOAD)
+    return (
+        "published", str(report.batch.key), f"batch {report.batch.id}", f"{count(loaded, 'rows')} loaded",
+        count(tables, "tables"), duration(report.seconds),
+    )  # fmt: skip
 
 
 def failure_facts(left: Left, why: str, resume: str) -> list[Fact]:

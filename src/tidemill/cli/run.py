@@ -102,8 +102,8 @@ def run(
 def replay(invocation: Invocation, batches: tuple[int, ...], start: tuple[str, ...]) -> int:
     """Run batches again from their archived input.
 
-    BATCH is a batch's id, as `tidemill data batches` lists them. The code is that of today. The sources are not asked; the rows that the batch
-    published before are replaced.
+    BATCH is a batch's id, as `tidemill data batches` lists them. The code is that of today. The sources are not asked;
+    the rows that the batch published before are replaced.
     """
     from tidemill.wiring.project import load_pipelines
 

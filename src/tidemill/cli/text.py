@@ -58,10 +58,11 @@ def moment(value: datetime | None) -> str:
 
 
 def after(value: datetime | None, start: datetime | None) -> str:
-    """How long after `start` a time is: `+0.42 s`."""
+    """How long after `start` a time is: `+0.42 s`; `earlier` where it is before."""
     if value is None or start is None:
         return "-"
-    return "+" + duration(max(0.0, (value - start).total_seconds()))
+    seconds = (value - start).total_seconds()
+    return f"+{duration(seconds)}" if seconds >= 0 else "earlier"
 
 
 def width(text: str) -> int:
