@@ -1,0 +1,285 @@
+"""Jinja2 templates in a sandbox: what a path, a parameter or a SQL model may use, and how mistakes are shown.
+
+`Moment` gives the variables that Airflow's users know (`ds`, `data_interval_start`, ...); `render_text` renders paths
+and task arguments; `plan/sql_model.py` renders SQL models on the same ground. A template cannot reach Python's insides,
+load another template, change what it is given, or ask the clock: the same run renders the same text months later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import missing
+
+from tidemill.model.batch import Interval
+from tidemill.model.errors import Refused, TidemillError, UnknownName, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: The longest text or list, or number in digits, that `*` and `**` may make: a template is no place for a bomb.
+_MAX_PRODUCT = 1_000_000
+_CLOCK = frozenset({"now", "today", "utcnow"})
+
+
+def _ds(value: date) -> str:
+    return value.strftime("%Y-%m-%d")
+
+
+def _ds_nodash(value: date) -> str:
+    return value.strftime("%Y%m%d")
+
+
+def _ts(value: date) -> str:
+    return value.isoformat()
+
+
+def _ts_nodash(value: date) -> str:
+    return value.strftime("%Y%m%dT%H%M%S")
+
+
+def _ts_nodash_with_tz(value: date) -> str:
+    return value.isoformat().replace("-", "").replace(":", "")
+
+
+#: Airflow's forms of a date: the variables of these names show the logical date, the filters any date.
+_DATE_FORMS: dict[str, Callable[[date], str]] = {
+    "ds": _ds,
+    "ds_nodash": _ds_nodash,
+    "ts": _ts,
+    "ts_nodash": _ts_nodash,
+    "ts_nodash_with_tz": _ts_nodash_with_tz,
+}
+
+
+class Macros:
+    """Date arithmetic, by Airflow's names: `macros.ds_add(ds, -1)`, `data_interval_end + macros.timedelta(days=1)`."""
+
+    timedelta = timedelta
+
+    @staticmethod
+    def datetime(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> datetime:
+        """A time in UTC."""
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+
+    @staticmethod
+    def ds_add(ds: str, days: int) -> str:
+        """The day `days` after `ds`, both as YYYY-MM-DD."""
+        return _ds(date.fromisoformat(ds) + timedelta(days=days))
+
+    @staticmethod
+    def ds_format(ds: str, input_format: str, output_format: str) -> str:
+        """`ds`, read by one format and written by another."""
+        return datetime.strptime(ds, input_format).replace(tzinfo=UTC).strftime(output_format)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The run that a template is rendered for.
+
+    Args:
+        interval: the data interval; None for a run that has none.
+        logical_date: Airflow's name for the interval's start, which it is unless given.
+        batch_id: the batch that the run owns.
+        params: the run's parameters.
+    """
+
+    interval: Interval | None = None
+    logical_date: datetime | None = None
+    batch_id: int | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def variables(self) -> dict[str, Any]:
+        """Names and values for a template. What follows from a time is missing where the run has none."""
+        made: dict[str, Any] = {"params": dict(self.params), "macros": Macros()}
+        if self.batch_id is not None:
+            made["batch_id"] = self.batch_id
+        logical = self.logical_date or (self.interval.start if self.interval else None)
+        if logical is not None:
+            made["logical_date"] = logical
+            made |= {name: form(logical) for name, form in _DATE_FORMS.items()}
+        if self.interval is not None:
+            made["interval"] = self.interval
+            made["data_interval_start"], made["data_interval_end"] = self.interval.start, self.interval.end
+        return made
+
+
+class _Missing(UndefinedError):
+    """A name that does not exist was used; `owner` is what lacks the attribute, or None for a variable."""
+
+    def __init__(self, message: str, name: str, owner: Any) -> None:
+        super().__init__(message)
+        self.name = name
+        self.owner = owner
+
+
+class _Undefined(StrictUndefined):
+    """Raises `_Missing`, which knows the name, where Jinja's own raises text."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, hint: str | None = None, obj: Any = missing, name: str | None = None, exc: Any = UndefinedError
+    ) -> None:
+        if exc is UndefinedError:
+            owner = None if obj is missing else obj
+
+            def exc(message: str) -> _Missing:
+                return _Missing(message, str(name), owner)
+
+        super().__init__(hint, obj, name, exc)
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """The environment of all templates."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def __init__(self, extensions: Iterable[Any] = ()) -> None:
+        super().__init__(
+            undefined=_Undefined, autoescape=False, keep_trailing_newline=True, extensions=list(extensions)
+        )
+        self.filters.update(_DATE_FORMS)
+        for name in ("lipsum", "cycler", "joiner"):  # random, or of use in web pages only
+            del self.globals[name]
+        for name in ("random", "pprint", "urlize", "xmlattr"):
+            del self.filters[name]
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Time comes from the run, never from the clock."""
+        if isinstance(obj, date) and attr in _CLOCK:
+            return False
+        return super().is_safe_attribute(obj, attr, value)
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Refuse products that only serve to fill the memory."""
+        if max(_length(left) * _factor(right), _length(right) * _factor(left)) > _MAX_PRODUCT:
+            raise SecurityError(f"what {operator} makes here is too large")
+        return super().call_binop(context, operator, left, right)
+
+    def compiled(self, text: str, file: str) -> Template:
+        """`text` as a template whose errors name `file`.
+
+        Raises:
+            UserError: it is no valid template.
+        """
+        try:
+            code = self.compile(text, name=file, filename=file)
+        except TemplateSyntaxError as error:
+            what = f"Template error: {str(error.message).rstrip('.')}."
+            raise UserError(what, where=f"{file}:{error.lineno}") from None
+        return self.template_class.from_code(self, code, self.make_globals(None))
+
+
+def _length(value: Any) -> int:
+    """How long a text or list is, and about how many digits a number has."""
+    if isinstance(value, int):
+        return value.bit_length() // 3
+    return len(value) if isinstance(value, str | bytes | list | tuple) else 0
+
+
+def _factor(value: Any) -> int:
+    return abs(value) if isinstance(value, int) else 1
+
+
+@contextmanager
+def template_errors(file: str, known: Mapping[str, Any]) -> Iterator[None]:
+    """Raise what goes wrong in a template as the user's error, with the template's file and line.
+
+    `known` are the variables that the template had.
+    """
+    try:
+        yield
+    except _Missing as error:
+        raise _unknown(error, known, _place(error, file)) from None
+    except TidemillError as error:
+        error.where = error.where or _place(error, file)
+        raise
+    except SecurityError as error:
+        raise UserError(f"A template may not do this: {str(error).rstrip('.')}.", where=_place(error, file)) from None
+    except TemplateError as error:
+        raise UserError(f"Template error: {str(error).rstrip('.')}.", where=_place(error, file)) from None
+    except Exception as error:
+        what = f"Template error: {type(error).__name__}: {str(error).rstrip('.')}."
+        raise UserError(what, where=_place(error, file)) from error
+
+
+def _unknown(error: _Missing, known: Mapping[str, Any], where: str) -> UnknownName:
+    owner = error.owner
+    if owner is None:
+        return UnknownName.of("variable", error.name, known, where=where)
+    if isinstance(owner, Mapping):
+        kind = "parameter" if owner == known.get("params") else "entry"
+        return UnknownName.of(kind, error.name, map(str, owner), where=where)
+    kind = f"attribute of {type(owner).__name__}"
+    return UnknownName.of(kind, error.name, (n for n in dir(owner) if n[0] != "_" and n not in _CLOCK), where=where)
+
+
+def _place(error: BaseException, file: str) -> str:
+    """The deepest line of the template in the error's traceback, which Jinja rewrites to the template's lines."""
+    line, frame = None, error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_filename == file:
+            line = frame.tb_lineno
+        frame = frame.tb_next
+    return f"{file}:{line}" if line else file
+
+
+_SANDBOX = Sandbox()
+
+
+def render_text(text: str, moment: Moment, *, where: str, extra: Mapping[str, Any] | None = None) -> str:
+    """Render a path or an argument of a task.
+
+    Args:
+        text: the template, such as "feeds/{{ ds }}/flights.csv.gz".
+        moment: the run.
+        where: what the text is, for messages: `pipelines/flights.py, source "departures"`.
+        extra: more variables.
+
+    Raises:
+        UserError: the template is wrong, or refused by the sandbox.
+        UnknownName: it uses a variable that does not exist.
+    """
+    if "{" not in text:
+        return text
+    variables = moment.variables() | dict(extra or {})
+    with template_errors(where, variables):
+        return _SANDBOX.compiled(text, where).render(variables)
+
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def relative_path(path: str, *, where: str | None = None) -> str:
+    """A rendered path, `/` between its parts, which stays below the folder that it is taken from.
+
+    Raises:
+        Refused: it is empty, absolute, has a drive or a scheme, goes up by `..`, or has control characters.
+    """
+    reason = None
+    if not path.strip():
+        reason = "it is empty"
+    elif any(ord(c) < 32 or ord(c) == 127 for c in path):
+        reason = "it has control characters"
+    elif _SCHEME.match(path):
+        reason = "it is an address"
+    elif path.startswith(("/", "\\", "~")) or _DRIVE.match(path):
+        reason = "it is absolute"
+    elif "\\" in path:
+        reason = "it has a backslash"
+    elif ".." in PurePosixPath(path).parts:
+        reason = 'it goes up by ".."'
+    if reason:
+        raise Refused(f'The path "{path}" is refused: {reason}.', where=where, hint="a path below the project's folder")
+    return str(PurePosixPath(path))
