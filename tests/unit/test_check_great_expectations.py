@@ -14,9 +14,8 @@ import polars as pl
 import pytest
 
 from tidemill.model.errors import DefinitionError
-from tidemill.model.expectation import Check, between, expect, in_set, matches, not_null, row_count, unique
-from tidemill.model.table import TableName
-from tidemill.plan.check import Frames, run_checks
+from tidemill.model.expectation import Expectation, between, expect, in_set, matches, not_null, row_count, unique
+from tidemill.plan.check import Tables, check_columns, failing, measured, passed, query
 
 FILE = Path(__file__).parents[1] / "data" / "great_expectations" / "cases.jsonl"
 CASES = [json.loads(line) for line in FILE.read_text().splitlines()]
@@ -42,7 +41,7 @@ def bound(value: Any) -> Any:
     return value
 
 
-def check(kind: str, k: dict[str, Any]) -> Check:
+def check(kind: str, k: dict[str, Any]) -> Expectation:
     """Our check for theirs; what we have no word for is an expression."""
     column: str = k.get("column", "")
     col, options = pl.col(column or "x"), {"mostly": k["mostly"]} if "mostly" in k else {}
@@ -71,9 +70,9 @@ def check(kind: str, k: dict[str, Any]) -> Check:
         case "column_values_to_not_match_regex_list":
             return expect(~pl.any_horizontal(col.str.contains(r) for r in k["regex_list"]), **options)
         case "table_row_count_to_be_between":
-            return row_count(k.get("min_value"), k.get("max_value"))
+            return row_count(k.get("min_value") or 0, k.get("max_value"))
         case "table_row_count_to_equal":
-            return row_count(equal=k["value"])
+            return row_count(k["value"], k["value"])
         case "column_value_lengths_to_be_between":
             length = col.str.len_chars()
             least, greatest = k["min_value"], k["max_value"]
@@ -92,9 +91,7 @@ def check(kind: str, k: dict[str, Any]) -> Check:
     raise AssertionError(f"no check for {kind}")
 
 
-def values(rows: pl.DataFrame | None, k: dict[str, Any]) -> list[Any]:
-    if rows is None:
-        return []
+def values(rows: pl.DataFrame, k: dict[str, Any]) -> list[Any]:
     if "column_A" in k:
         return [[r[k["column_A"]], r[k["column_B"]]] for r in rows.to_dicts()]
     return rows.select(k["column_list"]).to_dicts() if "column_list" in k else rows[k["column"]].to_list()
@@ -109,13 +106,17 @@ def test_judged_as_great_expectations_does(case: dict[str, Any]) -> None:
             check(case["expectation"], case["kwargs"])
         return
     made = check(case["expectation"], case["kwargs"])
-    (outcome,) = run_checks([made], TableName("p", "t"), Frames(data.lazy()), now=NOW)
-    assert outcome.passed is expected["success"]
+    tables = Tables(data.lazy(), data.lazy(), {})
+    check_columns([made], tables, "p.t")
+    (found,) = measured([made], query([made], tables).collect(), NOW)
+    assert passed(made, found) is expected["success"]
     if "unexpected_list" in expected:
-        found = values(outcome.failing, case["kwargs"])
-        assert sorted(map(repr_of, found)) == sorted(map(repr_of, expected["unexpected_list"]))
+        rows = failing(made, tables)
+        assert rows is not None
+        found_values = values(rows.collect(), case["kwargs"])
+        assert sorted(map(repr_of, found_values)) == sorted(map(repr_of, expected["unexpected_list"]))
     if "observed_value" in expected:
-        assert outcome.observed == expected["observed_value"]
+        assert found.figure == expected["observed_value"]
 
 
 def repr_of(value: Any) -> str:

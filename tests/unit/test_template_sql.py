@@ -9,17 +9,38 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidemill.model.batch import Interval
+from tidemill.model.batch import Batch, BatchKey, BatchState, Interval
 from tidemill.model.errors import DefinitionError, UnknownName, UserError
-from tidemill.model.expectation import Scope
-from tidemill.model.table import Partition, PublishMode, TableName, TableSpec, WriteMode
-from tidemill.plan.sql import tables_in
-from tidemill.plan.sql_model import Dependency, Materialized, SqlModel
-from tidemill.plan.template import Moment
+from tidemill.plan.sql import quote, tables_in
+from tidemill.plan.sql_model import Dependency, RenderedSql, SqlModel, read_model, render_model
+from tidemill.plan.template import variables_of
 
-NAME = TableName("flights", "delays")
 FILE = "models/delays.sql"
-MOMENT = Moment(Interval(datetime(2013, 1, 15, tzinfo=UTC), datetime(2013, 1, 16, tzinfo=UTC)), batch_id=7)
+DAY = Interval(datetime(2013, 1, 15, tzinfo=UTC), datetime(2013, 1, 16, tzinfo=UTC))
+BATCH = Batch(7, BatchKey("flights", DAY), BatchState.OPEN, DAY.end)
+THIS = quote("flights") + "." + quote("delays")
+
+
+def define(source: str, **params: Any) -> SqlModel:
+    return read_model(source, file=FILE, this="flights.delays", params=params)
+
+
+def resolve(name: str, scope: str) -> str:
+    namespace, _, table = name.rpartition(".")
+    return f"{quote((namespace or 'flights') + ('__batch' if scope == 'batch' else ''))}.{quote(table)}"
+
+
+def render(source: str, *, incremental: bool = False, foreseen: Any = None, **params: Any) -> RenderedSql:
+    return render_model(
+        source,
+        variables_of(BATCH, params),
+        this=THIS,
+        incremental=incremental,
+        resolve=resolve,
+        where=FILE,
+        foreseen=foreseen,
+    )
+
 
 MODEL = """\
 {{ config(
@@ -38,58 +59,27 @@ GROUP BY ALL
 """
 
 
-def define(source: str, **options: Any) -> SqlModel:
-    return SqlModel.define(source, name=NAME, file=FILE, **options)
-
-
 def test_a_model_is_defined_by_its_file() -> None:
     model = define(MODEL)
-    assert model.materialized is Materialized.INCREMENTAL
-    assert model.spec == TableSpec(
-        NAME,
-        WriteMode.UPSERT,
-        ("carrier", "day"),
-        partition=(Partition("month", "day"),),
-        publish=PublishMode.TABLE,
-    )
+    assert model.config == {
+        "materialized": "incremental",
+        "key": ["carrier", "day"],
+        "partition": "month(day)",
+        "publish": "table",
+    }
     assert model.dependencies == (
-        Dependency(TableName("weather", "hours"), Scope.WHOLE),
-        Dependency(TableName("flights", "clean"), Scope.BATCH),
-        Dependency(TableName("flights", "airlines"), Scope.WHOLE),
+        Dependency("weather.hours", "whole"),
+        Dependency("clean", "batch"),
+        Dependency("flights.airlines", "whole"),
     )
-    assert [d.where for d in model.dependencies] == [f"{FILE}:{n}" for n in (7, 8, 9)]
 
 
 def test_a_run_gets_a_statement_with_quoted_names() -> None:
-    first = define(MODEL).render(MOMENT)
-    assert first.sql.split() == [
-        "SELECT",
-        "carrier,",
-        "DATE",
-        "'2013-01-15'",
-        "AS",
-        "day,",
-        "avg(dep_delay)",
-        "AS",
-        "delay",
-        "--",
-        "depends",
-        "on",
-        '"weather"."hours"',
-        "FROM",
-        '"flights"."clean@batch"',
-        "JOIN",
-        '"flights"."airlines"',
-        "USING",
-        "(carrier)",
-        "GROUP",
-        "BY",
-        "ALL",
-    ]
-    assert [d.relation for d in first.dependencies] == ["weather.hours", "flights.clean@batch", "flights.airlines"]
-    later = define(MODEL).render(MOMENT, incremental=True)
-    assert 'SELECT max(day) FROM "flights"."delays"' in later.sql
-    assert later.dependencies[-1] == Dependency(NAME, Scope.WHOLE)
+    assert " ".join(render(MODEL).sql.split()) == (
+        'SELECT carrier, DATE \'2013-01-15\' AS day, avg(dep_delay) AS delay -- depends on "weather"."hours" '
+        'FROM "flights__batch"."clean" JOIN "flights"."airlines" USING (carrier) GROUP BY ALL'
+    )
+    assert 'SELECT max(day) FROM "flights"."delays"' in render(MODEL, incremental=True).sql
 
 
 def test_all_branches_are_looked_at_and_computed_names_too() -> None:
@@ -99,88 +89,64 @@ def test_all_branches_are_looked_at_and_computed_names_too() -> None:
         {% for t in ["a", "b"] %} SELECT * FROM {{ ref(t ~ "_total") }} {% if not loop.last %}UNION ALL{% endif %}
         {% endfor %} {% endif %} {% if is_incremental() %} {{ ref("only_" ~ "later") }} {% endif %}
     """)
-    assert {d.table.table for d in model.dependencies} == {"never", "a_total", "b_total", "only_later"}
+    assert {d.name for d in model.dependencies} == {"never", "a_total", "b_total", "only_later"}
 
 
 def test_a_table_that_could_not_be_foreseen_is_an_error_that_says_how_to_name_it() -> None:
-    model = define("SELECT * FROM {{ ref('t_' ~ ds_nodash) }}")
+    source = "SELECT * FROM {{ ref('t_' ~ ds_nodash) }}"
+    foreseen = define(source).dependencies
     with pytest.raises(DefinitionError) as caught:
-        model.render(MOMENT)
+        render(source, foreseen=foreseen)
     assert str(caught.value) == (
-        'The model reads ref("flights.t_20130115"), which could not be foreseen when it was defined.\n'
+        'The model reads ref("t_20130115"), which could not be foreseen when it was defined.\n'
         f"  at: {FILE}:1\n"
-        '  try: name it in a comment: -- depends on {{ ref("flights.t_20130115") }}'
+        '  try: name it in a comment: -- depends on {{ ref("t_20130115") }}'
     )
+    assert render(source).sql == 'SELECT * FROM "flights"."t_20130115"'
 
 
-@pytest.mark.parametrize(
-    ("config", "kind", "write"),
-    [
-        ("", Materialized.TABLE, WriteMode.REPLACE),
-        ("materialized='view'", Materialized.VIEW, WriteMode.REPLACE),
-        ("materialized='incremental'", Materialized.INCREMENTAL, WriteMode.APPEND),
-        ("materialized='incremental', key='id'", Materialized.INCREMENTAL, WriteMode.UPSERT),
-        ("materialized='incremental', key='id', write='history'", Materialized.INCREMENTAL, WriteMode.HISTORY),
-        ("materialized='incremental', key='id', write='append'", Materialized.INCREMENTAL, WriteMode.APPEND),
-        ("materialized='table', sort=['a', 'b'], doc='x'", Materialized.TABLE, WriteMode.REPLACE),
-    ],
-)
-def test_how_a_result_is_kept(config: str, kind: Materialized, write: WriteMode) -> None:
-    model = define("{{ config(" + config + ") }} SELECT 1 AS id")
-    assert (model.materialized, model.spec.write) == (kind, write)
+def test_a_table_is_resolved_once_for_each_scope() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def noted(name: str, scope: str) -> str:
+        asked.append((name, scope))
+        return "x"
+
+    source = "{{ ref('a') }} {{ ref('a') }} {{ batch('a') }}"
+    render_model(source, variables_of(BATCH, {}), this=THIS, incremental=False, resolve=noted, where=FILE)
+    assert asked == [("a", "whole"), ("a", "batch")]
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("\n{{ config(keys=['a']) }}",
-         f'There is no setting of a model "keys".\n  at: {FILE}:2\n  try: did you mean "key"?'),
-        ("{{ config(key=1) }}", f"config(key=...) wants text, and has 1.\n  at: {FILE}"),
-        ("{{ config(materialized='tables') }}",
-         f'There is no materialized mode "tables".\n  at: {FILE}\n  try: did you mean "table"?'),
-        ("{{ config(materialized='view', key='a') }}", f"A view stores nothing, so it has no key.\n  at: {FILE}"),
-        ("{{ config(write='append') }}", "A table model is not written by append."),
-        ("{{ config(materialized='incremental', write='replace') }}", "A incremental model is not written by replace."),
-        ("{{ config(materialized='incremental', write='upsert') }}",
-         'Table "flights.delays" is written by upsert and has no key.'),
-        ("{{ config(partition='week(x)') }}", '"week(x)" is no partition transform.'),
-        ("{{ config(key='a') }}{{ config(key='b') }}", 'config(...) sets "key" twice.\n'),
+        ("{{ config(key='a') }}{{ config(key='b') }}", f'config(...) sets "key" twice.\n  at: {FILE}:1'),
         ("{% if is_incremental() %}{{ config(key='a') }}{% endif %}",
-         "config(...) must not depend on is_incremental()."),
+         f"config(...) must not depend on is_incremental().\n  at: {FILE}"),
         ("SELECT 1\nFROM {{ reff('x') }}",
-         f'There is no variable "reff".\n  at: {FILE}:2\n  try: did you mean "ref"?'),
-        ("SELECT 1\nFROM {{ ref('a b') }}",
-         f'"a b" cannot name a table: use letters, digits and underscores.\n  at: {FILE}:2'),
+         f'There is no template variable "reff".\n  at: {FILE}:2\n  try: did you mean "ref"?'),
         ("FROM {{ ref() }}", f"A table is named by one text, or by its pipeline and its name.\n  at: {FILE}:1"),
         ("FROM {{ ref('a', 'b', 'c') }}", "A table is named by one text"),
-        ("{{ var('x') }}", f'There is no variable of the project "x".\n  at: {FILE}:1\n  try: there is no variable of'),
+        ("FROM {{ ref('delays') }}", 'The model reads itself by ref("delays").'),
+        ("FROM {{ batch('flights', 'delays') }}", 'The model reads itself by batch("flights.delays").'),
+        ("{{ var('x') }}", f'There is no parameter "x".\n  at: {FILE}:1'),
+        ("x\n{{ params.limt }}", f'There is no parameter "limt".\n  at: {FILE}:2\n  try: did you mean "limit"?'),
         ("SELECT\n{% if %}", f"Template error: Expected an expression, got 'end of statement block'.\n  at: {FILE}:2"),
     ],
 )  # fmt: skip
 def test_mistakes_in_a_model(source: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        define(source)
+        define(source, limit=3)
     assert str(caught.value).startswith(message)
     assert str(caught.value.where).startswith(FILE)
 
 
-def test_variables_and_parameters() -> None:
-    source = (
-        "SELECT {{ var('limit') }}, {{ var('other', 3) }}, {{ params.carrier | literal }}, {{ 'a\"b' | identifier }}"
-    )
-    given = {"params": {"carrier": "O'Hare"}, "variables": {"limit": 10}}
-    model = define(source, **given)
-    moment = Moment(params={"carrier": "UA'; DROP"})
-    assert model.render(moment, variables={"limit": 20}).sql == "SELECT 20, 3, 'UA''; DROP', \"a\"\"b\""
+def test_parameters_and_values_in_sql() -> None:
+    source = "SELECT {{ var('limit') }}, {{ var('other', 3) }}, {{ params.carrier|literal }}, {{ 'a\"b'|identifier }}"
+    define(source, limit=10, carrier="O'Hare")
+    assert render(source, limit=20, carrier="UA'; DROP").sql == "SELECT 20, 3, 'UA''; DROP', \"a\"\"b\""
     with pytest.raises(UnknownName, match='no parameter "carrier"'):
-        model.render(Moment(), variables={"limit": 20})
-
-
-def test_this_has_parts() -> None:
-    model = define("SELECT '{{ this.name }}', '{{ this.schema }}' FROM {{ this }}")
-    rendered = model.render(MOMENT)
-    assert rendered.sql == "SELECT 'delays', 'flights' FROM \"flights\".\"delays\""
-    assert model.dependencies == ()
+        render(source, limit=20)
 
 
 def test_a_place_in_the_statement_is_traced_to_the_template() -> None:
@@ -195,7 +161,7 @@ def test_a_place_in_the_statement_is_traced_to_the_template() -> None:
         "  wrong\n"  # 10
         "FROM {{ ref('clean') }}"  # 11
     )
-    rendered = define(source, params={"text": "1"}).render(Moment(params={"text": "1 +\n 2 +\n 3"}))
+    rendered = render(source, text="1 +\n 2 +\n 3")
     lines = rendered.sql.split("\n")
 
     def where(text: str, occurrence: int = 0) -> str:
@@ -226,15 +192,13 @@ def test_a_place_in_the_statement_is_traced_to_the_template() -> None:
 def test_tracing_never_changes_the_text(pieces: list[str]) -> None:
     """Marks are for places only: what is rendered is what Jinja renders without them."""
     source = "".join(pieces) + "{% endif %}" * sum("if ds" in p for p in pieces)
-    rendered = define(source).render(MOMENT)
+    rendered = render(source)
     assert "\ue000" not in rendered.sql
     line = rendered.sql.count("\n") + 1
     assert rendered.where(line, 1).startswith(FILE)
 
 
 def test_what_a_model_names_is_what_its_statement_reads() -> None:
-    rendered = define(MODEL).render(MOMENT, incremental=True)
-    with pytest.raises(UserError, match='"clean@batch" is not the name of a table'):
-        tables_in(rendered.sql)
-    plain = define("FROM {{ ref('a') }} JOIN {{ source('p', 'b') }} USING (x)").render(MOMENT)
-    assert set(tables_in(plain.sql)) == {d.relation for d in plain.dependencies}
+    source = "FROM {{ ref('a') }} JOIN {{ source('p', 'b') }} USING (x) JOIN {{ batch('c') }} USING (x)"
+    assert [d.name for d in define(source).dependencies] == ["a", "p.b", "c"]
+    assert tables_in(render(source).sql) == ("flights.a", "p.b", "flights__batch.c")

@@ -10,16 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidemill.model.batch import Interval
-from tidemill.model.errors import Refused, UnknownName, UserError
-from tidemill.plan.template import Moment, relative_path, render_text
+from tidemill.model.batch import Batch, BatchKey, BatchState, Interval
+from tidemill.model.errors import Refused, UserError
+from tidemill.plan import template
+from tidemill.plan.template import relative_path, render_path, variables_of
 
 DAY = Interval(datetime(2013, 1, 15, tzinfo=UTC), datetime(2013, 1, 16, tzinfo=UTC))
-MOMENT = Moment(DAY, batch_id=42, params={"carrier": "UA", "limit": 5})
+PARAMS: dict[str, Any] = {"carrier": "UA", "limit": 5}
 
 
-def render(text: str, moment: Moment = MOMENT) -> str:
-    return render_text(text, moment, where="flights.py")
+def batch_of(interval: Interval | None) -> Batch:
+    key = BatchKey("flights", interval, None if interval else "manual-1")
+    return Batch(42, key, BatchState.OPEN, datetime(2013, 1, 16, tzinfo=UTC))
+
+
+def render(text: str, interval: Interval | None = DAY, params: dict[str, Any] = PARAMS) -> str:
+    return template.render(text, variables_of(batch_of(interval), params), where="flights.sql")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +44,8 @@ def render(text: str, moment: Moment = MOMENT) -> str:
         ("{% for d in range(2) %}{{ macros.ds_add(ds, d) }},{% endfor %}", "2013-01-15,2013-01-16,"),
         ("{{ params.region | default('all') }}", "all"),
         ("{% if params.region is defined %}x{% endif %}y", "y"),
-        ("no template at all", "no template at all"),
+        ("{{ '2013-02-03' | ds_nodash }} {{ ds | ts }}", "20130203 2013-01-15T00:00:00"),
+        ("{{ pipeline }} no template at all", "flights no template at all"),
     ],
 )
 def test_airflows_variables_filters_and_macros(text: str, expected: str) -> None:
@@ -48,25 +55,25 @@ def test_airflows_variables_filters_and_macros(text: str, expected: str) -> None
 def test_dates_are_those_of_the_intervals_own_zone() -> None:
     berlin = ZoneInfo("Europe/Berlin")
     start = datetime(2013, 3, 31, tzinfo=berlin)
-    moment = Moment(Interval(start, start + timedelta(days=1)))
-    assert render("{{ ds }} {{ ts }}", moment) == "2013-03-31 2013-03-31T00:00:00+01:00"
+    interval = Interval(start, start + timedelta(days=1))
+    assert render("{{ ds }} {{ ts }}", interval) == "2013-03-31 2013-03-31T00:00:00+01:00"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a\n{{ dss }}", 'There is no variable "dss".\n  at: flights.py:2\n  try: did you mean "ds"'),
+        ("a\n{{ dss }}", 'There is no template variable "dss".\n  at: flights.sql:2\n  try: did you mean "ds"'),
         (
             "{{ params.carier }}",
-            'There is no parameter "carier".\n  at: flights.py:1\n  try: did you mean "carrier"?',
+            'There is no parameter "carier".\n  at: flights.sql:1\n  try: did you mean "carrier"?',
         ),
         (
             "{{ interval.strat }}",
-            'There is no attribute of Interval "strat".\n  at: flights.py:1\n  try: did you mean "start"?',
+            'There is no attribute of Interval "strat".\n  at: flights.sql:1\n  try: did you mean "start"?',
         ),
-        ("{{ {'a': 1}.b }}", 'There is no entry "b".\n  at: flights.py:1\n  try: known: a'),
-        ("{{ missing + 1 }}{{ ds }}", 'There is no variable "missing".\n  at: flights.py:1'),
-        ("a\nb\n{{ ds | noo }}", "Template error: No filter named 'noo'.\n  at: flights.py:3"),
+        ("{{ {'a': 1}.b }}", 'There is no entry "b".\n  at: flights.sql:1\n  try: known: a'),
+        ("{{ missing + 1 }}{{ ds }}", 'There is no template variable "missing".\n  at: flights.sql:1'),
+        ("a\nb\n{{ ds | noo }}", "Template error: No filter named 'noo'.\n  at: flights.sql:3"),
         ("x\n{% if ds %}", "Template error: Unexpected end of template."),
         ("{{ 1 // 0 }}", "Template error: ZeroDivisionError: integer division or modulo by zero.\n  at: flights"),
         ("{% include 'x' %}", "Template error: "),
@@ -77,12 +84,29 @@ def test_mistakes_name_file_line_and_the_nearest_name(text: str, message: str) -
     with pytest.raises(UserError) as caught:
         render(text)
     assert str(caught.value).startswith(message)
-    assert "flights.py" in str(caught.value.where)
+    assert "flights.sql" in str(caught.value.where)
 
 
-def test_what_a_run_has_not_is_unknown() -> None:
-    with pytest.raises(UnknownName, match='no variable "ds"'):
-        render("{{ ds }}", Moment())
+def test_what_a_run_has_not_is_an_error_that_says_so() -> None:
+    assert render("{{ run_key }}", None) == "manual-1"
+    with pytest.raises(UserError) as caught:
+        render("x\n{{ ds }}", None)
+    assert str(caught.value) == (
+        'The template asks for "ds", and this run has no data interval.\n  at: flights.sql:2\n'
+        '  try: give the pipeline a schedule, e.g. schedule="@daily"'
+    )
+
+
+def test_a_template_within_a_python_file_has_lines_of_its_own() -> None:
+    with pytest.raises(UserError) as caught:
+        template.render("a\n{{ b }}", {}, where="pipelines/flights.py:12")
+    assert caught.value.where == "pipelines/flights.py:12, line 2 of the template"
+
+
+def test_a_text_that_grows_out_of_hand_is_refused() -> None:
+    loops = "{% for a in range(1000) %}{% for b in range(1000) %}xx{% endfor %}{% endfor %}"
+    with pytest.raises(UserError, match="makes 2,000,000 characters"):
+        render(loops)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +153,8 @@ def test_what_a_run_has_not_is_unknown() -> None:
 def test_the_sandbox_lets_nothing_out(text: str) -> None:
     """Python's insides, other files, the given values, the memory, the clock and chance stay out of reach."""
     params = {"carrier": "UA"}
-    moment = Moment(DAY, params=params)
     with pytest.raises(UserError):
-        render_text(text, moment, where="flights.py")
+        render(text, params=params)
     assert params == {"carrier": "UA"}
 
 
@@ -150,16 +173,15 @@ def test_relative_paths_are_kept(path: str, made: str) -> None:
 )  # fmt: skip
 def test_paths_that_leave_their_folder_are_refused(path: str) -> None:
     with pytest.raises(Refused, match="is refused: it"):
-        relative_path(path, where="flights.py")
+        relative_path(path, where="flights.sql")
 
 
 @settings(deadline=None)
 @given(st.text(max_size=30))
 def test_no_parameter_leads_out_of_the_folder(value: str) -> None:
     """A parameter is data: whatever it holds, the path stays below the folder or is refused."""
-    rendered = render("feeds/{{ params.x }}/f.csv", Moment(DAY, params={"x": value}))
     try:
-        path = relative_path(rendered)
+        path = render_path("feeds/{{ params.x }}/f.csv", batch_of(DAY), {"x": value})
     except Refused:
         return
     parts: list[Any] = path.split("/")

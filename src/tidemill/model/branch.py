@@ -6,6 +6,7 @@ moves. A pointer is the location of an Iceberg metadata file: moving it publishe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -45,6 +46,19 @@ class RefState(StrEnum):
     DROPPED = "dropped"
 
 
+_S = RefState
+#: Which state may follow which. An absorbed branch can only be dropped; merged and dropped ones are records.
+REF_TRANSITIONS: Mapping[RefState, frozenset[RefState]] = {
+    _S.OPEN: frozenset({_S.MERGED, _S.FAILED, _S.ABSORBED, _S.DROPPED}),
+    _S.FAILED: frozenset({_S.OPEN, _S.MERGED, _S.ABSORBED, _S.DROPPED}),
+    _S.ABSORBED: frozenset({_S.DROPPED}),
+    _S.MERGED: frozenset(),
+    _S.DROPPED: frozenset(),
+}
+
+REF_ENDS = frozenset(state for state, after in REF_TRANSITIONS.items() if not after)
+
+
 @dataclass(frozen=True, slots=True)
 class Ref:
     """The record of a ref. `head` counts the commits on it; a publish locks this row (rule 3)."""
@@ -76,7 +90,10 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """A data file that was written and belongs to no table yet. Its footer holds statistics and field ids."""
+    """A data file that was written and belongs to no table yet. Its footer holds statistics and field ids.
+
+    `path` is an address, as `Files.url` gives it and `DataFile.path` shows it.
+    """
 
     path: str
     rows: int
@@ -91,7 +108,7 @@ class TableChange:
     Args:
         kind: what it does to the rows.
         add: files to add.
-        remove: paths of files to remove.
+        remove: addresses of files to remove, as a scan or a difference gives them.
         batch_id: the batch that writes.
         attempt: its attempt.
         properties: table properties to set (Tidemill's own start with `tidemill.`).
@@ -111,7 +128,8 @@ class Difference:
 
     `schema_changed`: field ids, names or types differ. `layout_changed`: partition or sort differ. `kinds`: the
     kinds of the commits in between, from their snapshots; a commit by a tool that does not say what it did
-    counts as BATCH where it only added files and as UPSERT where it removed any.
+    counts as BATCH where it only added files and as UPSERT where it removed any. `added` and `removed` are
+    addresses of data files.
     """
 
     added: frozenset[str]

@@ -1,379 +1,357 @@
-"""Expectations: what must hold for a table's rows, as frozen values. `plan/check.py` turns them into one query.
+"""Checks: what a table's rows are expected to be. `tm.not_null("id")`, `tm.expect(tm.col("delay") > 0)`.
 
-A row check judges each row and counts those that fail; rows for which it has no answer (null) are left out, as in Great
-Expectations, unless `null_fails`. A table check judges the table. A check passes where few enough rows fail: none by
-default, up to `max_failed` rows, or so many that `mostly`, a share of the judged rows, still pass.
+Four kinds are enough: a condition on rows, uniqueness of keys, keys that another table must have, and a figure of the
+whole table. Their semantics follow Great Expectations: a row whose value is null is left out before a condition is
+looked at (not for `not_null`, and not with `null_fails`), and `mostly` is the least share of the rows that are looked
+at that must pass. `plan/check.py` turns them into a query; Polars is needed here for the user's own expressions only.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any
 
-from tidemill.model.errors import DefinitionError, UnknownName
+from tidemill.model.errors import DefinitionError
+from tidemill.model.timetable import parse_duration
 
 if TYPE_CHECKING:
-    import polars as pl
+    import polars
 
 
 class Severity(StrEnum):
-    """What a failed check does to its run."""
+    """What a failing check does."""
 
-    #: The run fails and nothing is published.
+    #: The run fails; `main` stays as it was.
     ERROR = "error"
-    #: It is recorded and shown; the run goes on.
+    #: It is reported.
     WARN = "warn"
 
 
-class Scope(StrEnum):
-    """Which rows of a table are meant."""
+class Of(StrEnum):
+    """Which rows a check looks at."""
 
-    #: Those of this run's batch.
+    #: Those of the run's batch.
     BATCH = "batch"
-    #: All, as the run's branch has them.
+    #: All rows of the table, as the run would publish it.
     WHOLE = "whole"
 
 
-@dataclass(frozen=True, slots=True)
-class _Check:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
     """What all checks have.
 
     Args:
-        name: unique among the table's checks; made from the check where it is empty.
+        name: unique within a table.
         severity: what a failure does.
-        scope: the rows that are judged.
+        mostly: least share of rows that must pass.
+        max_failed: most rows that may fail; it replaces `mostly`.
+        of: which rows are looked at.
     """
 
-    _: KW_ONLY
-    name: str = ""
+    name: str
     severity: Severity = Severity.ERROR
-    scope: Scope = Scope.WHOLE
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "severity", _member(Severity, "severity", self.severity))
-        object.__setattr__(self, "scope", _member(Scope, "scope", self.scope))
-        object.__setattr__(self, "name", self.name or self._title())
-
-    def _title(self) -> str:
-        raise AssertionError("each check has a title")
-
-    @property
-    def expected(self) -> str:
-        """What must hold, in one line."""
-        return self._title()
-
-
-@dataclass(frozen=True, slots=True)
-class _Counting(_Check):
-    """A check that counts failing rows.
-
-    Args:
-        mostly: the least share of the judged rows that must pass, above 0 up to 1.
-        max_failed: how many may fail; given instead of `mostly`.
-    """
-
-    _: KW_ONLY
     mostly: float = 1.0
     max_failed: int | None = None
+    of: Of = Of.BATCH
 
     def __post_init__(self) -> None:
-        _Check.__post_init__(self)
         if not 0 <= self.mostly <= 1:
-            raise DefinitionError(f'Check "{self.name}": mostly={self.mostly} is no share between 0 and 1.')
-        if self.max_failed is not None and (self.max_failed < 0 or self.mostly != 1.0):
-            raise DefinitionError(
-                f'Check "{self.name}": max_failed={self.max_failed} is negative, or stands beside mostly.',
-                hint="mostly=0.99 or max_failed=10",
-            )
+            raise DefinitionError(f'Check "{self.name}": mostly={self.mostly} is no share.', hint="0 to 1")
+        if self.max_failed is not None and self.max_failed < 0:
+            raise DefinitionError(f'Check "{self.name}": max_failed={self.max_failed} is no count.', hint="0 or more")
 
-    def tolerates(self, rows: int, failed: int) -> bool:
-        """True where `failed` of `rows` judged rows are few enough."""
-        if self.max_failed is not None:
-            return failed <= self.max_failed
-        return rows == 0 or (rows - failed) / rows >= self.mostly
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the check names."""
+        return ()
 
     @property
     def expected(self) -> str:
-        """What must hold, in one line."""
+        """What is expected, in words for a report."""
+        return self.name
+
+    @property
+    def threshold(self) -> str:
+        """How much may fail, in words; empty where nothing may."""
         if self.max_failed is not None:
-            return f"{self._title()}, at most {self.max_failed} rows fail"
-        return self._title() if self.mostly == 1.0 else f"{self._title()}, at least {self.mostly:g} of the rows pass"
+            return f"at most {self.max_failed:,} rows"
+        return f"mostly {self.mostly:g}" if self.mostly < 1 else ""
 
 
-@dataclass(frozen=True, slots=True)
-class _RowCheck(_Counting):
-    """A check of each row; `null_fails` makes a row without an answer a failing one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowExpectation(Expectation):
+    """A condition on each row: true, false, or null (the row is left out; with `null_fails` it fails)."""
 
-    _: KW_ONLY
-    scope: Scope = Scope.BATCH
+    on: tuple[str, ...] = ()
     null_fails: bool = False
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Expectation`."""
+        return self.on
 
-@dataclass(frozen=True, slots=True)
-class Expression(_RowCheck):
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionExpectation(RowExpectation):
     """A boolean Polars expression is true. One that gives a single value for all rows is judged once."""
 
-    expr: pl.Expr = field(compare=False, kw_only=False)
-    text: str = field(default="", kw_only=False)
+    condition: polars.Expr = field(repr=False, compare=False)
+    #: The expression as text, by which two checks are compared.
+    text: str = ""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "text", str(self.expr))
-        _Counting.__post_init__(self)
-
-    def _title(self) -> str:
-        return self.text
-
-
-@dataclass(frozen=True, slots=True)
-class NotNull(_Counting):
-    """Columns have values; a row fails where one of them has none. NaN is a value."""
-
-    columns: tuple[str, ...]
-    _: KW_ONLY
-    scope: Scope = Scope.BATCH
-
-    def _title(self) -> str:
-        return f"not_null({', '.join(self.columns)})"
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Expectation`."""
+        return tuple(self.condition.meta.root_names())
 
 
-@dataclass(frozen=True, slots=True)
-class InSet(_RowCheck):
-    """A column's values are among `values`; None admits all, an empty tuple none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotNullExpectation(RowExpectation):
+    """There is a value in each of the columns. NaN is a value."""
 
-    column: str
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InSetExpectation(RowExpectation):
+    """A value is among `values`; None allows every value, an empty set none."""
+
     values: tuple[Any, ...] | None
 
-    def _title(self) -> str:
-        shown = "anything" if self.values is None else ", ".join(map(repr, self.values[:5]))
-        more = ", ..." if self.values is not None and len(self.values) > 5 else ""
-        return f"in_set({self.column}: {shown}{more})"
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BetweenExpectation(RowExpectation):
+    """A value lies between two bounds, included unless strict; None: no bound there. NaN lies nowhere."""
 
-@dataclass(frozen=True, slots=True)
-class Between(_RowCheck):
-    """A column's values are between two bounds, either of which may be open. NaN never is."""
-
-    column: str
-    min: Any = None
-    max: Any = None
-    _: KW_ONLY
+    minimum: Any = None
+    maximum: Any = None
     strict_min: bool = False
     strict_max: bool = False
 
-    def __post_init__(self) -> None:
-        _Counting.__post_init__(self)
-        if self.min is None and self.max is None:
-            raise DefinitionError(f'Check "{self.name}" has neither min nor max.')
 
-    def _title(self) -> str:
-        left = "" if self.min is None else f"{self.min} {'<' if self.strict_min else '<='} "
-        right = "" if self.max is None else f" {'<' if self.strict_max else '<='} {self.max}"
-        return f"between({left}{self.column}{right})"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchesExpectation(RowExpectation):
+    """A regular expression is found in a value's text (anchored by ^ and $: it is all of it)."""
 
-
-@dataclass(frozen=True, slots=True)
-class Matches(_RowCheck):
-    """A regular expression is found in a column's text (anchor it with ^ and $ to match all of it).
-
-    The syntax is that of Rust's regex crate, which has no look-around and no back-references.
-    """
-
-    column: str
     pattern: str
 
-    def _title(self) -> str:
-        return f"matches({self.column}: {self.pattern})"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UniqueExpectation(Expectation):
+    """No two rows have the same values in these columns; rows with null in all of them are left out."""
+
+    on: tuple[str, ...]
+    of: Of = Of.WHOLE
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Expectation`."""
+        return self.on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferencesExpectation(Expectation):
+    """Every value, or combination of values, exists in another table; rows with null in one of them are left out."""
+
+    on: tuple[str, ...]
+    table: str
+    their: tuple[str, ...]
+    of: Of = Of.WHOLE
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Expectation`."""
+        return self.on
+
+
+class Figure(StrEnum):
+    """A figure of many rows."""
+
+    #: How many rows there are.
+    ROWS = "rows"
+    #: How long before the end of the interval (or now) the newest value of a time column lies, in seconds.
+    AGE = "age"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FigureExpectation(Expectation):
+    """A figure lies between two bounds, both included; None: no bound."""
+
+    figure: Figure
+    minimum: float | None = None
+    maximum: float | None = None
+    column: str | None = None
+    of: Of = Of.WHOLE
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Expectation`."""
+        return (self.column,) if self.column else ()
+
+    @property
+    def expected(self) -> str:
+        """See `Expectation`."""
+        if self.figure is Figure.AGE:
+            return f"at most {timedelta(seconds=self.maximum or 0)} old"
+        if self.minimum is not None and self.maximum is not None:
+            return f"{self.minimum:,.0f} to {self.maximum:,.0f} rows"
+        return f"at least {self.minimum:,.0f} rows" if self.minimum is not None else f"at most {self.maximum:,.0f} rows"
 
 
 @dataclass(frozen=True, slots=True)
-class Unique(_Counting):
-    """No two rows have the same values in `columns`. Rows with null in all of them are left out."""
+class Measured:
+    """What a check found: rows looked at, rows that failed, and for figures the figure itself."""
 
-    columns: tuple[str, ...]
+    rows: int
+    failed: int = 0
+    figure: float | None = None
 
-    def _title(self) -> str:
-        return f"unique({', '.join(self.columns)})"
+
+def _named(columns: tuple[str, ...], check: str) -> tuple[str, ...]:
+    if not columns or not all(isinstance(c, str) for c in columns):
+        raise DefinitionError(f"{check} needs the names of columns.", hint=f'tm.{check}("id")')
+    return columns
 
 
-@dataclass(frozen=True, slots=True)
-class References(_Counting):
-    """Values of `columns` exist in `to_columns` of the table `to`. Rows with null in one of them are left out.
+def _common(name: str | None, default: str, options: dict[str, Any], *more: str) -> dict[str, Any]:
+    """The arguments that all checks have, and `more`, read from a user's call."""
+    known = {"severity", "mostly", "max_failed", "of", *more}
+    for option in options:
+        if option not in known:
+            raise DefinitionError(f'A check has no option "{option}".', hint=", ".join(sorted(known)))
+    made: dict[str, Any] = {"name": name or default, **options}
+    for option, kind in (("severity", Severity), ("of", Of)):
+        if option in made:
+            try:
+                made[option] = kind(made[option])
+            except ValueError:
+                known_values = " or ".join(f'"{m.value}"' for m in kind)
+                raise DefinitionError(f'{option}="{made[option]}" is unknown.', hint=known_values) from None
+    return made
 
-    `to` is "pipeline.table", or a table of the same pipeline.
+
+def expect(condition: Any, *, name: str | None = None, **options: Any) -> ConditionExpectation:
+    """Expect a boolean expression to be true of each row: `tm.expect(tm.col("dep_delay") < 1500)`.
+
+    Args:
+        condition: a Polars expression; a row where it is null is left out.
+        name: what reports call it; left out, the expression's text.
+        options: `severity` ("error", "warn"), `mostly`, `max_failed`, `of` ("batch", "whole"), `null_fails`.
     """
+    import polars
 
-    columns: tuple[str, ...]
-    to: str
-    to_columns: tuple[str, ...]
-
-    def _title(self) -> str:
-        return f"references({', '.join(self.columns)} -> {self.to}: {', '.join(self.to_columns)})"
-
-
-@dataclass(frozen=True, slots=True)
-class RowCount(_Check):
-    """The number of rows is between two bounds, either of which may be open."""
-
-    min: int | None = field(default=None, kw_only=False)
-    max: int | None = field(default=None, kw_only=False)
-
-    def __post_init__(self) -> None:
-        _Check.__post_init__(self)
-        bounds: tuple[Any, ...] = (self.min, self.max)
-        for bound in bounds:
-            if bound is not None and (not isinstance(bound, int) or bound < 0):
-                raise DefinitionError(f"row_count: {bound!r} is no number of rows.")
-
-    def _title(self) -> str:
-        if self.min == self.max and self.min is not None:
-            return f"row_count({self.min})"
-        return f"row_count({'' if self.min is None else self.min}..{'' if self.max is None else self.max})"
+    if not isinstance(condition, polars.Expr):
+        raise DefinitionError(
+            f"expect takes an expression, not a {type(condition).__name__}.", hint='tm.expect(tm.col("x") > 0)'
+        )
+    text = str(condition)
+    common = _common(name, f"expect({text[:80]})", options, "null_fails")
+    return ConditionExpectation(condition=condition, text=text, **common)
 
 
-@dataclass(frozen=True, slots=True)
-class FreshWithin(_Check):
-    """The newest value of a time column is not older than `within`. Naive times are UTC, a date is its midnight.
-
-    A table without rows is not fresh.
-    """
-
-    column: str = field(kw_only=False)
-    within: timedelta = field(kw_only=False)
-
-    def _title(self) -> str:
-        return f"fresh_within({self.column}: {self.within})"
+def not_null(*columns: str, name: str | None = None, **options: Any) -> NotNullExpectation:
+    """Expect a value in each of `columns`; options as for `expect`."""
+    on = _named(columns, "not_null")
+    return NotNullExpectation(on=on, **_common(name, f"not_null({', '.join(on)})", options))
 
 
-#: Any check.
-Check: TypeAlias = "Expression | NotNull | InSet | Between | Matches | Unique | References | RowCount | FreshWithin"
-#: A check that counts failing rows.
-Counting: TypeAlias = "Expression | NotNull | InSet | Between | Matches | Unique | References"
+def unique(*columns: str, name: str | None = None, **options: Any) -> UniqueExpectation:
+    """Expect no two rows of the table with the same values in `columns`; options as for `expect`."""
+    on = _named(columns, "unique")
+    return UniqueExpectation(on=on, **_common(name, f"unique({', '.join(on)})", options))
 
 
-class Options(TypedDict, total=False):
-    """What every check may be given; see `_Check`."""
-
-    name: str
-    severity: Severity | str
-    scope: Scope | str
-
-
-class CountingOptions(Options, total=False):
-    """What checks that count failing rows may be given, too; see `_Counting`."""
-
-    mostly: float
-    max_failed: int | None
-
-
-class RowOptions(CountingOptions, total=False):
-    """What row checks may be given, too."""
-
-    null_fails: bool
-
-
-def expect(expr: pl.Expr, **options: Unpack[RowOptions]) -> Expression:
-    """`expr` is true for every row: `expect(tm.col("dep_delay") > -60, name="delay_is_sane", mostly=0.99)`."""
-    return _made(Expression, "expect", options, expr)
-
-
-def not_null(*columns: str, **options: Unpack[CountingOptions]) -> NotNull:
-    """`columns` have values."""
-    return _made(NotNull, "not_null", options, _some("not_null", columns))
-
-
-def in_set(column: str, values: Iterable[Any] | None, **options: Unpack[RowOptions]) -> InSet:
-    """The values of `column` are among `values`."""
+def in_set(column: str, values: Iterable[Any] | None, *, name: str | None = None, **options: Any) -> InSetExpectation:
+    """Expect values of `column` to be among `values`; None allows every value, an empty set none."""
+    on = _named((column,), "in_set")
     if isinstance(values, str):
-        raise DefinitionError(f'in_set("{column}", "{values}") wants a list of values.', hint=f'["{values}"]')
-    return _made(InSet, "in_set", options, column, None if values is None else tuple(values))
+        raise DefinitionError(
+            f'in_set("{column}", "{values}") needs a list of values.', hint=f'tm.in_set("{column}", ["{values}"])'
+        )
+    listed = None if values is None else tuple(values)
+    shown = "any" if listed is None else ", ".join(str(v) for v in listed[:5]) + (", ..." if len(listed) > 5 else "")
+    common = _common(name, f"in_set({column}: {shown})", options, "null_fails")
+    return InSetExpectation(on=on, values=listed, **common)
 
 
 def between(
     column: str,
-    min: Any = None,
-    max: Any = None,
+    minimum: Any = None,
+    maximum: Any = None,
     *,
     strict_min: bool = False,
     strict_max: bool = False,
-    **options: Unpack[RowOptions],
-) -> Between:
-    """The values of `column` are from `min` to `max`, the bound itself left out where it is strict."""
-    strict = {"strict_min": strict_min, "strict_max": strict_max}
-    return _made(Between, "between", {**options, **strict}, column, min, max)
+    name: str | None = None,
+    **options: Any,
+) -> BetweenExpectation:
+    """Expect values of `column` from `minimum` to `maximum`, bounds included unless strict; None: no bound there.
+
+    Bounds of a time column may be text: "2013-01-01", "2013-01-01T06:00".
+    """
+    if minimum is None and maximum is None:
+        raise DefinitionError(f'between("{column}") has no bound.', hint=f'tm.between("{column}", 0, 100)')
+    return BetweenExpectation(
+        on=_named((column,), "between"),
+        minimum=minimum,
+        maximum=maximum,
+        strict_min=strict_min,
+        strict_max=strict_max,
+        **_common(name, f"between({column}, {minimum}, {maximum})", options, "null_fails"),
+    )
 
 
-def matches(column: str, pattern: str, **options: Unpack[RowOptions]) -> Matches:
-    """The regular expression `pattern` is found in the text of `column`."""
-    return _made(Matches, "matches", options, column, pattern)
+def matches(column: str, pattern: str, *, name: str | None = None, **options: Any) -> MatchesExpectation:
+    """Expect values of `column` to contain a match of the regular expression `pattern`.
 
-
-def unique(*columns: str, **options: Unpack[CountingOptions]) -> Unique:
-    """No two rows have the same values in `columns`."""
-    return _made(Unique, "unique", options, _some("unique", columns))
+    The dialect is Rust's, which has no look-around and no back-references.
+    """
+    on = _named((column,), "matches")
+    common = _common(name, f"matches({column}, {pattern})", options, "null_fails")
+    return MatchesExpectation(on=on, pattern=pattern, **common)
 
 
 def references(
-    columns: str | Iterable[str],
-    to: str,
-    to_columns: str | Iterable[str] | None = None,
-    **options: Unpack[CountingOptions],
-) -> References:
-    """The values of `columns` exist in the table `to`, in columns of the same names unless `to_columns` says others."""
-    mine = _some("references", (columns,) if isinstance(columns, str) else tuple(columns))
-    theirs = mine if to_columns is None else (to_columns,) if isinstance(to_columns, str) else tuple(to_columns)
-    if len(mine) != len(theirs):
-        raise DefinitionError(f"references: {len(mine)} columns cannot refer to {len(theirs)}.")
-    return _made(References, "references", options, mine, to, theirs)
+    column: str | tuple[str, ...] | list[str],
+    table: str,
+    their: str | tuple[str, ...] | list[str] | None = None,
+    *,
+    name: str | None = None,
+    **options: Any,
+) -> ReferencesExpectation:
+    """Expect values of `column` to exist in `their` column of `table` (left out: the same name)."""
+    on = (column,) if isinstance(column, str) else tuple(column)
+    other = on if their is None else (their,) if isinstance(their, str) else tuple(their)
+    if len(on) != len(other):
+        raise DefinitionError(f"references: {len(on)} columns cannot refer to {len(other)}.")
+    default = f"references({', '.join(on)} -> {table}.{', '.join(other)})"
+    common = _common(name, default, options)
+    return ReferencesExpectation(on=_named(on, "references"), table=table, their=other, **common)
 
 
 def row_count(
-    min: int | None = None, max: int | None = None, *, equal: int | None = None, **options: Unpack[Options]
-) -> RowCount:
-    """The number of rows is from `min` to `max`, or just `equal`."""
-    if equal is not None and (min is not None or max is not None):
-        raise DefinitionError("row_count: equal stands alone, without min and max.")
-    return _made(RowCount, "row_count", options, min if equal is None else equal, max if equal is None else equal)
+    minimum: int | None = None, maximum: int | None = None, *, name: str | None = None, **options: Any
+) -> FigureExpectation:
+    """Expect the table (or with `of="batch"` the batch) to have between `minimum` and `maximum` rows."""
+    if minimum is None and maximum is None:
+        raise DefinitionError("row_count has no bound.", hint="tm.row_count(1)")
+    bounds: tuple[Any, ...] = (minimum, maximum)
+    for bound in bounds:
+        if bound is not None and (not isinstance(bound, int) or bound < 0):
+            raise DefinitionError(f"row_count: {bound!r} is no number of rows.", hint="tm.row_count(1, 1000)")
+    default = f"row_count({'' if minimum is None else minimum}..{'' if maximum is None else maximum})"
+    return FigureExpectation(figure=Figure.ROWS, minimum=minimum, maximum=maximum, **_common(name, default, options))
 
 
-def fresh_within(column: str, within: timedelta | str, **options: Unpack[Options]) -> FreshWithin:
-    """The newest value of `column` is not older than `within`: a timedelta, or text such as "26h" or "1d12h"."""
-    return _made(FreshWithin, "fresh_within", options, column, _duration(within) if isinstance(within, str) else within)
+def fresh_within(column: str, age: str | timedelta, *, name: str | None = None, **options: Any) -> FigureExpectation:
+    """Expect the newest value of a time column to be at most `age` ("2h", "1d") before the end of the run's interval.
 
-
-_C = TypeVar("_C", bound=_Check)
-
-
-def _made(kind: type[_C], word: str, options: Mapping[str, Any], *values: Any) -> _C:
-    """A check, after a look at the names of its options."""
-    known = [f.name for f in fields(kind) if f.kw_only]
-    for name in options:
-        if name not in known:
-            raise UnknownName.of(f"option of {word}", name, known)
-    return kind(*values, **options)
-
-
-_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-
-
-def _duration(text: str) -> timedelta:
-    parts = re.findall(r"(\d+)\s*([dhms])", text)
-    if not parts or "".join(n + u for n, u in parts) != re.sub(r"\s", "", text):
-        raise DefinitionError(f'"{text}" is no duration.', hint='"26h", "1d12h", "90m"')
-    return timedelta(**{_UNITS[unit]: int(number) for number, unit in parts})
-
-
-def _some(word: str, columns: tuple[str, ...]) -> tuple[str, ...]:
-    if not columns or not all(isinstance(c, str) for c in columns):
-        raise DefinitionError(f"{word} wants names of columns.", hint=f'{word}("id")')
-    return columns
-
-
-def _member(kind: type[StrEnum], what: str, value: str) -> StrEnum:
-    known = [str(member) for member in kind]
-    if value not in known:
-        raise UnknownName.of(what, value, known)
-    return kind(value)
+    Runs without an interval are judged by the clock. Counting from the interval keeps replays equal.
+    """
+    within = parse_duration(age)
+    return FigureExpectation(
+        figure=Figure.AGE,
+        maximum=within.total_seconds(),
+        column=column,
+        **_common(name, f"fresh_within({column}, {within})", options),
+    )

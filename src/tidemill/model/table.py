@@ -291,7 +291,7 @@ class TableSpec:
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """One Parquet file of a table, as a scan reads it."""
+    """One Parquet file of a table, as a scan reads it. `path` is the address that engines open."""
 
     path: str
     rows: int
@@ -304,7 +304,8 @@ class DataFile:
 class Scan:
     """What an engine needs to read a table, or part of it: files, and columns with field ids.
 
-    A file may lack columns (added later) or hold them under an older name; field ids decide.
+    A file may lack columns (added later) or hold them under an older name; field ids decide. Files come in the
+    order in which their rows were committed.
     """
 
     name: TableName
@@ -313,6 +314,10 @@ class Scan:
     snapshot_id: int | None = None
     #: Restrict rows to this batch (files that mix batches need it; for others it is implied).
     batch_id: int | None = None
+    #: Field ids below the columns, by path: `("items", "element", "sku")`; a map has `key` and `value`.
+    nested_ids: tuple[tuple[tuple[str, ...], int], ...] = ()
+    #: True where matching nested fields by name would give wrong values (another tool renamed or re-used one).
+    nested_by_id_only: bool = False
 
     @property
     def rows(self) -> int:

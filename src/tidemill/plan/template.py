@@ -1,8 +1,8 @@
 """Jinja2 templates in a sandbox: what a path, a parameter or a SQL model may use, and how mistakes are shown.
 
-`Moment` gives the variables that Airflow's users know (`ds`, `data_interval_start`, ...); `render_text` renders paths
-and task arguments; `plan/sql_model.py` renders SQL models on the same ground. A template cannot reach Python's insides,
-load another template, change what it is given, or ask the clock: the same run renders the same text months later.
+`variables_of` gives the names that Airflow's users know (`ds`, `data_interval_start`, ...); `render_path` renders
+paths, and `plan/sql_model.py` SQL models on the same ground. A template cannot reach Python's insides, load another
+template, change what it is given, or ask the clock: the same run renders the same text months later.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
 
-from tidemill.model.batch import Interval
+from tidemill.model.batch import Batch
 from tidemill.model.errors import Refused, TidemillError, UnknownName, UserError
 
 if TYPE_CHECKING:
@@ -31,34 +30,39 @@ _MAX_PRODUCT = 1_000_000
 _CLOCK = frozenset({"now", "today", "utcnow"})
 
 
-def _ds(value: date) -> str:
-    return value.strftime("%Y-%m-%d")
+def _moment(value: str | date) -> date:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
-def _ds_nodash(value: date) -> str:
-    return value.strftime("%Y%m%d")
+def _ds(value: str | date) -> str:
+    return _moment(value).strftime("%Y-%m-%d")
 
 
-def _ts(value: date) -> str:
-    return value.isoformat()
+def _ds_nodash(value: str | date) -> str:
+    return _moment(value).strftime("%Y%m%d")
 
 
-def _ts_nodash(value: date) -> str:
-    return value.strftime("%Y%m%dT%H%M%S")
+def _ts(value: str | date) -> str:
+    return _moment(value).isoformat()
 
 
-def _ts_nodash_with_tz(value: date) -> str:
-    return value.isoformat().replace("-", "").replace(":", "")
+def _ts_nodash(value: str | date) -> str:
+    return _moment(value).strftime("%Y%m%dT%H%M%S")
 
 
-#: Airflow's forms of a date: the variables of these names show the logical date, the filters any date.
-_DATE_FORMS: dict[str, Callable[[date], str]] = {
+def _ts_nodash_with_tz(value: str | date) -> str:
+    return _moment(value).isoformat().replace("-", "").replace(":", "")
+
+
+#: Airflow's forms of a date: the variables of these names show the logical date, the filters any date or ISO text.
+_DATE_FORMS: dict[str, Callable[[str | date], str]] = {
     "ds": _ds,
     "ds_nodash": _ds_nodash,
     "ts": _ts,
     "ts_nodash": _ts_nodash,
     "ts_nodash_with_tz": _ts_nodash_with_tz,
 }
+_OF_INTERVALS = frozenset({*_DATE_FORMS, "interval", "data_interval_start", "data_interval_end", "logical_date"})
 
 
 class Macros:
@@ -74,7 +78,7 @@ class Macros:
     @staticmethod
     def ds_add(ds: str, days: int) -> str:
         """The day `days` after `ds`, both as YYYY-MM-DD."""
-        return _ds(date.fromisoformat(ds) + timedelta(days=days))
+        return _ds(_moment(ds) + timedelta(days=days))
 
     @staticmethod
     def ds_format(ds: str, input_format: str, output_format: str) -> str:
@@ -82,35 +86,29 @@ class Macros:
         return datetime.strptime(ds, input_format).replace(tzinfo=UTC).strftime(output_format)
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """The run that a template is rendered for.
+def variables_of(batch: Batch, params: Mapping[str, Any]) -> dict[str, Any]:
+    """What every template of a run can say: Airflow's names, the batch id, parameters.
 
-    Args:
-        interval: the data interval; None for a run that has none.
-        logical_date: Airflow's name for the interval's start, which it is unless given.
-        batch_id: the batch that the run owns.
-        params: the run's parameters.
+    What follows from a data interval is missing where the run has none; `run_key` is there instead.
     """
-
-    interval: Interval | None = None
-    logical_date: datetime | None = None
-    batch_id: int | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
-
-    def variables(self) -> dict[str, Any]:
-        """Names and values for a template. What follows from a time is missing where the run has none."""
-        made: dict[str, Any] = {"params": dict(self.params), "macros": Macros()}
-        if self.batch_id is not None:
-            made["batch_id"] = self.batch_id
-        logical = self.logical_date or (self.interval.start if self.interval else None)
-        if logical is not None:
-            made["logical_date"] = logical
-            made |= {name: form(logical) for name, form in _DATE_FORMS.items()}
-        if self.interval is not None:
-            made["interval"] = self.interval
-            made["data_interval_start"], made["data_interval_end"] = self.interval.start, self.interval.end
-        return made
+    made: dict[str, Any] = {
+        "batch_id": batch.id,
+        "params": dict(params),
+        "macros": Macros(),
+        "pipeline": batch.pipeline,
+    }
+    interval = batch.key.interval
+    if interval is None:
+        return {**made, "run_key": batch.key.run_key}
+    start = interval.start
+    return {
+        **made,
+        "interval": interval,
+        "data_interval_start": start,
+        "data_interval_end": interval.end,
+        "logical_date": start,
+        **{name: form(start) for name, form in _DATE_FORMS.items()},
+    }
 
 
 class _Missing(UndefinedError):
@@ -176,7 +174,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             code = self.compile(text, name=file, filename=file)
         except TemplateSyntaxError as error:
             what = f"Template error: {str(error.message).rstrip('.')}."
-            raise UserError(what, where=f"{file}:{error.lineno}") from None
+            raise UserError(what, where=at_line(file, error.lineno)) from None
         return self.template_class.from_code(self, code, self.make_globals(None))
 
 
@@ -213,10 +211,16 @@ def template_errors(file: str, known: Mapping[str, Any]) -> Iterator[None]:
         raise UserError(what, where=_place(error, file)) from error
 
 
-def _unknown(error: _Missing, known: Mapping[str, Any], where: str) -> UnknownName:
+def _unknown(error: _Missing, known: Mapping[str, Any], where: str) -> UserError:
     owner = error.owner
+    if owner is None and error.name in _OF_INTERVALS:
+        return UserError(
+            f'The template asks for "{error.name}", and this run has no data interval.',
+            where=where,
+            hint='give the pipeline a schedule, e.g. schedule="@daily"',
+        )
     if owner is None:
-        return UnknownName.of("variable", error.name, known, where=where)
+        return UnknownName.of("template variable", error.name, known, where=where)
     if isinstance(owner, Mapping):
         kind = "parameter" if owner == known.get("params") else "entry"
         return UnknownName.of(kind, error.name, map(str, owner), where=where)
@@ -231,30 +235,53 @@ def _place(error: BaseException, file: str) -> str:
         if frame.tb_frame.f_code.co_filename == file:
             line = frame.tb_lineno
         frame = frame.tb_next
-    return f"{file}:{line}" if line else file
+    return at_line(file, line) if line else file
+
+
+def at_line(label: str, line: int) -> str:
+    """The place of a line of a template: of a file, or of a text that stands in a Python file at `label`."""
+    return f"{label}, line {line} of the template" if _HAS_LINE.search(label) else f"{label}:{line}"
+
+
+_HAS_LINE = re.compile(r":\d+$")
 
 
 _SANDBOX = Sandbox()
+#: Longer texts are a mistake in a loop.
+_MAX_OUTPUT = 1_000_000
 
 
-def render_text(text: str, moment: Moment, *, where: str, extra: Mapping[str, Any] | None = None) -> str:
-    """Render a path or an argument of a task.
+def render(template: str, variables: Mapping[str, Any], *, where: str | None = None) -> str:
+    """Render a template in the sandbox.
 
     Args:
-        text: the template, such as "feeds/{{ ds }}/flights.csv.gz".
-        moment: the run.
-        where: what the text is, for messages: `pipelines/flights.py, source "departures"`.
-        extra: more variables.
+        template: such as "feeds/{{ ds }}/flights.csv.gz".
+        variables: from `variables_of`.
+        where: what the template is, for messages: a file, or `pipelines/flights.py:12`.
 
     Raises:
-        UserError: the template is wrong, or refused by the sandbox.
-        UnknownName: it uses a variable that does not exist.
+        UnknownName: the template names a variable that does not exist.
+        UserError: it is wrong, or asks for what the sandbox refuses.
     """
-    if "{" not in text:
-        return text
-    variables = moment.variables() | dict(extra or {})
-    with template_errors(where, variables):
-        return _SANDBOX.compiled(text, where).render(variables)
+    return render_in(_SANDBOX, template, variables, where or "template")
+
+
+def render_in(sandbox: Sandbox, template: str, variables: Mapping[str, Any], label: str) -> str:
+    """Render in one of several sandboxes; `label` names the template in errors. See `render`."""
+    with template_errors(label, variables):
+        text = sandbox.compiled(template, label).render(variables)
+    if len(text) > _MAX_OUTPUT:
+        raise UserError(f"The template makes {len(text):,} characters.", where=label, hint=f"at most {_MAX_OUTPUT:,}")
+    return text
+
+
+def render_path(template: str, batch: Batch, params: Mapping[str, Any], *, where: str | None = None) -> str:
+    """Render a path and make sure that it stays below its folder.
+
+    Raises:
+        Refused: the rendered path leaves it; see `relative_path`. And what `render` raises.
+    """
+    return relative_path(render(template, variables_of(batch, params), where=where), where=where)
 
 
 _DRIVE = re.compile(r"[A-Za-z]:")

@@ -11,6 +11,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
+from tidemill.model.errors import Refused
+
+#: How names of files in the making begin. They are invisible to readers, and no path may use them.
+TEMPORARY_PREFIX = ".tidemill-tmp-"
+
+
+def check_path(path: str) -> str:
+    """Return `path` if it names a file below a root: relative, with `/`, without `.`, `..` and empty parts.
+
+    Raises:
+        Refused: it does not.
+    """
+    parts = path.split("/")
+    if any(part in ("", ".", "..") for part in parts) or "\0" in path or "\\" in path:
+        raise Refused(f'"{path}" is not a path below the root.', hint='use a relative path with "/", e.g. "a/b.csv"')
+    if any(part.startswith(TEMPORARY_PREFIX) for part in parts):
+        raise Refused(f'"{path}" uses a name that is kept for files in the making ({TEMPORARY_PREFIX}...).')
+    return path
+
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:

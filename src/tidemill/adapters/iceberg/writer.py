@@ -1,0 +1,297 @@
+"""Streams record batches into data files: conformed, partitioned, sorted, encoded by a thread of its own.
+
+The thread lets decoding and encoding overlap (both leave Python's lock); the queue between them holds two
+batches. Rows are gathered per partition into row groups; the sort order is applied to each row group, so a
+file with one row group is sorted as a whole and says so.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema as IcebergSchema
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.sorting import SortDirection
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.typedef import Record
+
+from tidemill.adapters.iceberg.arrow import ByName, arrow_schema, conform
+from tidemill.adapters.iceberg.completion import Completion
+from tidemill.adapters.iceberg.footers import FileFacts, marks
+from tidemill.adapters.iceberg.parquet import ParquetFile
+from tidemill.adapters.iceberg.store import Store
+from tidemill.adapters.iceberg.transforms import transformed
+from tidemill.model.branch import StagedFile
+from tidemill.model.errors import Refused
+from tidemill.model.table import BATCH_ID
+
+#: Rows that are conformed and partitioned at once; a larger batch is cut, without a copy.
+_SLICE_ROWS = 65_536
+#: A row group: DuckDB reads groups of 122,880 rows in parallel; 32 MB keeps wide rows from filling memory.
+_GROUP_ROWS = 262_144
+_GROUP_BYTES = 32 << 20
+#: Rows gathered over all partitions, in bytes, and data files open at once: beyond these the fullest partition
+#: is written, and the file used longest ago is closed.
+_GATHERED_BYTES = 64 << 20
+_OPEN_FILES = 64
+_QUEUED_BATCHES = 2
+_TARGET_BYTES = "write.target-file-size-bytes"
+_TARGET_BYTES_DEFAULT = 128 << 20
+
+
+@contextmanager
+def open_writer(
+    store: Store,
+    metadata: TableMetadata,
+    batch_id: int | None,
+    *,
+    target_bytes: int | None = None,
+    completion: Completion | None = None,
+) -> Iterator[StagingWriter]:
+    """A writer for files of that version; what it wrote is garbage unless `finish` was called.
+
+    Files end at about `target_bytes`, by default the table's own target. `completion` adds columns to the batches.
+    """
+    target = target_bytes or int(metadata.properties.get(_TARGET_BYTES, _TARGET_BYTES_DEFAULT))
+    writer = StagingWriter(_Stage(store, metadata, batch_id, target, completion or Completion()))
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+class StagingWriter:
+    """The port's FileWriter: hands batches to the thread, and its errors to the caller."""
+
+    def __init__(self, stage: _Stage) -> None:
+        self._stage = stage
+        self._queue: queue.Queue[Any] = queue.Queue(_QUEUED_BATCHES)
+        self._error: BaseException | None = None
+        self._staged: tuple[StagedFile, ...] | None = None
+        self._thread = threading.Thread(target=self._work, name="tidemill-parquet", daemon=True)
+        self._thread.start()
+
+    def write(self, batch: Any) -> None:
+        """Add an Arrow RecordBatch or Table, or anything that exports one. Raises what an earlier batch met."""
+        self._raise()
+        if not self._thread.is_alive():
+            raise Refused("The writer is finished; open another one.")
+        self._queue.put(batch)
+
+    def write_rows(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Add a few rows given as mappings from column to value."""
+        self.write(pa.Table.from_pylist(list(rows)))
+
+    def finish(self) -> tuple[StagedFile, ...]:
+        """Close the files and tell what they are."""
+        self._stop()
+        self._raise()
+        assert self._staged is not None
+        return self._staged
+
+    def close(self) -> None:
+        """End without publishing what is not finished yet."""
+        if self._staged is None:
+            self._error = self._error or Refused("The writer was closed before it was finished.")
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        """Take batches until None comes; after an error take them still, so that no caller waits for room."""
+        while (batch := self._queue.get()) is not None:
+            if self._error is None:
+                self._guard(lambda batch=batch: self._stage.take(batch))
+        if self._error is None:
+            self._guard(self._finish)
+        if self._error is not None:
+            self._stage.abandon(self._error)
+
+    def _finish(self) -> None:
+        self._staged = self._stage.finish()
+
+    def _guard(self, step: Any) -> None:
+        try:
+            step()
+        except BaseException as error:
+            self._error = error
+
+
+@dataclass(slots=True)
+class _Partition:
+    """Rows gathered for one partition, and its open file."""
+
+    record: Record
+    batches: list[Any] = field(default_factory=list)
+    rows: int = 0
+    bytes: int = 0
+    groups: int = 0
+    file: ParquetFile | None = None
+
+
+class _Stage:
+    """The thread's work: from batches to files."""
+
+    def __init__(
+        self, store: Store, metadata: TableMetadata, batch_id: int | None, target_bytes: int, completion: Completion
+    ) -> None:
+        self._completion = completion
+        self._store = store
+        self._schema = metadata.schema()
+        self._spec = metadata.spec()
+        self._uuid = metadata.table_uuid
+        self._arrow = arrow_schema(self._schema)
+        self._batch_id = batch_id
+        self._batch_field = next((f.field_id for f in self._schema.fields if f.name == BATCH_ID), None)
+        self._target = target_bytes
+        self._folder = f"{metadata.location}/data"
+        self._label = f"{'' if batch_id is None else f'b{batch_id}-'}{uuid.uuid4()}"
+        self._split = _Splitter(self._schema, self._spec)
+        self._sort = _sort_keys(metadata)
+        self._order_id = metadata.default_sort_order_id
+        self._partitions: dict[tuple[Any, ...], _Partition] = {}
+        self._gathered = 0
+        self._count = 0
+        self._staged: list[StagedFile] = []
+
+    def take(self, batch: Any) -> None:
+        """Gather the rows of a batch, and write the row groups that are full."""
+        for part in _table(batch).to_batches(max_chunksize=_SLICE_ROWS):
+            complete = self._completion.of(part, self._arrow)
+            for key, record, rows in self._split(conform(complete, self._arrow, ByName())):
+                self._gather(self._partitions.setdefault(key, _Partition(record)), rows)
+
+    def finish(self) -> tuple[StagedFile, ...]:
+        """Write what is gathered and close the files. Those of one partition come in the order of their rows."""
+        for partition in self._partitions.values():
+            self._flush(partition)
+            self._close(partition)
+        return tuple(self._staged)
+
+    def abandon(self, error: BaseException) -> None:
+        """Give up the files that are still open."""
+        for partition in self._partitions.values():
+            if partition.file is not None:
+                partition.file.abandon(error)
+                partition.file = None
+
+    def _gather(self, partition: _Partition, rows: Any) -> None:
+        partition.batches.append(rows)
+        partition.rows += len(rows)
+        partition.bytes += rows.nbytes
+        self._gathered += rows.nbytes
+        if partition.rows >= _GROUP_ROWS or partition.bytes >= _GROUP_BYTES:
+            self._flush(partition)
+        while self._gathered > _GATHERED_BYTES:
+            self._flush(max(self._partitions.values(), key=lambda p: p.bytes))
+
+    def _flush(self, partition: _Partition) -> None:
+        """Write the gathered rows as one row group."""
+        if not partition.rows:
+            return
+        table = pa.Table.from_batches(partition.batches)
+        self._gathered -= partition.bytes
+        partition.batches, partition.rows, partition.bytes = [], 0, 0
+        if self._sort:
+            table = table.take(pc.sort_indices(table, sort_keys=self._sort))
+        if partition.file is None:
+            partition.file = self._open(partition, table)
+        partition.file.write(table)
+        partition.groups += 1
+        if partition.file.bytes >= self._target:
+            self._close(partition)
+
+    def _open(self, partition: _Partition, first: Any) -> ParquetFile:
+        open_files = [p for p in self._partitions.values() if p.file is not None]
+        if len(open_files) >= _OPEN_FILES:
+            self._close(min(open_files, key=lambda p: p.groups))
+        path = self._store.files.relative(f"{self._folder}/{self._label}-{self._count:05d}.parquet")
+        self._count += 1
+        partition.groups = 0
+        return ParquetFile(self._store.files, path, self._arrow, first)
+
+    def _close(self, partition: _Partition) -> None:
+        if partition.file is None:
+            return
+        file, partition.file = partition.file, None
+        told = marks(self._uuid, self._spec, self._schema, partition.record)
+        if self._sort and partition.groups == 1:
+            told["sort"] = self._order_id
+        facts, size = file.close(told)
+        self._check_batch(facts)
+        address = self._store.files.url(file.path)
+        self._store.keep_facts(address, facts)
+        self._staged.append(StagedFile(address, facts.rows, size, self._batch_id))
+
+    def _check_batch(self, facts: FileFacts) -> None:
+        """A file that is marked as one batch's must hold no other's rows: reverts and re-runs remove whole files."""
+        if self._batch_id is None or self._batch_field is None:
+            return
+        if facts.only_value(self._batch_field) != self._batch_id:
+            raise Refused(f"Rows written for batch {self._batch_id} carry another {BATCH_ID}, or none.")
+
+
+class _Splitter:
+    """Cuts batches by partition; rows keep their order."""
+
+    def __init__(self, schema: IcebergSchema, spec: PartitionSpec) -> None:
+        positions = {column.field_id: at for at, column in enumerate(schema.fields)}
+        self._fields = [
+            (f.transform, schema.find_field(f.source_id).field_type, positions[f.source_id]) for f in spec.fields
+        ]
+
+    def __call__(self, batch: Any) -> Iterator[tuple[tuple[Any, ...], Record, Any]]:
+        """Give (key, partition values, rows) for each partition in the batch."""
+        if not self._fields:
+            yield (), Record(), batch
+            return
+        values = [transformed(t, kind, batch.column(at)) for t, kind, at in self._fields]
+        codes = pa.repeat(pa.scalar(0, pa.int32()), len(batch))
+        for column in values:
+            encoded = column.dictionary_encode(null_encoding="encode")
+            pairs = pc.add(pc.multiply(codes.cast(pa.int64()), len(encoded.dictionary)), encoded.indices)
+            codes = pairs.dictionary_encode().indices
+        order = pc.sort_indices(codes)
+        start = 0
+        for end in pc.run_end_encode(codes.take(order)).run_ends.to_pylist():
+            rows = order.slice(start, end - start)
+            record = [column[rows[0].as_py()].as_py() for column in values]
+            key = tuple("NaN" if value != value else value for value in record)
+            # A copy, not a view: a partition that fills slowly would hold on to every batch that it met.
+            yield key, Record(*record), batch if len(rows) == len(batch) else batch.take(rows)
+            start = end
+
+
+def _table(batch: Any) -> Any:
+    if isinstance(batch, pa.RecordBatch):
+        return pa.Table.from_batches([batch])
+    return batch if isinstance(batch, pa.Table) else pa.table(batch)
+
+
+def _sort_keys(metadata: TableMetadata) -> list[tuple[str, str, str]]:
+    """Arrow's sort keys for the table's order; none where another tool sorts by a transform."""
+    names = {f.field_id: f.name for f in metadata.schema().fields}
+    keys = []
+    for item in metadata.sort_order().fields:
+        if not isinstance(item.transform, IdentityTransform) or item.source_id not in names:
+            return []
+        direction = "ascending" if item.direction == SortDirection.ASC else "descending"
+        placement = "at_start" if item.null_order.value == "nulls-first" else "at_end"
+        keys.append((names[item.source_id], direction, placement))
+    return keys
