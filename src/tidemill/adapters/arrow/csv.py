@@ -189,9 +189,12 @@ class _Block:
         known = self._named(known)
         texts, places = self._read()
         structural = dict(self._errors)
+        empties = (self._layout.options.quote or "").encode() * 2
+        quoted = bool(empties) and empties in self._data
         while True:
             self._errors = dict(structural)
-            columns, after = Typing(self._layout.names, known, texts, places, self._errors).run()
+            typing = Typing(self._layout.names, known, texts, places, self._errors, empties=quoted)
+            columns, after = typing.run()
             if after == known:
                 break
             known = after

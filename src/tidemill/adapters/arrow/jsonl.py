@@ -24,7 +24,7 @@ import pyarrow.json as pj
 from tidemill.adapters.arrow import shape
 from tidemill.adapters.arrow.blocks import Cutting, array_blocks, cut_blocks, cut_lines, text_stream
 from tidemill.adapters.arrow.compression import Peekable
-from tidemill.adapters.arrow.decoded import BlockError, Decoded, Work, batch_of, is_utf8, raw_text
+from tidemill.adapters.arrow.decoded import BlockError, Decoded, Work, array_of, batch_of, is_utf8, raw_text
 from tidemill.adapters.arrow.slow import HARD_DEPTH, Exam, examine
 from tidemill.adapters.arrow.types import to_arrow_type
 from tidemill.model.errors import LimitError
@@ -303,7 +303,7 @@ class _Attempt:
         offers = []
         doubts = False
         for name, column in zip(table.column_names, table.columns, strict=True):
-            kind, array = self.known.get(name), column.combine_chunks()
+            kind, array = self.known.get(name), array_of(column)
             doubts = doubts or shape.doubtful(array, kind) or name.lower() in SYSTEM_NAMES
             if (found := shape.discover(array, kind)) != kind or name not in self.known.by_name:
                 offers.append((name, found))
@@ -334,7 +334,7 @@ class _Attempt:
             if not table.num_rows:
                 columns.append(pa.nulls(0, to_arrow_type(kind)))
                 continue
-            read = table.column(column.name).combine_chunks()
+            read = array_of(table.column(column.name))
             made = shape.convert(read, column.type, column.base is not None)
             columns.append(made.array)
             if made.kind != column.type:
