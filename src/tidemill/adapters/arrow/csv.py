@@ -253,6 +253,8 @@ class _Block:
             places = list(range(table.num_rows))
         if len(self._data) > self._layout.cutting.options.max_field:
             self._note_long(table, places)
+            kept = [place not in self._errors for place in places]
+            table, places = table.filter(pa.array(kept, pa.bool_())), [p for p in places if p not in self._errors]
         return table, places
 
     def _join(self) -> bytes:
