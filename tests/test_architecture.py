@@ -16,7 +16,8 @@ from layering import ANY
 from tidemill.model import run
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = layering.read_package(ROOT / "src" / "tidemill")
+#: All modules but those of the project that the demo copies: they are a user's, and use the public names.
+PACKAGE = [m for m in layering.read_package(ROOT / "src" / "tidemill") if ".demo.project." not in m.name]
 EVERYTHING = [
     *PACKAGE,
     *(module for folder in ("tests", "bench", "scripts") for module in layering.read_package(ROOT / folder)),
@@ -69,6 +70,7 @@ FOREIGN = {
     "wiring.reading": ("polars",),
     "adapters": (ANY,),
     "testing": ("pytest", "hypothesis"),
+    "demo": ("click", "rich"),
     "cli": ("click", "rich"),
     "web": ("starlette", "uvicorn", "jinja2"),
 }

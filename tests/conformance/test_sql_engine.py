@@ -22,7 +22,7 @@ from tidemill.adapters.duckdb.engine import DuckDBEngine
 from tidemill.model.errors import DataError, DefinitionError, UnknownName, UserError
 from tidemill.model.table import Column, DataFile, Scan, Schema, TableName
 from tidemill.model.types import parse_type
-from tidemill.ports.engine import SqlEngine, WithFiles
+from tidemill.ports.engine import Rows, SqlEngine, WithFiles
 
 NAME = TableName("flights", "clean")
 
@@ -179,6 +179,20 @@ def test_a_missing_or_broken_file_is_a_data_error(engine: SqlEngine, tmp_path: P
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_in_memory_are_typed_by_their_schema(engine: SqlEngine) -> None:
+    """Also where there are none, or only nulls: no type is guessed from values."""
+    columns = Schema.of({"id": "long", "name": "string", "at": "timestamptz", "ok": "boolean"})
+    moment = datetime(2013, 1, 1, 10, tzinfo=UTC)
+    given = Rows(columns, [(1, "a", moment, True), (2, None, None, None)])
+    assert rows(engine, "SELECT * FROM runs ORDER BY id", {"runs": given}) == [
+        {"id": 1, "name": "a", "at": moment, "ok": True},
+        {"id": 2, "name": None, "at": None, "ok": None},
+    ]
+    with engine.query("SELECT * FROM runs", {"runs": Rows(columns, [])}) as reader:
+        assert [str(f.type) for f in reader.schema] == ["int64", "string", "timestamp[us, tz=UTC]", "bool"]
+        assert reader.read_all().num_rows == 0
 
 
 def test_arrow_data_of_any_kind_is_a_table(engine: SqlEngine, clean: pa.Table) -> None:

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from typing import Any, BinaryIO, cast
 
 from tidemill.model.batch import Batch, Interval, Manifest, Part
@@ -22,6 +23,8 @@ from tidemill.model.errors import DataError
 from tidemill.ports.files import Files
 
 _CHUNK = 1 << 20
+#: `<pipeline>/<source>/dt=.../batch=.../a<attempt>-<nnnn>-<name>`
+_PART = re.compile(r"[^/]+/[^/]+/dt=[^/]+/batch=\d+/a\d+-\d{4}-[^/]+")
 #: Rows between two reports of progress.
 _TELL_EVERY = 1000
 
@@ -125,14 +128,26 @@ class Archive:
 
     def sealed(self, batch: Batch, source: str) -> Manifest | None:
         """The newest sealed manifest, read from the archive itself: the index may lag behind after a crash."""
-        newest: Manifest | None = None
-        for version in range(1, 1_000_000):
-            path = f"{folder_of(batch, source)}/manifest.v{version}.json"
+        found = list(self._manifests(folder_of(batch, source)))
+        return found[-1] if found else None
+
+    def sealed_paths(self, folder: str) -> set[str]:
+        """Paths of the parts that the manifests of a folder name."""
+        return {part.path for manifest in self._manifests(folder) for part in manifest.parts}
+
+    @staticmethod
+    def is_part(path: str) -> bool:
+        """True for an archived part of a batch; false for manifests and for the failing rows that checks keep."""
+        return _PART.fullmatch(path) is not None
+
+    def _manifests(self, folder: str) -> Iterator[Manifest]:
+        """The manifests of a folder, oldest first."""
+        for version in count(1):
+            path = f"{folder}/manifest.v{version}.json"
             if self.files.info(path) is None:
-                return newest
+                return
             with self.files.open(path) as stream:
-                newest = _from_json(json.load(stream))
-        return newest
+                yield _from_json(json.load(stream))
 
     def open(self, part: Part) -> BinaryIO:
         """Open a part after checking that it still has the size that its manifest says.

@@ -13,6 +13,7 @@ from tidemill.model.branch import MAIN, RefState
 from tidemill.model.errors import Refused, UnknownName, UserError
 from tidemill.model.table import Scan, TableName
 from tidemill.plan.sql import tables_in
+from tidemill.ports.engine import Rows
 from tidemill.ports.metadata import View
 
 #: The namespace of Tidemill's own tables in SQL, and what they are.
@@ -81,7 +82,7 @@ def reading(services: Services, ref: str = MAIN, at: str | datetime | None = Non
             raise UnknownName.of("branch", ref, (r.name for r in open_refs))
         pointers = tx.refs.pointers(ref) if moment is None else tx.refs.pointers_at(ref, moment)
         views = tx.refs.views(ref)
-        lease = tx.leases.acquire(f"reader {services.holder}", pointers.items(), services.clock.now() + _READER)
+        lease = tx.leases.acquire(services.holder, pointers.items(), services.clock.now() + _READER)
     try:
         yield Reading(ref, pointers, views, snapshot_id)
     finally:
@@ -127,7 +128,7 @@ def query(services: Services, sql: str, seen: Reading, *, limit: int | None = No
         if namespace == SYSTEM:
             if table not in SYSTEM_TABLES:
                 raise UnknownName.of("table", text, [f"{SYSTEM}.{t}" for t in SYSTEM_TABLES])
-            inputs[text] = services.metadata.rows(table)
+            inputs[text] = Rows(*services.metadata.rows(table))
             continue
         name = seen.resolve(text)
         if name in seen.views:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tidemill.model.table import Scan
+from tidemill.model.table import Scan, Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,14 @@ class WithFiles:
 
     scan: Scan
     column: str = "_file"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows in memory, each with the values of the schema's columns in order: few, such as those of system tables."""
+
+    schema: Schema
+    rows: Sequence[tuple[Any, ...]]
 
 
 class SqlEngine(Protocol):
@@ -35,7 +43,7 @@ class SqlEngine(Protocol):
     def query(
         self,
         sql: str,
-        inputs: Mapping[str, Scan | WithFiles | Any],
+        inputs: Mapping[str, Scan | WithFiles | Rows | Any],
         *,
         namespace: str | None = None,
         parameters: Mapping[str, Any] | None = None,
@@ -47,8 +55,8 @@ class SqlEngine(Protocol):
 
         Args:
             sql: the statement.
-            inputs: by name, `pipeline.table` or a bare name: a scan, or Arrow data (table, reader, or whatever has
-                `__arrow_c_stream__`). A reader can be read once, so the statement may name it once.
+            inputs: by name, `pipeline.table` or a bare name: a scan, rows in memory, or Arrow data (table, reader, or
+                whatever has `__arrow_c_stream__`). A reader can be read once, so the statement may name it once.
             namespace: the pipeline in which bare names are looked up first.
             parameters: values for `$name`; those that the statement does not name are ignored.
             functions: Python functions by the name that SQL calls them by. Annotations give the types.

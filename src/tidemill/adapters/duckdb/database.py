@@ -14,7 +14,7 @@ from tidemill.adapters.duckdb.types import duckdb_type
 from tidemill.model.errors import DefinitionError
 from tidemill.model.table import BATCH_ID, Scan
 from tidemill.plan.sql import literal, quote
-from tidemill.ports.engine import WithFiles
+from tidemill.ports.engine import Rows, WithFiles
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -82,14 +82,24 @@ def _parts(name: str) -> tuple[str, str]:
     return (namespace, table) if dot else ("main", name)
 
 
-def define_input(connection: DuckDBPyConnection, name: str, value: Scan | WithFiles | Any) -> None:
-    """Make `name` a view of a scan, or of Arrow data."""
+def define_input(connection: DuckDBPyConnection, name: str, value: Scan | WithFiles | Rows | Any) -> None:
+    """Make `name` a view of a scan, of rows, or of Arrow data."""
     if isinstance(value, Scan | WithFiles):
         define(connection, name, scan_sql(value))
         return
     own = f"arrow input {name}"
-    connection.register(own, value)
+    connection.register(own, _as_arrow(connection, value) if isinstance(value, Rows) else value)
     define(connection, name, f"SELECT * FROM {quote(own)}")
+
+
+def _as_arrow(connection: DuckDBPyConnection, value: Rows) -> Any:
+    """Rows as an Arrow table; DuckDB says which Arrow types it takes for the columns' types."""
+    import pyarrow as pa
+
+    nulls = ", ".join(f"NULL::{duckdb_type(c.type)} AS {quote(c.name)}" for c in value.schema)
+    schema = connection.sql(f"SELECT {nulls}").to_arrow_table().schema
+    columns = zip(*value.rows, strict=True) if value.rows else ((),) * len(schema)
+    return pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
 
 
 def paths(value: Scan | WithFiles | Any) -> tuple[str, ...]:
