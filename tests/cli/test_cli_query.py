@@ -14,7 +14,7 @@ select * from (values
     (1, 'a', 1.5, true, timestamp '2026-01-02 03:04:05', [1, 2]),
     (2, null, null, null, null, null),
     (3, 'he said "hi"; x', 0.1, false, timestamp '2026-01-02 00:00:00', [])
-) t(id, name, amount, flag, at, tags) order by id
+) t(id, name, amount, flag, moment, tags) order by id
 """
 
 
@@ -28,7 +28,7 @@ def test_a_result_is_an_aligned_table(cli):
     assert (
         cli("query", VALUES).stdout
         == """\
-id  name             amount  flag   at                   tags
+id  name             amount  flag   moment               tags
  1  a                   1.5  true   2026-01-02 03:04:05  [1, 2]
  2  null               null  null   null                 null
  3  he said "hi"; x     0.1  false  2026-01-02 00:00:00  []
@@ -51,9 +51,9 @@ def test_wide_values_are_cut_and_counted(cli):
 
 def test_json_has_columns_and_all_rows(cli):
     told = cli("query", VALUES, "--json").object
-    assert [c["name"] for c in told["columns"]] == ["id", "name", "amount", "flag", "at", "tags"]
+    assert [c["name"] for c in told["columns"]] == ["id", "name", "amount", "flag", "moment", "tags"]
     assert told["rows"][0] == {
-        "id": 1, "name": "a", "amount": "1.5", "flag": True, "at": "2026-01-02T03:04:05", "tags": [1, 2],
+        "id": 1, "name": "a", "amount": "1.5", "flag": True, "moment": "2026-01-02T03:04:05", "tags": [1, 2],
     }  # fmt: skip
     assert told["rows"][1]["name"] is None
     assert len(cli("--json", "query", "select i from range(1000) t(i)").object["rows"]) == 1000
@@ -78,7 +78,7 @@ def test_csv_to_standard_output(cli):
     result = cli("query", VALUES, "--csv", "-")
     rows = list(csv.reader(io.StringIO(result.stdout)))
     assert rows == [
-        ["id", "name", "amount", "flag", "at", "tags"],
+        ["id", "name", "amount", "flag", "moment", "tags"],
         ["1", "a", "1.5", "true", "2026-01-02 03:04:05", "[1, 2]"],
         ["2", "", "", "", "", ""],
         ["3", 'he said "hi"; x', "0.1", "false", "2026-01-02 00:00:00", "[]"],
@@ -143,20 +143,13 @@ def test_system_tables(filled):
 
 
 def test_at_a_time_reads_all_tables_as_they_were(filled):
-    with_first = filled("query", "select max(published_at)::text as at from tidemill.batches", "--json").object
-    moment = with_first["rows"][0]["at"]
+    with_first = filled("query", "select max(published_at)::text as moment from tidemill.batches", "--json").object
+    moment = with_first["rows"][0]["moment"]
     assert filled("-q", "run", "shop", "2026-01-02").exit_code == 0
     both = "select (select count(*) from orders) as a, (select sum(orders)::int from revenue_by_country) as b"
     assert filled("query", both).stdout == "a  b\n7  5\n"
     later = moment.replace("+00", "+00:00") if moment.endswith("+00") else moment
     assert filled("query", both, "--at", later).stdout in ("a  b\n4  3\n",)
-
-
-def test_a_snapshot_is_of_one_table(filled):
-    snapshot = filled("data", "history", "orders", "--json").object["snapshots"][0]["snapshot_id"]
-    result = filled("query", "select * from orders, clean_orders", "--at", str(snapshot))
-    assert result.exit_code == 2
-    assert result.err.startswith("error: A snapshot is of one table, and this query reads several.\n  try: --at <time>")
 
 
 def test_a_time_that_is_none(filled):
