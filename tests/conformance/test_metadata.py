@@ -183,7 +183,7 @@ def test_threads_share_a_store(store: SqlMetadata, clock: ManualClock) -> None:
                     seen = tx.bookmarks.get("flights", "feed")
                 try:
                     with store.write() as tx:
-                        tx.bookmarks.swap("flights", "feed", seen.version, (seen.value or 0) + 1, batch.id)
+                        tx.bookmarks.swap("flights", "feed", seen.version, seen.version + 1, batch.id)
                     break
                 except Conflict:
                     continue
@@ -320,7 +320,7 @@ def test_a_wrong_login_is_a_wrong_setting(postgres: Postgres, clock: ManualClock
 def test_a_connection_that_is_lost_in_a_write_undoes_it_and_the_next_write_works(
     postgres: Postgres, open_store: OpenStore, clock: ManualClock
 ) -> None:
-    url = postgres.url(postgres.new_database())
+    url = postgres.new_database()
     store, other = open_store(url), open_store(url)
     store.migrate()
     with pytest.raises(Unreachable), store.write() as tx:
@@ -340,7 +340,7 @@ def test_a_connection_that_is_lost_in_a_write_undoes_it_and_the_next_write_works
 def test_a_deadlock_is_broken_by_a_conflict_for_one_and_success_for_the_other(
     postgres: Postgres, open_store: OpenStore, clock: ManualClock
 ) -> None:
-    store = open_store(postgres.url(postgres.new_database()))
+    store = open_store(postgres.new_database())
     store.migrate()
     with store.write() as tx:
         tx.refs.create("a", RefKind.BRANCH, now=clock.now(), pointers={})

@@ -106,7 +106,7 @@ def test_of_two_processes_that_make_the_same_branch_exactly_one_does(
 def test_processes_that_migrate_a_new_database_at_once_do_no_harm(
     empty_database: str, open_store: OpenStore, workers: Callable[..., list[Worker]]
 ) -> None:
-    assert ask(workers("migrate", empty_database, "a", "b", "c"), "go") == ["1"] * 3
+    assert ask(workers("migrate", empty_database, "a", "b"), "go") == ["1"] * 2
     with open_store(empty_database).write() as tx:
         assert [ref.name for ref in tx.refs.all()] == [MAIN]
 
@@ -129,7 +129,7 @@ def test_a_process_killed_at_any_moment_loses_nothing_it_was_told_is_done_and_le
     database: str, open_store: OpenStore, workers: Callable[..., list[Worker]]
 ) -> None:
     moments = random.Random(7)
-    for _ in range(4):
+    for _ in range(3):
         (worker,) = workers("publish_for_ever", database, "a")
         worker.say()
         worker.hear()

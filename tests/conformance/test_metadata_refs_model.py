@@ -136,6 +136,6 @@ def test_refs_do_what_dicts_would_do(database: str, open_store: Callable[..., An
     run_state_machine_as_test(
         RefsAgainstModel,
         settings=settings(
-            max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+            max_examples=10, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
         ),
     )

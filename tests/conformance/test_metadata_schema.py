@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, text
 
+from harness.postgres import Postgres
 from harness.records import FLIGHTS, START, check_record, day, manifest, start_run
 from tidemill.adapters.sql import upgrade
 from tidemill.adapters.sql.engine import Engines, open_engines
@@ -45,10 +47,10 @@ def made_by_migrations(engines: Engines, *, scripts: Path = upgrade.SCRIPTS, to:
 def definition(connection: Connection) -> set[tuple[Any, ...]]:
     """Every column, index and constraint, in the database's own words."""
     if connection.dialect.name == "sqlite":
-        rows = connection.execute(text("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"))
+        found = connection.execute(text("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"))
         return {
             (kind, name, " ".join(sorted(re.split(r"[\s,]+", sql.replace('"', "")))))
-            for kind, name, sql in rows
+            for kind, name, sql in found
             if name != version.name
         }
     queries = (
@@ -70,9 +72,9 @@ def test_migrations_make_exactly_the_schema_that_the_code_declares(engines: Engi
 
 
 def test_a_new_database_gets_the_same_schema_at_once_as_by_all_migrations(
-    engines: Engines, database: str, open_store: OpenStore, backend: Any, tmp_path: Path
+    engines: Engines, open_store: OpenStore, backend: Postgres | None, tmp_path: Path
 ) -> None:
-    url = backend.url(backend.new_database()) if backend else f"sqlite:///{tmp_path / 'at-once.db'}"
+    url = backend.new_database() if backend else f"sqlite:///{tmp_path / 'at-once.db'}"
     open_store(url).migrate()
     made_by_migrations(engines)
     with engines.writer.connect() as slow, open_engines(url).writer.connect() as quick:
@@ -101,10 +103,11 @@ def upgrade():
 
 
 def test_an_older_database_is_refused_then_upgraded_with_all_its_rows(
-    database: str, open_store: OpenStore, clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty_database: str, open_store: OpenStore, clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rehearsal of the next release: this schema, a revision more, and rows that refer to each other."""
-    store = open_store(database)
+    store = open_store(empty_database)
+    store.migrate()
     _, run = start_run(store, clock)
     scripts = tmp_path / "migrations"
     shutil.copytree(upgrade.SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
@@ -113,7 +116,7 @@ def test_an_older_database_is_refused_then_upgraded_with_all_its_rows(
     with pytest.raises(SettingsError, match="has schema 0001; this Tidemill needs 0002") as caught, store.read():
         pass
     assert caught.value.hint == "tidemill doctor --migrate"
-    engines = open_engines(database)
+    engines = open_engines(empty_database)
     made_by_migrations(engines, scripts=scripts)
     with engines.writer.connect() as connection:
         assert connection.execute(text("SELECT id, owner, host FROM runs")).all() == [(run.id, "here:1:0", "?")]
@@ -123,11 +126,11 @@ def test_an_older_database_is_refused_then_upgraded_with_all_its_rows(
             assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
 
 
-def test_a_failed_migration_changes_nothing(database: str, tmp_path: Path) -> None:
+def test_a_failed_migration_changes_nothing(engines: Engines, tmp_path: Path) -> None:
+    made_by_migrations(engines)
     scripts = tmp_path / "migrations"
     shutil.copytree(upgrade.SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
     (scripts / "versions" / "v0002_second.py").write_text(SECOND + "    raise RuntimeError('out of luck')\n")
-    engines = open_engines(database)
     with engines.writer.connect() as connection:
         before = definition(connection)
     with pytest.raises(RuntimeError, match="out of luck"):
@@ -137,11 +140,12 @@ def test_a_failed_migration_changes_nothing(database: str, tmp_path: Path) -> No
         assert connection.execute(text("SELECT version_num FROM tidemill_version")).all() == [("0001",)]
 
 
-def test_a_newer_database_is_refused_by_every_door(database: str, open_store: OpenStore) -> None:
-    store = open_store(database)
+def test_a_newer_database_is_refused_by_every_door(empty_database: str, open_store: OpenStore) -> None:
+    store = open_store(empty_database)
+    store.migrate()
     with store.write() as tx:
         assert tx.refs.get(MAIN) is not None
-    with open_engines(database).writer.begin() as connection:
+    with open_engines(empty_database).writer.begin() as connection:
         connection.execute(text("UPDATE tidemill_version SET version_num = '9999'"))
     for use in (store.migrate, lambda: store.rows("runs"), store.read().__enter__, store.write().__enter__):
         with pytest.raises(SettingsError, match="schema 9999, newer than this Tidemill knows") as caught:
@@ -160,6 +164,20 @@ def test_a_database_without_tables_is_refused_with_the_command_to_run(
     store.migrate()
     store.migrate()
     assert store.rows("runs")[1] == []
+
+
+def test_a_new_sqlite_file_that_another_process_is_making_is_waited_for(tmp_path: Path, open_store: OpenStore) -> None:
+    """SQLite itself gives up at once when it cannot switch a file to WAL, whatever the time-out."""
+    for begin in ("BEGIN EXCLUSIVE", "BEGIN IMMEDIATE"):
+        path = tmp_path / f"{begin}.db"
+        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        other.execute(begin)
+        other.execute("CREATE TABLE theirs (x)")
+        release = threading.Timer(0.3, other.execute, ["COMMIT"])
+        release.start()
+        open_store(f"sqlite:///{path}").migrate()
+        release.join()
+        other.close()
 
 
 def test_another_applications_table_of_the_same_name_is_not_adopted(

@@ -27,7 +27,7 @@ def day(number: int, pipeline: str = "flights") -> BatchKey:
 def start_run(store: SqlMetadata, clock: Clock, key: BatchKey | None = None, **options: Any) -> tuple[Batch, Run]:
     """Open a batch and start an attempt at it that has a lease for a minute."""
     now = clock.now()
-    options = {"holder": "here:1:0", "lease_until": now + MINUTE} | options
+    options = dict[str, Any](holder="here:1:0", lease_until=now + MINUTE) | options
     with store.write() as tx:
         batch = tx.batches.open(key or day(0), now)
         return batch, tx.runs.start(batch.id, now=now, **options)
@@ -39,11 +39,11 @@ def manifest(batch_id: int, version: int = 1, **values: Any) -> Manifest:
         Part("a/1.csv.gz", "flights.csv.gz", "00" * 32, 1000, None, "csv", "gzip"),
         Part("a/2.jsonl.zst", "page-2", "11" * 32, 2000, 17, "jsonl", "zstd"),
     )
-    given = {"attempt": 1, "parts": parts, "extracted_at": START, "code_version": "abc"} | values
+    given = dict[str, Any](attempt=1, parts=parts, extracted_at=START, code_version="abc") | values
     return Manifest(batch_id=batch_id, pipeline="flights", source="feed", version=version, **given)
 
 
 def check_record(run: Run, table: TableName = FLIGHTS, **values: Any) -> CheckRecord:
     """The result of a check that passed."""
-    given = {"name": "not_null(id)", "severity": "error", "passed": True, "at": START} | values
+    given = dict[str, Any](name="not_null(id)", severity="error", passed=True, at=START) | values
     return CheckRecord(run_id=run.id, batch_id=run.batch_id, table=table, **given)

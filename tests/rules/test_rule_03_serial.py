@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 from harness.project import Project
@@ -26,9 +27,9 @@ def test_runs_that_publish_at_the_same_time_all_arrive_in_one_order(
         head = tx.refs.get(MAIN)
     assert head is not None
     assert [c.seq for c in log] == list(range(head.head, 0, -1))
-    assert all(newer.at > older.at for newer, older in zip(log, log[1:], strict=False))
+    assert all(newer.at > older.at for newer, older in pairwise(log))
     chain = [c.changes for c in reversed(log)]
-    for earlier, later in zip(chain, chain[1:], strict=False):
+    for earlier, later in pairwise(chain):
         for name in later.keys() & earlier.keys():
             assert later[name][0] == earlier[name][1], "each publish starts where the one before ended"
 

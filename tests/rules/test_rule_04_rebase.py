@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from harness.project import Project
 from tidemill.authoring.pipeline import Pipeline
+from tidemill.flow.branches import create_branch, merge_branch
+from tidemill.flow.publish import PublishConflict
 from tidemill.model.expectation import unique
 from tidemill.model.run import RunState
 
@@ -128,9 +132,6 @@ def test_upserts_of_two_runs_conflict_and_are_computed_again(
 
 
 def test_a_drop_against_a_change_is_a_conflict(project: Project, declare_feed: Callable[..., None]) -> None:
-    from tidemill.flow.branches import create_branch, merge_branch
-    from tidemill.flow.publish import PublishConflict
-
     p = project.pipeline()
     declare_feed(p, lambda i: [{"day": "d" + i.ds[-2:]}])
     project.run(p, "2026-01-01")
@@ -139,9 +140,6 @@ def test_a_drop_against_a_change_is_a_conflict(project: Project, declare_feed: C
         (name,) = tx.refs.pointers("trial")
         tx.refs.swap("trial", name, tx.refs.pointers("trial")[name], None)
     project.run(p, "2026-01-02")
-    try:
+    with pytest.raises(PublishConflict) as error:
         merge_branch(project.services, "trial")
-    except PublishConflict as conflict:
-        assert [c.reason for c in conflict.conflicts] == ["the branch dropped it and the head changed it"]
-    else:
-        raise AssertionError("a dropped table came back, or a change was lost")
+    assert [c.reason for c in error.value.conflicts] == ["the branch dropped it and the head changed it"]

@@ -1,4 +1,4 @@
-"""Rule 9: loading reads only the archive; extraction is never repeated for nothing; replays run new code on old bytes."""
+"""Rule 9: loading reads only the archive; extraction is never repeated for nothing; replays run new code on it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_new_code_runs_on_archived_bytes(project: Project) -> None:
     asked: list[str] = []
     p = counted(project, asked, lambda: [{"id": 1, "price": 2}])
     project.run(p, "2026-01-01")
-    newer = counted(project, asked, lambda: [])
+    newer = counted(project, asked, list)
 
     @newer.table
     def doubled(orders: Any) -> Any:

@@ -177,6 +177,11 @@ GOLDEN: list[tuple[Any, str]] = [
         'group_by(month=tm.col("t").dt.truncate("1mo"))',
     ),
     (
+        lambda f: f.count_window(5, by="window_start"),
+        'count_window: "window_start" cannot be a key, the result has its own.\n  at: FILE:LINE\n'
+        '  try: f.rename({"window_start": "outer_window_start"})',
+    ),
+    (
         lambda f: f.session_window("0s", on="t"),
         "gap='0s' must be longer than nothing.\n  at: FILE:LINE\n  try: gap=\"10s\"",
     ),
@@ -300,6 +305,11 @@ COLUMNS: list[tuple[Any, str]] = [
         'There is no column "carriers".\n  at: FILE:LINE\n  try: did you mean "carrier"?',
     ),
     (
+        lambda f: f.reduce("tags", {}, max),
+        'reduce: "tags" is of type List(String), which cannot be a key.\n  at: FILE:LINE\n'
+        "  try: take plain columns as keys; f.unnest(...) makes columns of a struct",
+    ),
+    (
         lambda f: f.filter(col("carrier") > 5),
         "filter: cannot compare string with numeric type (i32).\n  at: FILE:LINE\n"
         '  try: the step is: filter [(col("carrier")) > (dyn int: 5)]',
@@ -359,7 +369,7 @@ def test_values_that_do_not_fit_are_data_errors() -> None:
     with pytest.raises(DataError) as twice:
         run_function(lambda f, g: f.join_lookup(g, on="n"), rows, airports := pl.DataFrame({"n": [1, 1]}))
     assert airports.height == 2
-    assert str(twice.value).splitlines()[0] == 'join_lookup: "argument 2" has two rows of one key.'
+    assert str(twice.value).splitlines()[0] == 'join_lookup: "argument 2" has more than one row for n=1.'
     assert twice.value.hint == "other.unique(['n']), or f.join(...) if all of them are meant"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from datetime import timedelta
@@ -92,6 +93,14 @@ def test_inputs_are_all_that_the_frame_needs() -> None:
     f = telemetry().join_lookup(airports, on="faa").join(airports.join(same, on="x"), on="x")
     assert [source.key for source in f.inputs()] == ["telemetry", "whole(airports)", "whole(telemetry)"]
     assert [source.scope for source in f.inputs()] == ["batch", "whole", "whole"]
+
+
+def test_a_copy_is_the_same_record() -> None:
+    f = telemetry().drop("a")
+    g = copy.copy(f)
+    g["x"] = 1
+    assert f.operations == g.operations[:1]
+    assert f.source is g.source
 
 
 def test_explain_prints_one_step_a_line() -> None:

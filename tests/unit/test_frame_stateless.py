@@ -138,7 +138,7 @@ PROGRAMS: dict[str, tuple[Program, Oracle]] = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(rows=rows_of)
 def test_each_verb_equals_plain_python(name: str, rows: list[Row]) -> None:
     program, oracle = PROGRAMS[name]
@@ -149,7 +149,7 @@ def test_each_verb_equals_plain_python(name: str, rows: list[Row]) -> None:
         assert set(found.columns) == set(wanted[0])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(rows_of, rows_of)
 def test_concat_matches_columns_by_name(one: list[Row], other: list[Row]) -> None:
     """A missing column is null, an integer meets a float, and the first frame's rows come first."""
@@ -181,7 +181,7 @@ def test_expressions_see_the_whole_table() -> None:
 
 def test_order_is_kept_over_many_batches() -> None:
     """With a filter, an explode and a function in between."""
-    rows = pl.DataFrame({"x": range(300_000)})
+    rows = pl.DataFrame({"x": range(120_000)})
 
     def program(f: Frame) -> Frame:
         return (
@@ -190,7 +190,7 @@ def test_order_is_kept_over_many_batches() -> None:
             .explode("y")
         )
 
-    wanted = [x + d for x in range(0, 300_000, 3) for d in (0, 1)]
+    wanted = [x + d for x in range(0, 120_000, 3) for d in (0, 1)]
     assert run_function(program, rows)["y"].to_list() == wanted
 
 

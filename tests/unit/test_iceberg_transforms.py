@@ -61,12 +61,15 @@ def plain(value: Any) -> Any:
 def test_columns_transform_as_single_values_do(text: str, data: st.DataObject) -> None:
     transform = parse_transform(text)
     kind = data.draw(st.sampled_from([k for k in VALUES if transform.can_transform(k)]))
-    values = data.draw(st.lists(st.none() | VALUES[kind], max_size=20))
+    one = transform.transform(kind)
+    lowest = {IntegerType(): -(2**31), LongType(): -(2**63)}.get(kind)
+    # Truncating the very lowest integers leaves their type; Iceberg does not say what then.
+    fits = VALUES[kind].filter(lambda v: lowest is None or one(v) >= lowest)
+    values = data.draw(st.lists(st.none() | fits, max_size=20))
     stored = [v.bytes if isinstance(v, uuid.UUID) else v for v in values]
     column = pa.array(stored, pa.binary(16) if kind == UUIDType() else arrow_type(kind))
     if kind == UUIDType():
         column = pa.ExtensionArray.from_storage(pa.uuid(), column)
-    one = transform.transform(kind)
     expected = [None if v is None else one(v) for v in values]
     got = transformed(transform, kind, column).to_pylist()
     if text == "identity" and kind == TimeType():

@@ -12,9 +12,10 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from typing import Any, BinaryIO, cast
 
 from tidemill.model.batch import Batch, Interval, Manifest, Part
@@ -22,20 +23,26 @@ from tidemill.model.errors import DataError
 from tidemill.ports.files import Files
 
 _CHUNK = 1 << 20
+#: `<pipeline>/<source>/dt=.../batch=.../a<attempt>-<nnnn>-<name>`
+_PART = re.compile(r"[^/]+/[^/]+/dt=[^/]+/batch=\d+/a\d+-\d{4}-[^/]+")
+#: Rows between two reports of progress.
+_TELL_EVERY = 1000
 
 
 class HashingWriter:
-    """A binary stream that counts and hashes what is written through it."""
+    """A binary stream that counts and hashes what is written through it; `told` is called with the count so far."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, told: Callable[[int], None]) -> None:
         self._stream = stream
         self._sha256 = hashlib.sha256()
+        self._told = told
         self.bytes = 0
 
     def write(self, data: bytes) -> int:
         """Write on, hashing."""
         self._sha256.update(data)
         self.bytes += len(data)
+        self._told(self.bytes)
         return self._stream.write(data)
 
     def flush(self) -> None:
@@ -63,20 +70,35 @@ class PartsWriter:
     folder: str
     attempt: int
     parts: list[Part] = field(default_factory=list)
-    #: Called with the number of bytes after each write, for progress.
-    progress: Callable[[int], None] = lambda _: None
+    #: Called with the rows and the bytes of all parts so far, as they are written.
+    progress: Callable[[int, int], None] = lambda _rows, _bytes: None
+    rows: int = 0
+    bytes: int = 0
+
+    def counted(self, rows: Iterable[Any]) -> Iterator[Any]:
+        """The rows, counted as they pass."""
+        for row in rows:
+            self.rows += 1
+            if not self.rows % _TELL_EVERY:
+                self.progress(self.rows, self.bytes)
+            yield row
 
     def add(self, name: str, write: Callable[[BinaryIO], int | None], **known: Any) -> Part:
         """Add a part by letting `write` fill a stream; what it returns is the number of rows, if it knows."""
         safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name.replace("\\", "/").rsplit("/", 1)[-1]).lstrip(".") or "part"
         path = f"{self.folder}/a{self.attempt}-{len(self.parts):04d}-{safe[-120:]}"
         # A dead attempt of the same number cannot be in the way: attempts are never reused.
+        before = self.bytes
+
+        def told(written: int) -> None:
+            self.bytes = before + written
+            self.progress(self.rows, self.bytes)
+
         with self.files.create(path) as stream:
-            hashing = HashingWriter(stream)
+            hashing = HashingWriter(stream, told)
             rows = write(cast(BinaryIO, hashing))
         part = Part(path, name, hashing.sha256, hashing.bytes, rows=rows, **known)
         self.parts.append(part)
-        self.progress(hashing.bytes)
         return part
 
     def copy(self, name: str, stream: BinaryIO) -> Part:
@@ -106,14 +128,26 @@ class Archive:
 
     def sealed(self, batch: Batch, source: str) -> Manifest | None:
         """The newest sealed manifest, read from the archive itself: the index may lag behind after a crash."""
-        newest: Manifest | None = None
-        for version in range(1, 1_000_000):
-            path = f"{folder_of(batch, source)}/manifest.v{version}.json"
+        found = list(self._manifests(folder_of(batch, source)))
+        return found[-1] if found else None
+
+    def sealed_paths(self, folder: str) -> set[str]:
+        """Paths of the parts that the manifests of a folder name."""
+        return {part.path for manifest in self._manifests(folder) for part in manifest.parts}
+
+    @staticmethod
+    def is_part(path: str) -> bool:
+        """True for an archived part of a batch; false for manifests and for the failing rows that checks keep."""
+        return _PART.fullmatch(path) is not None
+
+    def _manifests(self, folder: str) -> Iterator[Manifest]:
+        """The manifests of a folder, oldest first."""
+        for version in count(1):
+            path = f"{folder}/manifest.v{version}.json"
             if self.files.info(path) is None:
-                return newest
+                return
             with self.files.open(path) as stream:
-                newest = _from_json(json.load(stream))
-        return newest
+                yield _from_json(json.load(stream))
 
     def open(self, part: Part) -> BinaryIO:
         """Open a part after checking that it still has the size that its manifest says.

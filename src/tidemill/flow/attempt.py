@@ -206,7 +206,7 @@ def _begin(
     pointers = tx.refs.pointers(MAIN)
     head = tx.refs.get(MAIN)
     assert head is not None
-    lease = tx.leases.acquire(f"run {run.id}", pointers.items(), now + LEASE)
+    lease = tx.leases.acquire(services.holder, pointers.items(), now + LEASE)
     return Attempt(services, pipeline, batch, run, pointers, tx.refs.views(MAIN), head.head), lease
 
 

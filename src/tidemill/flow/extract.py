@@ -18,7 +18,11 @@ _ROWS_PER_PART = 1_000_000
 
 
 def extract(
-    attempt: Attempt, source: SourceSpec, *, refetch: bool = False, progress: Callable[[int], None] = lambda _: None
+    attempt: Attempt,
+    source: SourceSpec,
+    *,
+    refetch: bool = False,
+    progress: Callable[[int, int], None] = lambda _rows, _bytes: None,
 ) -> Manifest:
     """Give the manifest of the batch's input from `source`: the archived one, or a new one after extracting.
 
@@ -26,7 +30,7 @@ def extract(
         attempt: the running attempt.
         source: the feed.
         refetch: ask the source again and archive a new version beside the old one.
-        progress: called with the number of bytes after each archived part.
+        progress: called with rows and bytes so far, as they are archived.
     """
     services, batch = attempt.services, attempt.batch
     known = archived(attempt, source.name)
@@ -108,7 +112,7 @@ def _write_records(attempt: Attempt, source: SourceSpec, writer: PartsWriter, ro
     encoder = attempt.services.records
     form, compression = source.archive_format, source.archive_compression
     extension = encoder.extension(form, compression)
-    remaining = iter(rows)
+    remaining = writer.counted(rows)
     for first in remaining:
         part = chain((first,), islice(remaining, _ROWS_PER_PART - 1))
         writer.add(

@@ -82,7 +82,7 @@ def reading(services: Services, ref: str = MAIN, at: str | datetime | None = Non
             raise UnknownName.of("branch", ref, (r.name for r in open_refs))
         pointers = tx.refs.pointers(ref) if moment is None else tx.refs.pointers_at(ref, moment)
         views = tx.refs.views(ref)
-        lease = tx.leases.acquire(f"reader {services.holder}", pointers.items(), services.clock.now() + _READER)
+        lease = tx.leases.acquire(services.holder, pointers.items(), services.clock.now() + _READER)
     try:
         yield Reading(ref, pointers, views, snapshot_id)
     finally:

@@ -193,7 +193,7 @@ class _Driver:
         if task.kind is TaskKind.EXTRACT:
             source = pipeline.sources[task.name]
             before = archived(attempt, source.name)
-            manifest = extract(attempt, source, refetch=self.options.refetch, progress=lambda n: progress(bytes=n))
+            manifest = extract(attempt, source, refetch=self.options.refetch, progress=progress)
             self.manifests[task.name] = manifest
             reused = before is not None and before.version == manifest.version
             return TaskReport(task, TaskState.SUCCESS, 0.0, rows=manifest.rows, bytes=manifest.bytes, reused=reused)

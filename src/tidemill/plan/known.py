@@ -19,6 +19,13 @@ from tidemill.plan.evolve import SMALL, join, settled, widens
 SYSTEM_NAMES = frozenset((BATCH_ID, LOADED_AT))
 
 
+class Differs(Exception):
+    """Raised under `freeze` by the first data that does not fit. The message is which columns."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__(", ".join(sorted(names)))
+
+
 @dataclass(frozen=True, slots=True)
 class KnownColumn:
     """A column as it is known now.
@@ -47,13 +54,11 @@ class Known:
         on_misfit: the contract's rule.
         closed: columns beyond these are misfits (the table exists or columns are declared, and the rule is not
             `evolve`).
-        seen: under `freeze`, what the data held that does not fit: column -> type.
     """
 
     columns: tuple[KnownColumn, ...] = ()
     on_misfit: OnMisfit = OnMisfit.EVOLVE
     closed: bool = False
-    seen: tuple[tuple[str, Type], ...] = ()
 
     @classmethod
     def start(cls, table: Schema | None, found: Schema, contract: Contract) -> Known:
@@ -95,15 +100,18 @@ class Known:
         column = self.by_name.get(name)
         return UNKNOWN if column is None else column.type
 
-    def offer(self, types: Iterable[tuple[str, Type]]) -> tuple[Known, tuple[str, ...]]:
+    def offer(self, types: Iterable[tuple[str, Type]]) -> tuple[Known, frozenset[str]]:
         """Tell which types the data holds, by column.
 
         Returns:
-            What is known now, and the columns whose type was refused. A refusal under `freeze` is remembered in
-            `seen`. A column that the rule drops (`discard_columns`) is taken in without being added.
+            What is known now, and the columns whose type was refused. A column that the rule drops
+            (`discard_columns`) is taken in without being added.
+
+        Raises:
+            Differs: a refusal under `freeze`.
         """
         changed: dict[str, KnownColumn] = {}
-        refused: dict[str, Type] = {}
+        refused: set[str] = set()
         for name, kind in types:
             old = changed.get(name) or self.by_name.get(name)
             if old is not None:
@@ -111,14 +119,19 @@ class Known:
                 joined = join(old.type, kind)
                 if joined != old.type and (new := self._widened(old, joined)) is not old:
                     if new is None:
-                        refused[name] = join(refused.get(name, UNKNOWN), kind)
+                        refused.add(name)
                     else:
                         changed[name] = new
             elif not self.closed:
                 changed[name] = KnownColumn(name, kind)
             elif settled(kind) is not None and self.on_misfit != OnMisfit.DISCARD_COLUMNS:
-                refused[name] = join(refused.get(name, UNKNOWN), kind)
-        return self._after(changed, refused), tuple(refused)
+                refused.add(name)
+        if refused and self.on_misfit == OnMisfit.FREEZE:
+            raise Differs(refused)
+        if not changed:
+            return self, frozenset(refused)
+        kept = tuple(changed.pop(c.name, c) for c in self.columns)
+        return replace(self, columns=(*kept, *changed.values())), frozenset(refused)
 
     def _widened(self, old: KnownColumn, joined: Type) -> KnownColumn | None:
         """The column with type `joined`, the column itself where that says nothing new, or None if it may not be."""
@@ -127,18 +140,6 @@ class Known:
         if old.declared or self.closed:
             return old if settled(joined) == settled(old.type) else None
         return replace(old, type=joined) if widens(old.base, joined) else None
-
-    def _after(self, changed: dict[str, KnownColumn], refused: dict[str, Type]) -> Known:
-        known = self
-        if changed:
-            kept = tuple(changed.pop(c.name, c) for c in self.columns)
-            known = replace(known, columns=(*kept, *changed.values()))
-        if refused and self.on_misfit == OnMisfit.FREEZE:
-            seen = dict(self.seen)
-            for name, kind in refused.items():
-                seen[name] = join(seen.get(name, UNKNOWN), kind)
-            known = replace(known, seen=tuple(seen.items()))
-        return known
 
     @property
     def schema(self) -> Schema:
@@ -156,12 +157,9 @@ class Known:
         """Everything known, as `start` takes it for another pass."""
         return Schema(tuple(Column(column.name, column.type) for column in self.columns))
 
-    @property
-    def data(self) -> Schema:
-        """What the data holds, with what was refused under `freeze`: to be compared with the table."""
-        seen = dict(self.seen)
-        kept = tuple(Column(c.name, join(c.type, seen.pop(c.name, UNKNOWN))) for c in self.columns)
-        return Schema((*kept, *(Column(name, kind) for name, kind in seen.items())))
+    def unfixed(self) -> Known:
+        """The same columns, free to become whatever the data holds: to survey how it differs."""
+        return Known(tuple(replace(column, base=None, declared=False, nullable=True) for column in self.columns))
 
     def follows(self, emitted: Mapping[str, Type]) -> bool:
         """Whether rows that went out typed as `emitted` may stay as they are, knowing this now."""

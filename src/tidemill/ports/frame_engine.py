@@ -22,10 +22,12 @@ class FrameEngine(Protocol):
         does not come back. A scan's rows come in the order of its files.
       - Stateless steps keep the order of rows. A stateful step's result has an order that depends on its input
         only, so that a replay gives the same table.
-      - Memory: scanning, stateless steps and functions on rows hold a few hundred thousand rows at a time, however
-        many there are. Group-by and tumbling, hopping and count windows hold their groups, joins the right frame,
-        `unique` the keys, `reduce` its states; sliding and session windows, `unique(within=)` and `join_asof` sort,
-        so they hold the columns in use.
+      - Memory is bounded by a few batches, however many rows there are, for scanning, stateless steps, and
+        functions at the end of a frame that declare what they return. What stands behind another function waits
+        in memory up to a limit, then in temporary files. Group-by and tumbling and hopping windows hold their
+        groups (with their values where all are needed: quantile, collect, reduce); joins the right frame;
+        `unique` the rows it keeps; `reduce` its states. Sliding, session and count windows, `unique(within=)`,
+        `join_asof` and `join_interval` sort: they hold the columns in use.
       - The user's Python functions run in the thread that reads the result, so that breakpoints and debuggers
         stop in them; each is called once per row. Their exceptions come out as they are, with a note that says
         step, row number and row. (Functions inside expressions, `pl.Expr.map_elements`, run in engine threads.)

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tidemill.authoring import registry
@@ -26,11 +26,21 @@ def load_pipelines(settings: Settings) -> dict[str, Pipeline]:
     """
     registry.clear()
     files = sorted({f for pattern in settings.pipelines for f in settings.root.glob(pattern) if f.suffix == ".py"})
-    for path in (str(settings.root), *dict.fromkeys(str(f.parent) for f in files)):
-        if path not in sys.path:
-            sys.path.insert(0, path)
+    _make_importable(settings, files)
     for file in files:
         _load(file)
+    return registry.collected()
+
+
+def load_file(settings: Settings, file: Path) -> dict[str, Pipeline]:
+    """Import one file and return the pipelines that it made, by name; no setting need name the file.
+
+    Raises:
+        DefinitionError: the file does not load; the place is the user's line.
+    """
+    registry.clear()
+    _make_importable(settings, [file])
+    _load(file)
     return registry.collected()
 
 
@@ -44,6 +54,13 @@ def find_pipeline(settings: Settings, name: str) -> Pipeline:
     if name not in pipelines:
         raise UnknownName.of("pipeline", name, pipelines, where=", ".join(settings.pipelines))
     return pipelines[name]
+
+
+def _make_importable(settings: Settings, files: Iterable[Path]) -> None:
+    """Let the user's files import each other, and packages in the project's folder."""
+    for path in (str(settings.root), *dict.fromkeys(str(f.parent) for f in files)):
+        if path not in sys.path:
+            sys.path.insert(0, path)
 
 
 def _load(file: Path) -> None:

@@ -44,11 +44,10 @@ def connect(
     from tidemill.adapters.polars.checks import PolarsAuditor
     from tidemill.adapters.polars.engine import PolarsEngine
     from tidemill.adapters.records.encoder import ArchiveRecordEncoder
-    from tidemill.adapters.system.clock import SystemClock
     from tidemill.flow.archive import Archive
     from tidemill.flow.services import Services
 
-    clock = SystemClock()
+    clock = system_clock()
     lake, archive = open_files(settings, settings.lake_url), open_files(settings, settings.archive_url)
     metadata = open_metadata(settings, clock)
     if wrap_files is not None:
@@ -74,8 +73,15 @@ def connect(
     )
 
 
-def open_metadata(settings: Settings, clock: Clock) -> Metadata:
-    """Open the metadata store, bringing its schema up to date."""
+def system_clock() -> Clock:
+    """The clock of this computer."""
+    from tidemill.adapters.system.clock import SystemClock
+
+    return SystemClock()
+
+
+def open_metadata(settings: Settings, clock: Clock, *, migrate: bool = True) -> Metadata:
+    """Open the metadata store, bringing its schema up to date unless told not to."""
     from tidemill.adapters.sql.store import SqlMetadata
 
     url = settings.metadata_url
@@ -85,7 +91,8 @@ def open_metadata(settings: Settings, clock: Clock) -> Metadata:
         _ignore_state(settings.root)
         url = f"sqlite:///{file}"
     store = SqlMetadata(url, settings.name, clock)
-    store.migrate()
+    if migrate:
+        store.migrate()
     return store
 
 

@@ -73,7 +73,7 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
     data = _read(root / FILE) if root else {}
     root = root or begin
     project = data.get("project", {})
-    name = project.get("name") or _name_from(root)
+    name = project.get("name") or name_from(root)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", str(name)):
         raise SettingsError(
             f'"{name}" cannot name a project.', where=str(root / FILE), hint="letters, digits, _ and -, at most 63"
@@ -87,11 +87,26 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         metadata_url=env.get("TIDEMILL_METADATA_URL") or data.get("metadata", {}).get("url", defaults.metadata_url),
         archive_url=env.get("TIDEMILL_ARCHIVE_URL") or data.get("archive", {}).get("url", defaults.archive_url),
         lake_url=env.get("TIDEMILL_LAKE_URL") or data.get("lake", {}).get("url", defaults.lake_url),
-        has_file=bool(data),
+        has_file=(root / FILE).is_file(),
     )
 
 
-def _name_from(root: Path) -> str:
+def origins(settings: Settings, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Where each setting in force comes from: the environment variable, the settings file, or "default"."""
+    env = os.environ if environment is None else environment
+    file = settings.root / FILE
+    data = _read(file) if file.is_file() else {}
+    found = {}
+    for section, keys in _KNOWN.items():
+        for key in keys:
+            variable = f"TIDEMILL_{section.upper()}_URL" if key == "url" else None
+            in_file = key in data.get(section, {})
+            found[f"{section}.{key}"] = variable if variable and env.get(variable) else FILE if in_file else "default"
+    return found
+
+
+def name_from(root: Path) -> str:
+    """The name of a project that does not give itself one: its folder's, made to fit."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", root.name).strip("_")[:63] or "project"
     return f"_{name}"[:63] if name[0].isdigit() or name[0] == "-" else name
 

@@ -10,7 +10,7 @@ import codecs
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -246,7 +246,7 @@ def _as_lines(elements: list[str]) -> bytes:
     return "".join(e.replace("\n", " ") + "\n" for e in elements).encode("utf-8", "surrogateescape")
 
 
-def ahead(items: Iterator[T], depth: int) -> Iterator[T]:
+def ahead(items: Iterator[T], depth: int) -> Generator[T]:
     """`items`, produced in a thread of its own, at most `depth` ahead of their use. Ends the thread when closed."""
     ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
     stop = threading.Event()

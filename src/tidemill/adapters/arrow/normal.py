@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tidemill.model.errors import DecodeError, LimitError
+from tidemill.model.errors import DecodeError
 
 #: Digits that Iceberg's decimals have at most; longer ones become text.
 DIGITS = 38
@@ -152,31 +152,3 @@ def to_micros(counts: Any, unit: str) -> Any:
     whole = pc.divide(counts, 1000)
     below = pc.less(counts, pc.multiply(whole, 1000))
     return pc.subtract(whole, below.cast(pa.int64()))
-
-
-def check_sizes(batch: pa.RecordBatch, limit: int, where: str) -> None:
-    """Refuse a batch in which one text or binary value has more than `limit` bytes.
-
-    Raises:
-        LimitError: names the column.
-    """
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if column.nbytes > limit and (found := _longest(column)) > limit:
-            raise LimitError(
-                f'A value of column "{name}" has {found:,} bytes; the limit is {limit:,}.',
-                where=where,
-                hint="raise the limit max_field of the source if such values are right",
-            )
-
-
-def _longest(array: Any) -> int:
-    kind = array.type
-    if _kinds.is_struct(kind):
-        return max((_longest(field) for field in array.flatten()), default=0)
-    if _kinds.is_map(kind):
-        return max(_longest(array.keys), _longest(array.items))
-    if _kinds.is_list(kind):
-        return _longest(array.flatten())
-    if _kinds.is_string(kind) or _kinds.is_binary(kind):
-        return int(pc.max(pc.binary_length(array)).as_py() or 0)
-    return 0

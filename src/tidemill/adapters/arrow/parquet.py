@@ -6,17 +6,16 @@ Pages are read as they are needed, so memory follows the size of a batch and not
 from __future__ import annotations
 
 import itertools
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tidemill.adapters.arrow.normal import check_sizes, normal, normal_type
-from tidemill.model.errors import DecodeError, LimitError
+from tidemill.adapters.arrow.limits import Budget, check_sizes, too_deep, too_many_columns
+from tidemill.adapters.arrow.normal import normal, normal_type
+from tidemill.model.errors import DecodeError
 from tidemill.ports.decoder import DecodeOptions, Feed
 
 #: What a batch aims at: bytes as the file stores them before compression, and rows.
@@ -30,7 +29,7 @@ def read_parquet(feed: Feed, options: DecodeOptions) -> Iterator[tuple[pa.Record
     """Read a Parquet file.
 
     Args:
-        feed: the file; where its stream cannot seek, it is copied to a temporary file first.
+        feed: the file; its stream can seek, since a Parquet file is read from its end.
         options: limits: `max_unpacked`, `max_ratio`, `max_depth`, `max_field`, `max_columns`.
 
     Yields:
@@ -41,13 +40,15 @@ def read_parquet(feed: Feed, options: DecodeOptions) -> Iterator[tuple[pa.Record
         DecodeError: no Parquet file, truncated, corrupt, encrypted, or of a type that no column can have.
         LimitError: a limit is exceeded.
     """
-    with _seekable(feed) as stream:
+    with closing(feed.open()) as stream:
         with _explained(feed, 1):
             file = _open(stream)
         schema = _schema_of(feed, file, options)
-        _check_packing(feed, file, options)
+        # The footer says how large the pages are when unpacked, so a bomb is refused before it is opened.
+        Budget(feed, options).spend(sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)))
         batches = itertools.chain.from_iterable(_batches(file, group) for group in range(file.num_row_groups))
-        first, unpacked = 1, 0
+        decoded = Budget(feed, options)
+        first = 1
         while True:
             with _explained(feed, first):
                 raw = next(batches, None)
@@ -55,25 +56,12 @@ def read_parquet(feed: Feed, options: DecodeOptions) -> Iterator[tuple[pa.Record
                     break
                 raw.validate(full=True)  # Arrow trusts the file that its strings are UTF-8
                 batch = pa.RecordBatch.from_arrays([normal(column) for column in raw.columns], schema=schema)
-            check_sizes(batch, options.max_field, f"{feed.name} rows {first} to {first + batch.num_rows - 1}")
-            unpacked += batch.nbytes
-            if unpacked > options.max_unpacked:
-                raise _too_large(feed, unpacked, options)
+            check_sizes(batch, options, f"{feed.name} rows {first} to {first + batch.num_rows - 1}")
+            decoded.spend(batch.nbytes, by_ratio=False)  # a column of one value is rightly a million times smaller
             yield batch, first
             first += batch.num_rows
         if first == 1:
             yield pa.RecordBatch.from_pylist([], schema=schema), 1
-
-
-@contextmanager
-def _seekable(feed: Feed) -> Iterator[BinaryIO]:
-    with feed.open() as stream:
-        if stream.seekable():
-            yield stream
-            return
-        with tempfile.TemporaryFile() as copy:
-            shutil.copyfileobj(stream, copy, READ_AHEAD)
-            yield copy
 
 
 def _open(stream: BinaryIO) -> Any:
@@ -88,21 +76,12 @@ def _open(stream: BinaryIO) -> Any:
 
 
 def _schema_of(feed: Feed, file: Any, options: DecodeOptions) -> pa.Schema:
-    fields = file.schema_arrow
-    if len(fields) > options.max_columns:
-        raise LimitError(
-            f"The file has {len(fields):,} columns; the limit is {options.max_columns:,}.",
-            where=feed.name,
-            hint="raise the limit max_columns of the source if that is right",
-        )
+    if file.metadata.num_columns > options.max_columns:
+        raise too_many_columns(feed.name, options)
     columns = []
-    for field in fields:
+    for field in file.schema_arrow:
         if _depth(field.type) > options.max_depth:
-            raise LimitError(
-                f'Column "{field.name}" is nested {_depth(field.type)} deep; the limit is {options.max_depth}.',
-                where=feed.name,
-                hint="raise the limit max_depth of the source if that is right",
-            )
+            raise too_deep(feed.name, options)
         try:
             columns.append(pa.field(field.name, normal_type(field.type)))
         except DecodeError as error:
@@ -113,27 +92,6 @@ def _schema_of(feed: Feed, file: Any, options: DecodeOptions) -> pa.Schema:
 def _depth(kind: pa.DataType) -> int:
     inner = [kind.field(i).type for i in range(kind.num_fields)]
     return 1 + max((_depth(each) for each in inner), default=-1)
-
-
-def _check_packing(feed: Feed, file: Any, options: DecodeOptions) -> None:
-    """Refuse a bomb before it is opened: the footer says how large the pages are once they are uncompressed."""
-    unpacked = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
-    if unpacked > options.max_unpacked:
-        raise _too_large(feed, unpacked, options)
-    if unpacked > options.max_ratio * max(feed.bytes, 1):
-        raise LimitError(
-            f"The file unpacks to {unpacked:,} bytes, more than {options.max_ratio:g} times its size.",
-            where=feed.name,
-            hint="raise the limit max_ratio of the source if that is right",
-        )
-
-
-def _too_large(feed: Feed, unpacked: int, options: DecodeOptions) -> LimitError:
-    return LimitError(
-        f"The file unpacks to {unpacked:,} bytes or more; the limit is {options.max_unpacked:,}.",
-        where=feed.name,
-        hint="raise the limit max_unpacked of the source if that is right",
-    )
 
 
 def _batches(file: Any, group: int) -> Iterator[Any]:
@@ -160,5 +118,5 @@ def _explained(feed: Feed, row: int) -> Iterator[None]:
         raise DecodeError(
             f"The Parquet file cannot be read: {reason}.",
             where=f"{feed.name} from row {row}",
-            hint="fetch the file again, and compare its size with the sender's",
+            hint="fetch the file again (--refetch)",
         ) from error

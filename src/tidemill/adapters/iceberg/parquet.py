@@ -53,9 +53,9 @@ class ParquetFile:
         """Bytes written so far."""
         return self._stream.tell()
 
-    def write(self, table: Any) -> None:
-        """Add one row group."""
-        self._writer.write_table(table, row_group_size=max(1, len(table)))
+    def write(self, table: Any, group_rows: int) -> None:
+        """Add rows, in new row groups of at most `group_rows`."""
+        self._writer.write_table(table, row_group_size=group_rows)
 
     def close(self, marks: dict[str, Any]) -> tuple[FileFacts, int]:
         """Publish the file, `marks` in its footer; returns what the footer tells, and the file's size."""

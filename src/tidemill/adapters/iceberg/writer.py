@@ -1,8 +1,9 @@
 """Streams record batches into data files: conformed, partitioned, sorted, encoded by a thread of its own.
 
 The thread lets decoding and encoding overlap (both leave Python's lock); the queue between them holds two
-batches. Rows are gathered per partition into row groups; the sort order is applied to each row group, so a
-file with one row group is sorted as a whole and says so.
+batches. Rows are gathered up to a row group's worth, then split by partition and written, so nothing is held
+for partitions that fill slowly. The sort order is applied to what is written at once: a file of one row group
+is sorted as a whole, and says so.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -34,15 +35,17 @@ from tidemill.model.branch import StagedFile
 from tidemill.model.errors import Refused
 from tidemill.model.table import BATCH_ID
 
-#: Rows that are conformed and partitioned at once; a larger batch is cut, without a copy.
+#: Rows that are conformed at once; a larger batch is cut, without a copy.
 _SLICE_ROWS = 65_536
-#: A row group: DuckDB reads groups of 122,880 rows in parallel; 32 MB keeps wide rows from filling memory.
+#: What is gathered before it is written: a row group. DuckDB reads groups of 122,880 rows in parallel; 32 MB keep
+#: wide rows from filling memory. Partitioned rows are gathered longer, for each partition gets a part of them.
 _GROUP_ROWS = 262_144
 _GROUP_BYTES = 32 << 20
-#: Rows gathered over all partitions, in bytes, and data files open at once: beyond these the fullest partition
-#: is written, and the file used longest ago is closed.
-_GATHERED_BYTES = 64 << 20
-_OPEN_FILES = 64
+_SPLIT_ROWS = 1 << 20
+_SPLIT_BYTES = 40 << 20
+#: Data files open at once. Beyond it the one used last is closed: rows that come in order are done with it, and
+#: rows that come at random return to each partition in turn, so closing the oldest would close them all.
+_OPEN_FILES = 200
 _QUEUED_BATCHES = 2
 _TARGET_BYTES = "write.target-file-size-bytes"
 _TARGET_BYTES_DEFAULT = 128 << 20
@@ -135,14 +138,12 @@ class StagingWriter:
 
 @dataclass(slots=True)
 class _Partition:
-    """Rows gathered for one partition, and its open file."""
+    """One partition's file in the making."""
 
     record: Record
-    batches: list[Any] = field(default_factory=list)
-    rows: int = 0
-    bytes: int = 0
-    groups: int = 0
     file: ParquetFile | None = None
+    writes: int = 0
+    used_at: int = 0
 
 
 class _Stage:
@@ -165,22 +166,31 @@ class _Stage:
         self._split = _Splitter(self._schema, self._spec)
         self._sort = _sort_keys(metadata)
         self._order_id = metadata.default_sort_order_id
+        self._max_rows, self._max_bytes = (
+            (_SPLIT_ROWS, _SPLIT_BYTES) if self._spec.fields else (_GROUP_ROWS, _GROUP_BYTES)
+        )
+        self._gathered: list[Any] = []
+        self._rows = 0
+        self._bytes = 0
         self._partitions: dict[tuple[Any, ...], _Partition] = {}
-        self._gathered = 0
-        self._count = 0
+        self._files_opened = 0
+        self._writes = 0
         self._staged: list[StagedFile] = []
 
     def take(self, batch: Any) -> None:
-        """Gather the rows of a batch, and write the row groups that are full."""
+        """Gather the rows of a batch, and write what is enough."""
         for part in _table(batch).to_batches(max_chunksize=_SLICE_ROWS):
-            complete = self._completion.of(part, self._arrow)
-            for key, record, rows in self._split(conform(complete, self._arrow, ByName())):
-                self._gather(self._partitions.setdefault(key, _Partition(record)), rows)
+            rows = conform(self._completion.of(part, self._arrow), self._arrow, ByName())
+            self._gathered.append(rows)
+            self._rows += len(rows)
+            self._bytes += rows.nbytes
+            if self._rows >= self._max_rows or self._bytes >= self._max_bytes:
+                self._write_gathered()
 
     def finish(self) -> tuple[StagedFile, ...]:
         """Write what is gathered and close the files. Those of one partition come in the order of their rows."""
+        self._write_gathered()
         for partition in self._partitions.values():
-            self._flush(partition)
             self._close(partition)
         return tuple(self._staged)
 
@@ -191,39 +201,41 @@ class _Stage:
                 partition.file.abandon(error)
                 partition.file = None
 
-    def _gather(self, partition: _Partition, rows: Any) -> None:
-        partition.batches.append(rows)
-        partition.rows += len(rows)
-        partition.bytes += rows.nbytes
-        self._gathered += rows.nbytes
-        if partition.rows >= _GROUP_ROWS or partition.bytes >= _GROUP_BYTES:
-            self._flush(partition)
-        while self._gathered > _GATHERED_BYTES:
-            self._flush(max(self._partitions.values(), key=lambda p: p.bytes))
-
-    def _flush(self, partition: _Partition) -> None:
-        """Write the gathered rows as one row group."""
-        if not partition.rows:
+    def _write_gathered(self) -> None:
+        if not self._rows:
             return
-        table = pa.Table.from_batches(partition.batches)
-        self._gathered -= partition.bytes
-        partition.batches, partition.rows, partition.bytes = [], 0, 0
+        if self._spec.fields or self._sort:
+            rows = pa.concat_batches(self._gathered)
+            self._gathered = []
+            for key, record, part in self._split(rows):
+                self._write(self._partitions.setdefault(key, _Partition(record)), self._sorted(part))
+        else:
+            table = pa.Table.from_batches(self._gathered)
+            self._write(self._partitions.setdefault((), _Partition(Record())), table)
+        self._gathered, self._rows, self._bytes = [], 0, 0
+
+    def _sorted(self, rows: Any) -> Any:
         if self._sort:
-            table = table.take(pc.sort_indices(table, sort_keys=self._sort))
+            rows = rows.take(pc.sort_indices(rows, sort_keys=self._sort))
+        return pa.Table.from_batches([rows])
+
+    def _write(self, partition: _Partition, table: Any) -> None:
         if partition.file is None:
-            partition.file = self._open(partition, table)
-        partition.file.write(table)
-        partition.groups += 1
+            partition.file = self._open(table)
+            partition.writes = 0
+        partition.file.write(table, _GROUP_ROWS)
+        partition.writes += 1
+        self._writes += 1
+        partition.used_at = self._writes
         if partition.file.bytes >= self._target:
             self._close(partition)
 
-    def _open(self, partition: _Partition, first: Any) -> ParquetFile:
+    def _open(self, first: Any) -> ParquetFile:
         open_files = [p for p in self._partitions.values() if p.file is not None]
         if len(open_files) >= _OPEN_FILES:
-            self._close(min(open_files, key=lambda p: p.groups))
-        path = self._store.files.relative(f"{self._folder}/{self._label}-{self._count:05d}.parquet")
-        self._count += 1
-        partition.groups = 0
+            self._close(max(open_files, key=lambda p: p.used_at))
+        path = self._store.files.relative(f"{self._folder}/{self._label}-{self._files_opened:05d}.parquet")
+        self._files_opened += 1
         return ParquetFile(self._store.files, path, self._arrow, first)
 
     def _close(self, partition: _Partition) -> None:
@@ -231,7 +243,7 @@ class _Stage:
             return
         file, partition.file = partition.file, None
         told = marks(self._uuid, self._spec, self._schema, partition.record)
-        if self._sort and partition.groups == 1:
+        if self._sort and partition.writes == 1:
             told["sort"] = self._order_id
         facts, size = file.close(told)
         self._check_batch(facts)
@@ -248,7 +260,7 @@ class _Stage:
 
 
 class _Splitter:
-    """Cuts batches by partition; rows keep their order."""
+    """Cuts rows by partition; those of one partition keep their order."""
 
     def __init__(self, schema: IcebergSchema, spec: PartitionSpec) -> None:
         positions = {column.field_id: at for at, column in enumerate(schema.fields)}
@@ -273,7 +285,6 @@ class _Splitter:
             rows = order.slice(start, end - start)
             record = [column[rows[0].as_py()].as_py() for column in values]
             key = tuple("NaN" if value != value else value for value in record)
-            # A copy, not a view: a partition that fills slowly would hold on to every batch that it met.
             yield key, Record(*record), batch if len(rows) == len(batch) else batch.take(rows)
             start = end
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import polars as pl
@@ -24,13 +27,18 @@ from tidemill.model.frame.row import Row
 Batches = Iterator[pl.DataFrame]
 
 
-def declared(step: Calls, schema: pl.Schema) -> pl.Schema | None:
-    """The columns that a step says it returns, given its input's; None where it does not say."""
-    if step.returns is not None:
-        return pl.Schema({name: polars_type(kind) for name, kind in step.returns.items()})
-    if step.adds is not None:
-        return pl.Schema({**schema, **{name: polars_type(kind) for name, kind in step.adds.items()}})
-    return None
+def declared(steps: Sequence[Operation], schema: pl.Schema) -> pl.Schema | None:
+    """The columns that steps one after the other say they return, given the first one's input; None: not said."""
+    found: pl.Schema | None = schema
+    for step in steps:
+        assert isinstance(step, Calls), "only calls declare columns"
+        if step.returns is not None:
+            found = pl.Schema({name: polars_type(kind) for name, kind in step.returns.items()})
+        elif step.adds is None or found is None:
+            found = None
+        else:
+            found = pl.Schema({**found, **{name: polars_type(kind) for name, kind in step.adds.items()}})
+    return found
 
 
 def call_on_rows(batches: Batches, steps: Sequence[MapRows | FlatMap], source: str, types: pl.Schema | None) -> Batches:
@@ -40,39 +48,59 @@ def call_on_rows(batches: Batches, steps: Sequence[MapRows | FlatMap], source: s
         batches: the input.
         steps: neighbouring steps, run as one loop.
         source: how messages call the input.
-        types: the columns that the last step declares; None: found from the values, columns that the
+        types: the columns that the steps declare; None: found from the values, columns that the
             input has keep its types where the values fit them.
     """
-    before = 0
+    at = _Position(source)
     for batch in batches:
         if batch.height == 0:
             continue
-        made: list[Mapping[str, Any]] = []
-        for number, values in enumerate(batch.iter_rows(), before):
-            rows: list[Mapping[str, Any]] = [Row(zip(batch.columns, values, strict=True))]
-            for step in steps:
-                rows = _through(step, rows, number, source)
-            made.extend(rows)
-        yield build(made, types, batch.schema, steps[-1])
-        before += batch.height
+        rows: Iterator[Mapping[str, Any]] = _rows_of(batch, at)
+        for step in steps:
+            rows = _flat_mapped(rows, step, at) if isinstance(step, FlatMap) else _mapped(rows, step, at)
+        yield build(list(rows), types, batch.schema, steps[-1])
 
 
-def _through(
-    step: MapRows | FlatMap, rows: list[Mapping[str, Any]], number: int, source: str
-) -> list[Mapping[str, Any]]:
-    made: list[Mapping[str, Any]] = []
+@dataclass(slots=True)
+class _Position:
+    """How far the loop over rows is, for messages."""
+
+    source: str
+    number: int = -1
+
+    def __str__(self) -> str:
+        return f'row {self.number} of "{self.source}"'
+
+
+def _rows_of(batch: pl.DataFrame, at: _Position) -> Iterator[Row]:
+    columns = batch.columns
+    for values in batch.iter_rows():
+        at.number += 1
+        yield Row(zip(columns, values))  # noqa: B905  # strict costs 0.1 us a row; Polars gives a value for each
+
+
+def _mapped(rows: Iterator[Mapping[str, Any]], step: MapRows, at: _Position) -> Iterator[Mapping[str, Any]]:
+    function = step.function
     for row in rows:
-        taken = row if isinstance(row, Row) else Row(row)
+        taken = row if type(row) is Row else Row(row)
         try:
-            result = step.function(taken)
-            if isinstance(step, FlatMap):
-                made.extend(_rows(step, result))
-            else:
-                made.append(_row(step, result))
+            result = function(taken)
         except Exception as error:
-            error.add_note(_note(step, f'row {number} of "{source}"', taken))
+            error.add_note(_note(step, str(at), taken))
             raise
-    return made
+        yield result if type(result) is Row or type(result) is dict else _row(step, result)
+
+
+def _flat_mapped(rows: Iterator[Mapping[str, Any]], step: FlatMap, at: _Position) -> Iterator[Mapping[str, Any]]:
+    for row in rows:
+        taken = row if type(row) is Row else Row(row)
+        try:
+            # A copy of each: `for x in ...: row["x"] = x; yield row` yields one and the same dict.
+            made = [Row(one) for one in _made(step, step.function(taken))]
+        except Exception as error:
+            error.add_note(_note(step, str(at), taken))
+            raise
+        yield from made
 
 
 def _row(step: Operation, result: object) -> Mapping[str, Any]:
@@ -89,7 +117,7 @@ def _row(step: Operation, result: object) -> Mapping[str, Any]:
     )
 
 
-def _rows(step: FlatMap, result: object) -> Iterator[Mapping[str, Any]]:
+def _made(step: FlatMap, result: object) -> Iterator[Mapping[str, Any]]:
     name = function_name(step.function)
     if isinstance(result, Mapping) or not isinstance(result, Iterable):
         raise DefinitionError(
@@ -147,21 +175,18 @@ def _conform(step: MapBatches, batch: pl.DataFrame, types: pl.Schema) -> pl.Data
 
 def reduce_rows(batches: Batches, step: Reduce, schema: pl.Schema, source: str) -> Batches:
     """Every row into the state of its key; one row for each key, in the order of their first rows."""
-    columns = list(schema)
-    at = [columns.index(name) for name in step.by]
-    states: dict[tuple[Any, ...], Any] = {}
-    number = 0
-    for batch in batches:
-        for values in batch.iter_rows():
-            key = tuple(values[i] for i in at)
-            row = Row(zip(columns, values, strict=True))
-            try:
-                states[key] = _row(step, step.function(states[key] if key in states else start(step), row))
-            except Exception as error:
-                error.add_note(_note(step, f'row {number} of "{source}"', row))
-                raise
-            number += 1
-    made = [{**dict(zip(step.by, key, strict=True)), **state} for key, state in states.items()]
+    key_of = itemgetter(*step.by)
+    states: dict[Any, Any] = {}
+    at = _Position(source)
+    for row in chain.from_iterable(_rows_of(batch, at) for batch in batches):
+        key = key_of(row)
+        try:
+            states[key] = _row(step, step.function(states[key] if key in states else start(step), row))
+        except Exception as error:
+            error.add_note(_note(step, str(at), row))
+            raise
+    one = len(step.by) == 1
+    made = [{**dict(zip(step.by, (key,) if one else key, strict=True)), **s} for key, s in states.items()]
     if made:
         yield build(made, None, schema, step)
     else:

@@ -18,9 +18,7 @@ from tidemill.adapters.polars.types import polars_schema, table_schema
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.frame import Frame, Input, as_frame
 from tidemill.model.frame.operation import function_name
-from tidemill.model.table import SYSTEM_COLUMNS, Scan, Schema
-
-_SYSTEM = tuple(column.name for column in SYSTEM_COLUMNS)
+from tidemill.model.table import Scan, Schema
 
 
 class PolarsEngine:
@@ -116,12 +114,10 @@ class PolarsEngine:
         if source.key not in inputs:
             raise UnknownName.of("input", source.key, inputs)
         rows = inputs[source.key]
-        hidden = () if source.system_columns else _SYSTEM
         match rows:
             case Scan():
-                lazy = self.lazy(rows)
+                return self.lazy(rows)
             case Schema():
-                lazy = pl.LazyFrame(schema=polars_schema(rows))
+                return pl.LazyFrame(schema=polars_schema(rows))
             case _:
-                lazy = to_lazy(rows, source.name)
-        return lazy.drop(hidden, strict=False)
+                return to_lazy(rows, source.name)

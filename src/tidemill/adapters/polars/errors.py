@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import polars as pl
 
 from tidemill.model.errors import DataError, DefinitionError, TidemillError, UnknownName, UserError
-from tidemill.model.frame.operation import Cast, JoinLookup, Operation
+from tidemill.model.frame.operation import Cast, Operation
 
 _QUOTED = re.compile(r'"([^"]*)"')
 _EXPRESSION = re.compile(r"in the following expression:\n\t(.*)\n")
@@ -85,13 +85,6 @@ def running(operations: Iterable[Operation]) -> Iterator[None]:
 
 def _of_value(error: Exception, operations: tuple[Operation, ...]) -> TidemillError:
     text = str(error)
-    if "did not fulfill m:1 validation" in text:
-        lookup = next(o for o in operations if isinstance(o, JoinLookup))
-        return DataError(
-            f'join_lookup: "{lookup.other.source.name}" has two rows of one key.',
-            where=place_of(lookup),
-            hint=f"other.unique({[right for _, right in lookup.on]}), or f.join(...) if all of them are meant",
-        )
     found = _EXPRESSION.search(text)
     guilty = next((o for o in operations if found and _is_in(found[1], o)), operations[-1] if operations else None)
     return DataError(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import polars as pl
 
-from tidemill.adapters.polars.errors import check_columns
+from tidemill.adapters.polars.errors import check_columns, place_of
 from tidemill.adapters.polars.grouping import ROW, TIME
 from tidemill.adapters.polars.meeting import NoMeeting, align, meet
 from tidemill.adapters.polars.moments import micros, whole
-from tidemill.model.errors import DefinitionError
+from tidemill.model.errors import DataError, DefinitionError
 from tidemill.model.frame.operation import Join, JoinAsof, JoinInterval, JoinLookup, Unique
 
 _RIGHT_ROW = "__tm_right_row"
 _RIGHT_TIME = "__tm_right_time"
 _BUCKET = "__tm_bucket"
+_COUNT = "__tm_count"
 
 
 def join(lazy: pl.LazyFrame, other: pl.LazyFrame, step: Join | JoinLookup) -> pl.LazyFrame:
@@ -21,10 +22,6 @@ def join(lazy: pl.LazyFrame, other: pl.LazyFrame, step: Join | JoinLookup) -> pl
     left_on, right_on = [left for left, _ in step.on], [right for _, right in step.on]
     check_columns(lazy, left_on)
     check_columns(other, right_on, step.other.source.name)
-    if isinstance(step, JoinLookup):
-        return lazy.join(
-            other, left_on=left_on, right_on=right_on, how="left", validate="m:1", coalesce=True, maintain_order="left"
-        )
     if step.how in ("semi", "anti"):
         return lazy.join(other, left_on=left_on, right_on=right_on, how=step.how, maintain_order="left")
     return lazy.join(
@@ -35,6 +32,24 @@ def join(lazy: pl.LazyFrame, other: pl.LazyFrame, step: Join | JoinLookup) -> pl
         coalesce=True,
         maintain_order="right_left" if step.how == "right" else "left_right",
     )
+
+
+def check_lookup(other: pl.LazyFrame, step: JoinLookup) -> None:
+    """Refuse a lookup table with two rows of one key.
+
+    A query of its own over the keys: Polars' `validate="m:1"` would hold all left rows (0.9 GB for 8M rows).
+    """
+    keys = [right for _, right in step.on]
+    known = other.select(keys).drop_nulls().with_row_index(ROW)
+    counted = known.group_by(keys).agg(pl.len().alias(_COUNT), pl.col(ROW).min()).filter(pl.col(_COUNT) > 1)
+    doubled = counted.sort(ROW).select(keys).head(1).collect(engine="streaming")
+    if doubled.height:
+        key = ", ".join(f"{name}={value!r}" for name, value in doubled.to_dicts()[0].items())
+        raise DataError(
+            f'join_lookup: "{step.other.source.name}" has more than one row for {key}.',
+            where=place_of(step),
+            hint=f"other.unique({keys}), or f.join(...) if all of them are meant",
+        )
 
 
 def join_asof(lazy: pl.LazyFrame, other: pl.LazyFrame, step: JoinAsof) -> pl.LazyFrame:

@@ -17,7 +17,7 @@ from tidemill.adapters.polars.calling import call_on_batches, call_on_rows, decl
 from tidemill.adapters.polars.errors import NoSuchColumn, check_columns, defining, place_of, running, try_out
 from tidemill.adapters.polars.grouping import folds, group_by, windowed
 from tidemill.adapters.polars.holding import Holder
-from tidemill.adapters.polars.joining import concat, join, join_asof, join_interval, unique
+from tidemill.adapters.polars.joining import check_lookup, concat, join, join_asof, join_interval, unique
 from tidemill.adapters.polars.stateless import Stateless, stateless
 from tidemill.adapters.polars.tables import held
 from tidemill.adapters.polars.types import held_type
@@ -40,9 +40,12 @@ from tidemill.model.frame.operation import (
     Windowed,
     function_name,
 )
+from tidemill.model.table import SYSTEM_COLUMNS
 
 #: Rows given out at a time; a batch of 64k rows of 20 columns is about 10 MB.
 CHUNK = 65_536
+
+_SYSTEM = tuple(column.name for column in SYSTEM_COLUMNS)
 
 Steps: TypeAlias = "tuple[Operation, ...]"
 
@@ -70,7 +73,7 @@ class Run:
     """One run of a frame and of the frames that it joins.
 
     Args:
-        read: gives an input's rows as a query.
+        read: gives an input's rows as a query, system columns too.
         holder: keeps what functions returned.
         dry: read no rows and call no functions. Raises `Undeclared` at one that does not declare its columns.
     """
@@ -79,26 +82,35 @@ class Run:
         self._read = read
         self._holder = holder
         self._dry = dry
+        self._sources: dict[int | str, pl.LazyFrame] = {}
         #: What functions gave, by the identities of input and steps: a frame used twice calls them once.
         self._called: dict[tuple[int, ...], Query] = {}
 
     def query(self, frame: Frame) -> Query:
         """The whole frame as a query; its functions have been called."""
-        query = Query(self._read(frame.source))
+        query = Query(self._source(frame.source))
         done = 0
         while done < len(frame.operations):
             query, done = self._next(query, frame, done)
         return query
 
+    def _source(self, source: Input) -> pl.LazyFrame:
+        """An input's rows, taken once: an Arrow reader gives them only once."""
+        key = id(source) if source.scope == "literal" else source.key
+        if key not in self._sources:
+            self._sources[key] = self._read(source)
+        lazy = self._sources[key]
+        return lazy if source.system_columns else lazy.drop(_SYSTEM, strict=False)
+
     def batches(self, frame: Frame) -> tuple[pl.Schema, Iterator[pl.DataFrame]]:
         """Columns of types that tables can hold, and the rows. Functions at the frame's end that declare what they
         return are called as rows are read; nothing is held for them.
         """
-        first = _first_of_last_stage(frame.operations)
+        first = _last_stage(frame.operations)
         if first < len(frame.operations) and not self._dry:
             before = self.query(Frame(frame.source, frame.operations[:first]))
             stage = frame.operations[first:]
-            types = None if before.nothing else declared(_last_call(stage), before.lazy.collect_schema())
+            types = None if before.nothing else declared(stage, before.lazy.collect_schema())
             if types is not None:
                 schema = pl.Schema({name: held_type(dtype, name) for name, dtype in types.items()})
                 return schema, _cast(self._stage(before, stage, frame, types), schema, stage)
@@ -112,7 +124,8 @@ class Run:
         """The query after the next step, or after the next functions that run as one stage; and how far that is."""
         step = frame.operations[done]
         if query.nothing and step.keeps_empty:
-            return query, done + 1
+            types = declared([step], pl.Schema()) if isinstance(step, Calls) and step.returns is not None else None
+            return query if types is None else Query(pl.LazyFrame(schema=types)), done + 1
         end = _end_of_stage(frame.operations, done)
         if end == done:
             return self._step(query, step, frame, done), done + 1
@@ -133,6 +146,9 @@ class Run:
             try_out(lambda: _apply(no_rows[0], no_rows[1:], step), step, columns)
         except NoSuchColumn as error:
             raise error if unknown is None else _because_unknown(error, unknown) from None
+        if isinstance(step, JoinLookup) and not self._dry:
+            with running(others[0].steps):
+                check_lookup(others[0].lazy, step)
         steps = (*query.steps, *(s for other in others for s in other.steps), step)
         after = Query(lazy, steps, unknown)
         if isinstance(step, GroupBy | Windowed) and folds(step):
@@ -149,7 +165,8 @@ class Run:
         if isinstance(last, Reduce):
             with defining(last, schema):
                 check_columns(query.lazy, last.by)
-        types = declared(last, schema) if isinstance(last, Calls) else None
+                _check_hashable(schema, last)
+        types = declared(stage, schema) if isinstance(last, Calls) else None
         if self._dry:
             if types is None:
                 raise Undeclared
@@ -219,29 +236,39 @@ def _apply(lazy: pl.LazyFrame, others: list[pl.LazyFrame], step: Operation) -> p
 
 
 def _end_of_stage(steps: Steps, first: int) -> int:
-    """Where the stage that begins at `first` ends: row functions run together, others alone. `first`: no stage."""
+    """Where the stage that begins at `first` ends: row functions run together, others alone. `first`: no stage.
+
+    What `adds` adds to must be known, so it begins a new stage behind a function that declares nothing.
+    """
     if isinstance(steps[first], MapBatches | Reduce):
         return first + 1
-    end = first
-    while end < len(steps) and isinstance(steps[end], MapRows | FlatMap):
+    end, known = first, True
+    for step in steps[first:]:
+        if not isinstance(step, MapRows | FlatMap) or (step.adds is not None and not known):
+            break
+        known = step.returns is not None or (step.adds is not None and known)
         end += 1
     return end
 
 
-def _first_of_last_stage(steps: Steps) -> int:
-    """Where the frame's last stage begins if the frame ends with one that may declare its columns."""
-    if steps and isinstance(steps[-1], MapBatches):
-        return len(steps) - 1
-    first = len(steps)
-    while first and isinstance(steps[first - 1], MapRows | FlatMap):
-        first -= 1
+def _last_stage(steps: Steps) -> int:
+    """Where the last stage begins, if the frame ends with functions that may declare what they return."""
+    first = 0
+    while first < len(steps):
+        end = max(_end_of_stage(steps, first), first + 1)
+        if end == len(steps) and isinstance(steps[first], Calls):
+            return first
+        first = end
     return first
 
 
-def _last_call(stage: Steps) -> Calls:
-    last = stage[-1]
-    assert isinstance(last, Calls), "stages that declare columns end with a call"
-    return last
+def _check_hashable(schema: pl.Schema, step: Reduce) -> None:
+    for name in step.by:
+        if schema[name].is_nested():
+            raise DefinitionError(
+                f'reduce: "{name}" is of type {schema[name]}, which cannot be a key.',
+                hint="take plain columns as keys; f.unnest(...) makes columns of a struct",
+            )
 
 
 def _identity(frame: Frame, end: int) -> tuple[int, ...]:

@@ -34,7 +34,7 @@ class NoType(Exception):
 
 def plain(values: list[Any]) -> list[Any]:
     """The values with numpy's scalars and arrays as Python's."""
-    if any(type(v).__module__ == "numpy" for v in values):
+    if any(kind.__module__ == "numpy" for kind in _kinds(values)):
         return [v.tolist() if type(v).__module__ == "numpy" else v for v in values]
     return values
 

@@ -23,6 +23,7 @@ _STATES = {
     "23503": "dangling",
     "08": "unreachable",
     "53": "unreachable",  # out of memory, disk or connections
+    "25P03": "unreachable",  # idle in a transaction for longer than the server allows
     "57P": "unreachable",  # shutdown, crash, starting up
     "57014": "conflict",  # cancelled by statement_timeout
     "25006": "settings",  # read-only server (a standby)

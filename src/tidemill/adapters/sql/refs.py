@@ -74,6 +74,11 @@ class SqlRefs(RefLog, Tickets):
         )
         if made is None:
             raise Refused(f'A ref "{name}" exists.', hint=f"another name, or first: tidemill branch drop {name}")
+        if self.pointers(name):
+            raise Refused(
+                f'The catalog "{catalog}" holds tables, and no ref of that name stands.',
+                hint="another name; or drop those tables with the tool that made them",
+            )
         self._locked[name] = made.id
         for table, pointer in pointers.items():
             _check_pointer(table, pointer)

@@ -28,6 +28,14 @@ def wrong(what: str, hint: str) -> DefinitionError:
     return DefinitionError(what, where=where(), hint=hint)
 
 
+def no_frame(verb: str, value: object) -> DefinitionError:
+    """The error for something else where a frame is wanted."""
+    return wrong(
+        f"{verb}: {type(value).__name__} is no frame.",
+        'another parameter of the function, tm.whole("table"), or tm.Frame.literal(rows)',
+    )
+
+
 def flat(values: Iterable[Any]) -> tuple[Any, ...]:
     """`f.select("a", "b")` and `f.select(["a", "b"])` mean the same."""
     found: list[Any] = []

@@ -7,19 +7,15 @@ same record can be run over a topic in micro-batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from tidemill.model.agg import is_expression
 from tidemill.model.duration import Duration, read_duration
-from tidemill.model.errors import DefinitionError
 from tidemill.model.frame import arguments as read
 from tidemill.model.frame.habit import no_data, no_such_item, no_such_verb
 from tidemill.model.frame.operation import (
     Cast,
     ColumnType,
-    Concat,
     Drop,
     Explode,
     Expression,
@@ -43,43 +39,23 @@ from tidemill.model.frame.operation import (
     WithColumns,
 )
 from tidemill.model.frame.row import Row
-from tidemill.model.frame.window import Count, GroupOf, HalfSaid, Hopping, Session, Sliding, Tumbling, Window, WindowOf
+from tidemill.model.frame.source import Input
+from tidemill.model.frame.window import (
+    WINDOW_END,
+    WINDOW_START,
+    Count,
+    GroupOf,
+    Hopping,
+    Session,
+    Sliding,
+    Tumbling,
+    Window,
+    WindowOf,
+)
 from tidemill.model.place import Place, user_place
 
 if TYPE_CHECKING:
     import polars
-
-Scope = Literal["batch", "whole", "literal"]
-_SCOPES: Mapping[Scope, str] = {
-    "batch": "rows of this run's batch",
-    "whole": "the whole table",
-    "literal": "rows in memory",
-}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Input:
-    """Where a frame's rows come from.
-
-    Args:
-        name: the table or task that they come from; for rows in memory any name.
-        scope: `batch` (what this run's batch brings), `whole` (the table as of the fork), or `literal`.
-        data: a literal's rows: a Polars, pandas or Arrow table.
-        system_columns: whether `_batch_id` and `_loaded_at` are among the columns.
-    """
-
-    name: str
-    scope: Scope = "batch"
-    data: Any = None
-    system_columns: bool = False
-
-    @property
-    def key(self) -> str:
-        """By what name an engine is given this input's rows: the name, or `whole(<name>)`."""
-        return f"whole({self.name})" if self.scope == "whole" else self.name
-
-    def __str__(self) -> str:
-        return f'input "{self.name}" ({_SCOPES[self.scope]})'
 
 
 class Frame:
@@ -148,6 +124,9 @@ class Frame:
 
     def __repr__(self) -> str:
         return self.explain()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Frame, (self._input, self._operations)
 
     # Stateless verbs
 
@@ -316,6 +295,12 @@ class Frame:
 
     def _window(self, verb: str, window: Window, by: Any, grace: Duration) -> WindowOf:
         keys = read.read_names(verb, "by", by, empty=True)
+        for name in keys:
+            if name in (WINDOW_START, WINDOW_END):
+                raise read.wrong(
+                    f'{verb}: "{name}" cannot be a key, the result has its own.',
+                    f'f.rename({{"{name}": "outer_{name}"}})',
+                )
         return WindowOf(self, window, keys, read_duration(grace, "grace", where=read.where(), zero=True))
 
     def join(self, other: Frame, *, on: str | Sequence[str] | Mapping[str, str], how: JoinHow = "inner") -> Frame:
@@ -431,8 +416,9 @@ class Frame:
 
     def _other(self, verb: str, other: Any) -> Frame:
         """The frame to join, as it is now: later `other["x"] = ...` must not reach into this one."""
-        (found,) = _frames(verb, [other])
-        return found
+        if not isinstance(other, Frame):
+            raise read.no_frame(verb, other)
+        return Frame(other.source, other.operations)
 
     # Habits
 
@@ -463,46 +449,3 @@ VERBS = (
     "join_asof", "join_interval", "join_lookup", "map_batches", "map_rows", "reduce", "rename", "select",
     "session_window", "sliding_window", "tumbling_window", "unique", "unnest", "with_columns",
 )  # fmt: skip
-
-
-def concat(*frames: Frame | Sequence[Frame]) -> Frame:
-    """The rows of several frames, one after the other. Columns match by name; one that is missing is null.
-
-    Raises:
-        DefinitionError: something is no frame.
-    """
-    first, *others = _frames("concat", read.flat(frames))
-    return first.then(lambda at: Concat(at=at, frames=tuple(others))) if others else first
-
-
-def _frames(verb: str, values: Iterable[Any]) -> list[Frame]:
-    """Frames as they are now: a later `f["x"] = ...` must not reach into what was recorded with them."""
-    found = list(values)
-    for value in found:
-        if not isinstance(value, Frame):
-            raise read.wrong(
-                f"{verb}: {type(value).__name__} is no frame.",
-                'another parameter of the function, tm.whole("table"), or tm.Frame.literal(rows)',
-            )
-    if not found:
-        raise read.wrong(f"{verb}: there are no frames.", f"tm.{verb}(f, g)")
-    return [Frame(f.source, f.operations) for f in found]
-
-
-def as_frame(value: object, made_by: str) -> Frame:
-    """What the table function `made_by` returned, if it is a frame or rows in memory.
-
-    Raises:
-        DefinitionError: it is something else, such as None or a window without `.final()`.
-    """
-    if isinstance(value, Frame):
-        return value
-    if value is None:
-        raise DefinitionError(f'"{made_by}" returned nothing.', hint="end the function with: return f")
-    if isinstance(value, HalfSaid):
-        raise DefinitionError(f'"{made_by}" returned something unfinished.', hint=value.missing)
-    if type(value).__module__.partition(".")[0] in ("polars", "pyarrow", "pandas") and not is_expression(value):
-        return Frame.literal(value, made_by)
-    raise DefinitionError(
-        f'"{made_by}" returned {type(value).__name__}, not a frame.', hint="return what the last verb gave"
-    )
