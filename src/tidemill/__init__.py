@@ -1,5 +1,81 @@
-"""Tidemill feeds lakes, warehouses and streams from Python. A run is a transaction: run = batch = branch."""
+"""Tidemill feeds lakes, warehouses and streams from Python. A run is a transaction: run = batch = branch.
+
+The public names, loaded when first used, so that `import tidemill` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from tidemill.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from polars import col as col
+    from polars import lit as lit
+    from polars import when as when
+
+    from tidemill.authoring.handles import whole as whole
+    from tidemill.authoring.pipeline import Pipeline as Pipeline
+    from tidemill.model import agg as agg
+    from tidemill.model.batch import Interval as Interval
+    from tidemill.model.errors import TidemillError as TidemillError
+    from tidemill.model.expectation import between as between
+    from tidemill.model.expectation import expect as expect
+    from tidemill.model.expectation import fresh_within as fresh_within
+    from tidemill.model.expectation import in_set as in_set
+    from tidemill.model.expectation import matches as matches
+    from tidemill.model.expectation import not_null as not_null
+    from tidemill.model.expectation import references as references
+    from tidemill.model.expectation import row_count as row_count
+    from tidemill.model.expectation import unique as unique
+    from tidemill.model.frame import Frame as Frame
+    from tidemill.ports.source import RawFile as RawFile
+    from tidemill.wiring.reading import query as query
+    from tidemill.wiring.reading import read as read
+
+#: Public name -> (module, name in it), grouped by what one is doing.
+_PUBLIC = {
+    # declaring
+    "Pipeline": ("tidemill.authoring.pipeline", "Pipeline"),
+    "whole": ("tidemill.authoring.handles", "whole"),
+    "RawFile": ("tidemill.ports.source", "RawFile"),
+    "Interval": ("tidemill.model.batch", "Interval"),
+    # transforming
+    "Frame": ("tidemill.model.frame", "Frame"),
+    "col": ("polars", "col"),
+    "lit": ("polars", "lit"),
+    "when": ("polars", "when"),
+    "agg": ("tidemill.model.agg", None),
+    # checking
+    "expect": ("tidemill.model.expectation", "expect"),
+    "not_null": ("tidemill.model.expectation", "not_null"),
+    "unique": ("tidemill.model.expectation", "unique"),
+    "in_set": ("tidemill.model.expectation", "in_set"),
+    "between": ("tidemill.model.expectation", "between"),
+    "matches": ("tidemill.model.expectation", "matches"),
+    "row_count": ("tidemill.model.expectation", "row_count"),
+    "references": ("tidemill.model.expectation", "references"),
+    "fresh_within": ("tidemill.model.expectation", "fresh_within"),
+    # reading
+    "read": ("tidemill.wiring.reading", "read"),
+    "query": ("tidemill.wiring.reading", "query"),
+    # failing
+    "TidemillError": ("tidemill.model.errors", "TidemillError"),
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'tidemill' has no attribute {name!r}")
+    module, attribute = _PUBLIC[name]
+    found = importlib.import_module(module)
+    value = found if attribute is None else getattr(found, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,1 +1,1 @@
-"""The command line: thin commands over wiring and flow."""
+"""The command line: a lazily loaded table of commands over `wiring` and `flow`. Importing this costs nothing."""

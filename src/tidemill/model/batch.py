@@ -5,6 +5,7 @@ A batch is one execution's worth of data. It has one small integer id for life; 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -56,6 +57,16 @@ class BatchState(StrEnum):
     REVERTED = "reverted"
     #: Its range was taken over by a later batch of the same bookmark chain; it may never publish.
     ABSORBED = "absorbed"
+
+
+_S = BatchState
+#: Which state may follow which. A published batch that publishes again (a re-run) keeps its state.
+BATCH_TRANSITIONS: Mapping[BatchState, frozenset[BatchState]] = {
+    _S.OPEN: frozenset({_S.PUBLISHED, _S.ABSORBED}),
+    _S.PUBLISHED: frozenset({_S.REVERTED}),
+    _S.REVERTED: frozenset({_S.PUBLISHED}),
+    _S.ABSORBED: frozenset(),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ moves. A pointer is the location of an Iceberg metadata file: moving it publishe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -43,6 +44,19 @@ class RefState(StrEnum):
     ABSORBED = "absorbed"
     #: Dropped by a person or by expiry.
     DROPPED = "dropped"
+
+
+_S = RefState
+#: Which state may follow which. An absorbed branch can only be dropped; merged and dropped ones are records.
+REF_TRANSITIONS: Mapping[RefState, frozenset[RefState]] = {
+    _S.OPEN: frozenset({_S.MERGED, _S.FAILED, _S.ABSORBED, _S.DROPPED}),
+    _S.FAILED: frozenset({_S.OPEN, _S.MERGED, _S.ABSORBED, _S.DROPPED}),
+    _S.ABSORBED: frozenset({_S.DROPPED}),
+    _S.MERGED: frozenset(),
+    _S.DROPPED: frozenset(),
+}
+
+REF_ENDS = frozenset(state for state, after in REF_TRANSITIONS.items() if not after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ is the address of a metadata file, as `Files.url` gives it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -60,6 +60,10 @@ class FileWriter(Protocol):
         """Add an Arrow RecordBatch or Table. Columns are matched by name; a missing one is null."""
         ...
 
+    def write_rows(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Add a few rows given as mappings from column to value."""
+        ...
+
     def finish(self) -> tuple[StagedFile, ...]:
         """Close the files and tell what they are."""
         ...
@@ -82,7 +86,7 @@ class Catalog(Protocol):
         """The files to read; with `batch_id` only those that can hold rows of that batch."""
         ...
 
-    def create(self, spec: TableSpec, schema: Schema) -> str:
+    def create(self, spec: TableSpec, schema: Schema, *, properties: Mapping[str, str] | None = None) -> str:
         """Write the first, empty version of a table; gives every column a field id. Returns its pointer."""
         ...
 
@@ -105,9 +109,27 @@ class Catalog(Protocol):
         """
         ...
 
-    def writer(self, name: TableName, pointer: str, *, batch_id: int | None) -> AbstractContextManager[FileWriter]:
-        """Open a writer for data files of that version's schema, partition and sort. `batch_id`: all rows are
-        of that batch (their files are marked so); None: files may mix batches.
+    def writer(
+        self,
+        name: TableName,
+        pointer: str,
+        *,
+        batch_id: int | None,
+        fill: Mapping[str, Any] | None = None,
+        copies: Mapping[str, str] | None = None,
+        number: str | None = None,
+        first: int = 0,
+    ) -> AbstractContextManager[FileWriter]:
+        """Open a writer for data files of that version's schema, partition and sort.
+
+        Args:
+            name: the table.
+            pointer: its version.
+            batch_id: all rows are of that batch (their files are marked so); None: files may mix batches.
+            fill: values, the same for every row, of columns that the batches do not bring.
+            copies: column -> the column of the batches that it repeats, where the batches do not bring it.
+            number: a column to number from `first` in the order of the rows.
+            first: the first number.
         """
         ...
 

@@ -66,7 +66,9 @@ class Chunk:
     """Some decoded rows of one table.
 
     `child` is "" for the feed's own table, else the child's suffix (`items`, `items__tags`). `batch` is an Arrow
-    RecordBatch whose columns are named and typed as `schema` says (columns may be fewer than the table's).
+    RecordBatch whose columns are named and typed as `schema` says. `schema` is all that is known by then: the table's
+    and the declared columns, and what the data has brought; a column, or a part of one, that has held only nulls is
+    left out until it is typed, so that later chunks may have more columns than earlier ones.
     """
 
     child: str
@@ -76,35 +78,44 @@ class Chunk:
 
 
 class Restart(Exception):
-    """Raised by `decode` for a table without fixed types: what was yielded so far was typed too narrowly.
+    """Raised by `decode`: rows that were yielded already were typed too narrowly.
 
-    The caller throws away what it staged and decodes again with `schemas` (child -> schema) as the start. Each
-    restart widens at least one type, so their number is bounded by the lattice of types.
+    The caller throws away what it staged and decodes again, with `found` as it comes here. Each restart widens at
+    least one column, so their number is bounded by the lattice of types (in practice one or two).
     """
 
-    def __init__(self, schemas: Mapping[str, Schema]) -> None:
+    def __init__(self, found: Schema) -> None:
         super().__init__("types were widened")
-        self.schemas = schemas
+        self.found = found
 
 
 class Decoder(Protocol):
     """Decodes feeds block by block.
 
     Promises:
-      - Types are those of the whole batch: the first block proposes, every later block proves or widens. A
-        widening that Iceberg allows (int -> long, float -> double, longer decimals, a new column) goes on; any other raises `Restart`
-        when the table is new (`fixed` false), and follows `contract` when it is not.
+      - Types are those of the whole batch, wherever it is cut into blocks: the first block proposes, every later one
+        proves or widens. A widening that Iceberg allows (int -> long, float -> double, longer decimals, a new
+        column) goes on; any other raises `Restart` for columns that no table holds yet, and is a misfit, which
+        follows `contract`, for those that one does.
       - Every input row is in exactly one chunk's `batch` or `rejected`. Order is the input's.
       - Memory is bounded by a few blocks, whatever the input's size.
       - Bytes that no row can be cut from (truncated gzip, not Avro at all) raise DecodeError naming file and place.
     """
 
+    def schema_of(self, columns: Any) -> Schema:
+        """The columns that a pyarrow.Schema would have as a table.
+
+        Raises:
+            DefinitionError: a type that no table can hold, or two names that differ only in case.
+        """
+        ...
+
     def decode(
         self,
         feeds: Sequence[Feed],
         *,
-        schemas: Mapping[str, Schema],
-        fixed: bool,
+        tables: Mapping[str, Schema],
+        found: Schema,
         contract: Contract,
         options: DecodeOptions,
     ) -> Iterator[Chunk]:
@@ -112,8 +123,9 @@ class Decoder(Protocol):
 
         Args:
             feeds: the batch's parts.
-            schemas: the known columns by child suffix ("" is the table itself); empty for a new table.
-            fixed: the table exists, so its types may only widen as Iceberg allows and the contract says.
+            tables: the columns of the tables that exist, by child suffix ("" is the table itself); a table that is
+                missing here is new. Their types only widen as Iceberg allows and the contract says.
+            found: an empty schema at first; `Restart.found` when decoding again.
             contract: what to do with what does not fit.
             options: how to read.
 

@@ -8,7 +8,7 @@ No store does file I/O, and none decides: guards (expected value, fence, state) 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,12 @@ from typing import Any, Protocol
 from tidemill.model.batch import Batch, BatchKey, BatchState, Bookmark, Manifest
 from tidemill.model.branch import CommitRecord, Ref, RefKind, RefState
 from tidemill.model.run import Read, Run, RunState, TaskRun, TaskState
-from tidemill.model.table import TableName
+from tidemill.model.table import Schema, TableName
+
+
+def always(_holder: str) -> bool:
+    """Believe that a holder lives until its lease is over: all that can be known of other computers."""
+    return True
 
 
 class Batches(Protocol):
@@ -47,7 +52,13 @@ class Batches(Protocol):
         ...
 
     def update(self, batch_id: int, **values: Any) -> None:
-        """Set fields of the record: state, extracted_at, archived_at, loaded_at, published_at, code_version."""
+        """Set fields of the record: state, extracted_at, archived_at, loaded_at, published_at, code_version.
+
+        Raises:
+            Refused: the state cannot follow (BATCH_TRANSITIONS), or a batch whose interval overlaps was published
+                since this one was opened.
+            UnknownName: there is no such batch.
+        """
         ...
 
 
@@ -62,12 +73,18 @@ class Runs(Protocol):
         now: datetime,
         lease_until: datetime,
         code_version: str | None = None,
+        alive: Callable[[str], bool] = always,
     ) -> Run:
-        """Open the next attempt in state RUNNING with a new fence, and end an abandoned one as FAILED.
+        """Open the next attempt in state RUNNING with a new fence, and end an abandoned one as FAILED, its tasks in
+        hand too. From then on every fence of older attempts is stale.
+
+        An attempt is abandoned when its lease is over or `alive(holder)` is false: the caller may know at once
+        that a process of this computer is gone.
 
         Raises:
-            Busy: an attempt of the batch is live (state RUNNING or PUBLISHING, lease not over). `where` of the
+            Busy: an attempt of the batch is live (state RUNNING or PUBLISHING, not abandoned). `where` of the
                 error names its holder.
+            UnknownName: there is no such batch.
         """
         ...
 
@@ -102,7 +119,12 @@ class Runs(Protocol):
         ...
 
     def set_task(self, run_id: int, fence: int, task: str, to: TaskState, *, now: datetime, **values: Any) -> None:
-        """Create or change a task's record along TASK_TRANSITIONS; values: tries, rows, bytes, error. Raises Fenced."""
+        """Create or change a task's record along TASK_TRANSITIONS; values: tries, rows, bytes, error. Raises Fenced.
+
+        A new record may begin at any state up to RUNNING, or be decided against (skipped, upstream_failed,
+        removed); the same state again only sets values. RUNNING begins a try: it sets `started_at` and clears
+        what the try before left; NONE clears all.
+        """
         ...
 
     def tasks(self, run_id: int) -> list[TaskRun]:
@@ -110,7 +132,7 @@ class Runs(Protocol):
         ...
 
     def add_reads(self, run_id: int, reads: Iterable[Read]) -> None:
-        """Record what the attempt read."""
+        """Record what the attempt read; the same read twice is kept once."""
         ...
 
     def reads(self, run_id: int) -> list[Read]:
@@ -127,7 +149,12 @@ class View:
 
 
 class Refs(Protocol):
-    """Refs, the pointers on them, their views, and their logs. `main` always exists."""
+    """Refs, the pointers on them, their views, and their logs. `main` always exists.
+
+    Every change of a ref locks its record until the transaction ends, so commits on one ref are serial. What
+    changes a ref's pointers, bases, views or log raises Refused for a tag and for a ref that was merged, dropped
+    or absorbed, and UnknownName for one that never was. A transaction that changes several locks `main` first.
+    """
 
     def create(
         self,
@@ -142,11 +169,13 @@ class Refs(Protocol):
         run_id: int | None = None,
         expires_at: datetime | None = None,
     ) -> Ref:
-        """Make a ref that holds `pointers`, which are also kept as its bases. Raises Refused where it exists."""
+        """Make a ref that holds `pointers`, which are also kept as its bases. Raises Refused where it exists;
+        the name of a merged or dropped one is free again, and then means the newest.
+        """
         ...
 
     def get(self, name: str) -> Ref | None:
-        """The ref's record, dropped and merged ones included."""
+        """The newest ref of that name, dropped and merged ones included."""
         ...
 
     def all(self, *, kinds: Iterable[RefKind] | None = None, states: Iterable[RefState] | None = None) -> list[Ref]:
@@ -154,15 +183,22 @@ class Refs(Protocol):
         ...
 
     def lock(self, name: str) -> Ref:
-        """Lock the ref's row until the transaction ends: publishes on one ref are serial (rule 3)."""
+        """Lock the ref's row until the transaction ends: publishes on one ref are serial (rule 3).
+
+        Raises UnknownName.
+        """
         ...
 
     def update(self, name: str, **values: Any) -> None:
-        """Set fields of the record: state, expires_at."""
+        """Set fields of the record: state, expires_at. Raises Refused where the state cannot follow
+        (REF_TRANSITIONS; `main` is always open), UnknownName.
+        """
         ...
 
     def remove_pointers(self, name: str) -> None:
-        """Take away the ref's pointers, bases and views (after merge, drop, expiry); the record stays."""
+        """Take away the ref's pointers, bases and views (after merge, drop, expiry); record and log stay.
+        Raises Refused for `main`.
+        """
         ...
 
     def pointers(self, name: str) -> dict[TableName, str]:
@@ -174,7 +210,7 @@ class Refs(Protocol):
         ...
 
     def swap(self, name: str, table: TableName, before: str | None, after: str | None) -> None:
-        """Move one pointer: None before creates, None after drops.
+        """Move one pointer: None before creates, None after drops, both None asks that there is no such table.
 
         Raises:
             Conflict: the pointer is not `before` (somebody else committed, plain PyIceberg included).
@@ -216,11 +252,16 @@ class Refs(Protocol):
         ...
 
     def pointers_at(self, name: str, at: datetime) -> dict[TableName, str]:
-        """The ref's pointers as of a moment, from its log (time travel over the whole lake)."""
+        """The ref's pointers as of a moment, from its log (time travel over the whole lake); none before it was made.
+
+        Commits by other tools (plain PyIceberg) write no log: they show from the next logged change of that table.
+        """
         ...
 
     def ticket(self, table: TableName, run_id: int, *, now: datetime, until: datetime) -> bool:
-        """Take the publish ticket of a table, by which a run that lost once cannot lose again; False: it is held."""
+        """Take the publish ticket of a table, by which a run that lost once cannot lose again, or prolong one's own;
+        False: another run holds it.
+        """
         ...
 
     def ticket_holder(self, table: TableName, now: datetime) -> int | None:
@@ -257,7 +298,9 @@ class ArchiveIndex(Protocol):
     """What the archive holds, so that nobody lists folders. The manifest files stay the truth."""
 
     def add(self, manifest: Manifest) -> None:
-        """Record a sealed manifest; recording the same again is no error."""
+        """Record a sealed manifest; recording the same again is no error. Raises Refused where that version is
+        recorded with other parts.
+        """
         ...
 
     def get(self, batch_id: int, source: str, version: int | None = None) -> Manifest | None:
@@ -287,7 +330,7 @@ class Leases(Protocol):
         ...
 
     def renew(self, lease_id: int, until: datetime) -> None:
-        """Prolong it."""
+        """Prolong it. Raises Conflict where it was over and a collector has taken it away: files may be gone."""
         ...
 
     def release(self, lease_id: int) -> None:
@@ -295,7 +338,7 @@ class Leases(Protocol):
         ...
 
     def live(self, now: datetime) -> list[Lease]:
-        """Leases that are not over; those over are removed."""
+        """Leases that are not over; a write transaction removes those over."""
         ...
 
     def doom(self, paths: Iterable[str], now: datetime) -> None:
@@ -371,7 +414,7 @@ class Events(Protocol):
         ...
 
     def done(self, event_id: int, now: datetime, error: str | None = None) -> None:
-        """Mark as handled, or with `error` count a failed try."""
+        """Mark as handled, or with `error` count a failed try; what is done stays done."""
         ...
 
 
@@ -395,10 +438,17 @@ class Metadata(Protocol):
     IMMEDIATE; PostgreSQL: row locks), durable when its context ends, undone when it ends by an exception;
     `read` gives one consistent snapshot; neither may be held while files are read or written. A store on an
     older schema is migrated by `migrate`, and refused by the others with the command to run.
+
+    Raises:
+        Unreachable: the database does not answer. Out of the end of `write` it leaves open whether the
+            transaction was done: look before doing it again.
+        Conflict: another writer was in the way for too long, or a deadlock was broken; nothing was done.
+        SettingsError: the URL, the login or the schema is wrong.
+        DefinitionError: a bookmark, payload or detail is not JSON.
     """
 
     def write(self) -> AbstractContextManager[Tx]:
-        """Begin a write transaction."""
+        """Begin a write transaction; not within another one of the same thread."""
         ...
 
     def read(self) -> AbstractContextManager[Tx]:
@@ -409,8 +459,10 @@ class Metadata(Protocol):
         """Bring the schema up to date (Alembic)."""
         ...
 
-    def rows(self, table: str) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-        """Column names and rows of a system table: batches, runs, tasks, checks, files."""
+    def rows(self, table: str) -> tuple[Schema, list[tuple[Any, ...]]]:
+        """Columns and rows of a system table: batches, runs, tasks, checks, files. The types are needed where there
+        are no rows yet. Raises UnknownName.
+        """
         ...
 
     def close(self) -> None:

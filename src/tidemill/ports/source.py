@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
-from tidemill.model.batch import Bookmark, Interval
+from tidemill.model.batch import Batch, Bookmark, Interval
 
 
 @dataclass(frozen=True, slots=True)
 class RawFile:
-    """A file to keep byte for byte."""
+    """A file to keep byte for byte: what it is called, and how to open it."""
 
     name: str
-    open: Any  # () -> AbstractContextManager[BinaryIO]
+    open: Callable[[], AbstractContextManager[BinaryIO]]
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Some records to write to the archive: mappings from column to value, or an Arrow table."""
+    """Records to write to the archive: mappings from column to value, consumed once."""
 
-    rows: Any
+    rows: Iterable[Mapping[str, Any]]
 
 
 Piece: TypeAlias = "RawFile | Records"
@@ -30,13 +30,20 @@ Piece: TypeAlias = "RawFile | Records"
 
 @dataclass(frozen=True, slots=True)
 class ExtractRequest:
-    """What to extract: the interval, or for bookmark sources where to go on."""
+    """What to extract: the batch (with its interval), or for bookmark sources where to go on.
 
-    interval: Interval | None
-    bookmark: Bookmark
-    #: Upper end of the range where a re-run or an absorbing batch must stop; None: as far as there is.
+    `until` is the upper end of the range where a re-run must stop; None: as far as there is.
+    """
+
+    batch: Batch
+    bookmark: Bookmark = None
     until: Bookmark = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def interval(self) -> Interval | None:
+        """The data interval."""
+        return self.batch.key.interval
 
 
 class Source(Protocol):
@@ -64,6 +71,3 @@ class Extraction(AbstractContextManager["Extraction"], Protocol):
     def bookmark_after(self) -> Bookmark:
         """Where the next batch goes on; read after the last piece."""
         ...
-
-
-__all__ = ["BinaryIO", "ExtractRequest", "Extraction", "Piece", "RawFile", "Records", "Source"]

@@ -208,6 +208,8 @@ def _is_list(kind: Any) -> bool:
 def _cast(array: Any, source: Any, target: Any, name: str) -> Any:
     if target == pa.uuid():
         return _to_uuid(array, source, name)
+    if source == pa.bool8():  # DuckDB's booleans
+        return _fit(array.storage.cast(pa.bool_()), pa.bool_(), target, BY_NAME, name)
     if isinstance(source, pa.BaseExtensionType):
         return _fit(array.storage, source.storage_type, target, BY_NAME, name)
     if _family(source) != _family(target) and not (pa.types.is_date(source) and target == pa.timestamp("us")):

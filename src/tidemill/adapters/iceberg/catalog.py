@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from itertools import count
+from typing import Any
 
 from pyiceberg.exceptions import ValidationError
 from pyiceberg.schema import Schema as IcebergSchema
@@ -20,6 +21,7 @@ from pyiceberg.table.update import AddSchemaUpdate, SetCurrentSchemaUpdate, SetP
 
 from tidemill.adapters.iceberg import compaction, difference, rebase
 from tidemill.adapters.iceberg.changes import Changes, summary_of
+from tidemill.adapters.iceberg.completion import Completion
 from tidemill.adapters.iceberg.evolution import evolved
 from tidemill.adapters.iceberg.layout import partition_spec, partition_text, sort_order, sort_text, used_columns
 from tidemill.adapters.iceberg.planning import plan_scan
@@ -90,7 +92,7 @@ class IcebergCatalog:
         """The files to read; with `batch_id` only those that can hold rows of that batch."""
         return plan_scan(self._store, name, pointer, batch_id, snapshot_id)
 
-    def create(self, spec: TableSpec, schema: Schema) -> str:
+    def create(self, spec: TableSpec, schema: Schema, *, properties: Mapping[str, str] | None = None) -> str:
         """Write the first, empty version of a table; gives every column a field id. Returns its pointer."""
         schema.check_unique()
         ids = count(1)
@@ -103,7 +105,13 @@ class IcebergCatalog:
             partition_spec(name, iceberg, spec.partition),
             sort_order(name, iceberg, spec.sort),
             self._files.url(folder),
-            {**_PROPERTIES, "tidemill.table": str(name), "tidemill.write": str(spec.write), **_doc(spec)},
+            {
+                **_PROPERTIES,
+                "tidemill.table": str(name),
+                "tidemill.write": str(spec.write),
+                **_doc(spec),
+                **(properties or {}),
+            },
             table_uuid,
         )
         metadata = metadata.model_copy(update={"last_updated_ms": _millis(self._clock.now())})
@@ -138,9 +146,20 @@ class IcebergCatalog:
         except ValidationError as error:
             raise ContractError(f'Table "{name}" cannot be changed so: {error}') from error
 
-    def writer(self, name: TableName, pointer: str, *, batch_id: int | None) -> AbstractContextManager[FileWriter]:
+    def writer(
+        self,
+        name: TableName,
+        pointer: str,
+        *,
+        batch_id: int | None,
+        fill: Mapping[str, Any] | None = None,
+        copies: Mapping[str, str] | None = None,
+        number: str | None = None,
+        first: int = 0,
+    ) -> AbstractContextManager[FileWriter]:
         """Open a writer for data files of that version's schema, partition and sort."""
-        return open_writer(self._store, self._store.metadata(pointer), batch_id)
+        completion = Completion(fill or {}, copies or {}, number, first)
+        return open_writer(self._store, self._store.metadata(pointer), batch_id, completion=completion)
 
     def commit(self, name: TableName, pointer: str, change: TableChange) -> str:
         """Write the version that follows `pointer` by `change`. Returns the new pointer; moves nothing."""

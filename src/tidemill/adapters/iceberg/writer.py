@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,7 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
 
 from tidemill.adapters.iceberg.arrow import BY_NAME, arrow_schema, conform
+from tidemill.adapters.iceberg.completion import Completion
 from tidemill.adapters.iceberg.footers import FileFacts, marks
 from tidemill.adapters.iceberg.parquet import ParquetFile
 from tidemill.adapters.iceberg.store import Store
@@ -55,14 +56,19 @@ _TARGET_BYTES_DEFAULT = 128 << 20
 
 @contextmanager
 def open_writer(
-    store: Store, metadata: TableMetadata, batch_id: int | None, *, target_bytes: int | None = None
+    store: Store,
+    metadata: TableMetadata,
+    batch_id: int | None,
+    *,
+    target_bytes: int | None = None,
+    completion: Completion | None = None,
 ) -> Iterator[StagingWriter]:
     """A writer for files of that version; what it wrote is garbage unless `finish` was called.
 
-    Files end at about `target_bytes`, by default the table's own target.
+    Files end at about `target_bytes`, by default the table's own target. `completion` adds columns to the batches.
     """
     target = target_bytes or int(metadata.properties.get(_TARGET_BYTES, _TARGET_BYTES_DEFAULT))
-    writer = StagingWriter(_Stage(store, metadata, batch_id, target))
+    writer = StagingWriter(_Stage(store, metadata, batch_id, target, completion or Completion()))
     try:
         yield writer
     finally:
@@ -86,6 +92,11 @@ class StagingWriter:
         if not self._thread.is_alive():
             raise Refused("The writer is finished; open another one.")
         self._queue.put(batch)
+
+    def write_rows(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Add a few rows given as mappings from column to value."""
+        names = dict.fromkeys(name for row in rows for name in row)
+        self.write(pa.table({name: [row.get(name) for row in rows] for name in names}))
 
     def finish(self) -> tuple[StagedFile, ...]:
         """Close the files and tell what they are."""
@@ -142,7 +153,10 @@ class _Partition:
 class _Stage:
     """The thread's work: from batches to files."""
 
-    def __init__(self, store: Store, metadata: TableMetadata, batch_id: int | None, target_bytes: int) -> None:
+    def __init__(
+        self, store: Store, metadata: TableMetadata, batch_id: int | None, target_bytes: int, completion: Completion
+    ) -> None:
+        self._completion = completion
         self._store = store
         self._schema = metadata.schema()
         self._spec = metadata.spec()
@@ -202,7 +216,7 @@ class _Stage:
             return
         joined = self._small[0] if len(self._small) == 1 else pa.concat_batches(self._small)
         self._small, self._small_rows, self._small_bytes = [], 0, 0
-        rows = conform(joined, self._arrow, BY_NAME)
+        rows = conform(self._completion.of(joined, self._arrow), self._arrow, BY_NAME)
         self._gathered.append(rows)
         self._rows += len(rows)
         self._bytes += rows.nbytes

@@ -1,0 +1,282 @@
+"""Typed values from text: which type some texts have, and the column that they make. One grammar for all formats.
+
+The patterns are strict on purpose: what is no number in JSON ("007", "+5", " 5", "1.") stays text, or a postal code
+would lose its zeros. A declared column may be read leniently. Two forms of each rule, one for a whole column (Arrow,
+some 30 ns a value) and one for a single text, must agree; a property test holds them together.
+"""
+
+from __future__ import annotations
+
+import base64
+import decimal
+import re
+import uuid
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tidemill.adapters.arrow.types import to_arrow_type
+from tidemill.model.types import (
+    BINARY,
+    BOOLEAN,
+    DATE,
+    DOUBLE,
+    FLOAT,
+    INT,
+    LONG,
+    STRING,
+    TIME,
+    TIMESTAMP,
+    TIMESTAMPTZ,
+    UNKNOWN,
+    UUID,
+    Decimal,
+    Type,
+)
+from tidemill.plan.evolve import BIG, EXACT_IN_DOUBLE, SMALL, join
+
+_INTEGER = r"-?(?:0|[1-9][0-9]*)"
+_NUMBER = _INTEGER + r"(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+_SPECIAL = r"NaN|nan|-?(?:Infinity|infinity|Inf|inf)"
+_DAY = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+_CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,6})?)?"
+_ZONE = r"(?:Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
+_HEX = "[0-9a-fA-F]"
+
+#: What a text of each type looks like. Further than the pattern go only the length of months and the ranges.
+PATTERNS: dict[Type, str] = {
+    INT: _INTEGER,
+    SMALL: _INTEGER,
+    LONG: _INTEGER,
+    BIG: _INTEGER,
+    FLOAT: f"{_NUMBER}|{_SPECIAL}",
+    DOUBLE: f"{_NUMBER}|{_SPECIAL}",
+    BOOLEAN: "true|false|True|False|TRUE|FALSE",
+    DATE: _DAY,
+    TIME: _CLOCK,
+    TIMESTAMP: f"{_DAY}(?:[T ]{_CLOCK})?",
+    TIMESTAMPTZ: f"{_DAY}[T ]{_CLOCK}{_ZONE}",
+    UUID: f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}",
+    BINARY: "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?",
+}
+#: The same where a column is declared, and the user knows better.
+_LENIENT: dict[Type, str] = {
+    INT: "[+-]?[0-9]+",
+    LONG: "[+-]?[0-9]+",
+    FLOAT: rf"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|{_SPECIAL}",
+    DOUBLE: rf"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|{_SPECIAL}",
+    BOOLEAN: "(?i:true|false)|0|1",
+}
+_LENIENT_DECIMAL = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+
+_PY_INTEGER, _PY_NUMBER = re.compile(_INTEGER), re.compile(_NUMBER)
+_PY = {kind: re.compile(pattern) for kind, pattern in PATTERNS.items()}
+_PY_SPECIAL = re.compile(_SPECIAL)
+
+_FIRST = pa.scalar(datetime(1, 1, 1), pa.timestamp("us"))
+_LAST = pa.scalar(datetime(9999, 12, 31, 23, 59, 59, 999999), pa.timestamp("us"))
+
+
+def integer_type(digits: str) -> Type:
+    """The type of an integer as it is written: small, long, decimal(38,0), or string beyond 38 digits."""
+    if len(digits) > BIG.precision + 1:
+        return STRING
+    value = int(digits)
+    if -EXACT_IN_DOUBLE <= value <= EXACT_IN_DOUBLE:
+        return SMALL
+    if -(2**63) <= value < 2**63:
+        return LONG
+    return BIG if abs(value) < 10**BIG.precision else STRING
+
+
+def number_type(literal: str) -> Type:
+    """The type of a number as it is written; string where no double comes near it ("1e400")."""
+    if _PY_INTEGER.fullmatch(literal):
+        return integer_type(literal)
+    return STRING if abs(float(literal)) == float("inf") else DOUBLE
+
+
+def text_type(text: str, *, numbers: bool) -> Type:
+    """The narrowest type that holds a text.
+
+    Args:
+        text: the text; an empty one says nothing about its column where `numbers` is set.
+        numbers: the format has no types of its own (CSV), so that numbers and booleans are texts too.
+    """
+    if numbers:
+        if not text:
+            return UNKNOWN
+        if _PY_NUMBER.fullmatch(text):
+            return number_type(text)
+        if _PY_SPECIAL.fullmatch(text):
+            return DOUBLE
+        if _PY[BOOLEAN].fullmatch(text):
+            return BOOLEAN
+    if len(text) >= 10 and text[4] == "-":
+        return next((kind for kind in (DATE, TIMESTAMP, TIMESTAMPTZ) if fits(text, kind)), STRING)
+    return STRING
+
+
+def type_beside(text: str, kind: Type) -> Type:
+    """The type of a text that stands in a column of type `kind`, for formats without types: as `text_type`, but a
+    number among decimals is one.
+    """
+    own = text_type(text, numbers=True)
+    if isinstance(kind, Decimal) and kind != BIG and _PY_NUMBER.fullmatch(text):
+        return decimal_type(text, kind)
+    return own
+
+
+def decimal_type(literal: str, kind: Decimal) -> Type:
+    """`kind` if it holds the number exactly, else the decimal that does, else string."""
+    _, digits, exponent = decimal.Decimal(literal).as_tuple()
+    if not isinstance(exponent, int) or abs(exponent) > 2 * BIG.precision:
+        return STRING
+    trimmed = "".join(map(str, digits)).rstrip("0")
+    exponent = exponent + len(digits) - len(trimmed) if trimmed else 0
+    scale = max(0, -exponent)
+    whole = max(0, len(trimmed) + exponent)
+    if scale <= kind.scale and whole <= kind.precision - kind.scale:
+        return kind
+    return Decimal(max(1, whole + scale), scale) if whole + scale <= BIG.precision else STRING
+
+
+def fits(text: str, kind: Type) -> bool:
+    """Whether a text is a value of a type that is written as text in every format (times, uuid, binary, string)."""
+    if kind == STRING:
+        return True
+    if kind not in _PY or not _PY[kind].fullmatch(text):
+        return False
+    try:
+        if kind == DATE:
+            date.fromisoformat(text)
+        elif kind == TIMESTAMP:
+            datetime.fromisoformat(text)
+        elif kind == TIMESTAMPTZ:
+            datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):  # February 30, the year 0, an offset that leads out of year 1 or 9999
+        return False
+    return True
+
+
+def column_type(texts: pa.Array, *, numbers: bool) -> Type:
+    """The join of `text_type` over a column of strings, without looking at each in Python."""
+    texts = texts.drop_null()
+    if numbers:
+        texts = texts.filter(pc.not_equal(texts, ""))
+    kind: Type = UNKNOWN
+    while len(texts):
+        kind = join(kind, text_type(texts[0].as_py(), numbers=numbers))
+        if kind == STRING:
+            return kind
+        _, bad = parse(texts, kind)
+        if bad is None:
+            return kind
+        texts = texts.filter(bad)
+    return kind
+
+
+def parse(texts: pa.Array, kind: Type, *, lenient: bool = False) -> tuple[pa.Array, pa.Array | None]:
+    """The values that texts stand for.
+
+    Args:
+        texts: a string array.
+        kind: any type without parts.
+        lenient: accept what a person would ("007", "+5", " 5 ", "TRUE"), not only what the type's own form is.
+
+    Returns:
+        The typed array, null where a text does not fit, and where that is (None: nowhere).
+    """
+    if kind == STRING:
+        return texts, None
+    pattern = PATTERNS.get(kind, _NUMBER)
+    if lenient:
+        texts = pc.utf8_trim_whitespace(texts)
+        pattern = _LENIENT.get(kind, _LENIENT_DECIMAL if isinstance(kind, Decimal) else pattern)
+    like = pc.match_substring_regex(texts, rf"\A(?:{pattern})\z")
+    good = texts
+    if not pc.all(like).as_py() and len(texts) > texts.null_count:
+        good = pc.if_else(like, texts, pa.scalar(None, pa.string()))
+    if lenient and kind in (INT, LONG):
+        good = pc.replace_substring_regex(good, r"\A\+", "")
+    typed = _checked(_typed(good, kind), good, kind)
+    return typed, None if typed.null_count == texts.null_count else pc.and_(pc.is_valid(texts), pc.is_null(typed))
+
+
+def _typed(texts: pa.Array, kind: Type) -> pa.Array:
+    if kind == TIME:  # Arrow casts text to times only with a date in front
+        full = pc.binary_join_element_wise(pa.scalar("1970-01-01"), texts, "T")
+        return _try_cast(full, TIMESTAMP).cast(pa.time64("us"))
+    if kind == UUID:
+        return pa.ExtensionArray.from_storage(
+            pa.uuid(), _each(texts, lambda text: uuid.UUID(text).bytes, pa.binary(16))
+        )
+    if kind == BINARY:
+        return _each(texts, lambda text: base64.b64decode(text, validate=True), pa.binary())
+    return _try_cast(texts, kind)
+
+
+def _each(texts: pa.Array, make: Callable[[str], bytes], kind: pa.DataType) -> pa.Array:
+    """Value by value, for what Arrow cannot parse. The patterns let nothing through that `make` refuses."""
+    return pa.array([None if text is None else make(text) for text in texts.to_pylist()], kind)
+
+
+def _try_cast(texts: pa.Array, kind: Type) -> pa.Array:
+    """Cast, with null where it cannot be done. Failures are rare behind the patterns, so halving finds them."""
+    target = pa.int64() if kind == SMALL else to_arrow_type(kind)
+    try:
+        return texts.cast(target)
+    except pa.ArrowInvalid:
+        if len(texts) == 1:
+            return pa.nulls(1, target)
+        half = len(texts) // 2
+        return pa.concat_arrays([_try_cast(texts[:half], kind), _try_cast(texts[half:], kind)])
+
+
+def _checked(typed: pa.Array, texts: pa.Array, kind: Type) -> pa.Array:
+    """`typed` with null where the value lies beyond what the type holds without loss."""
+    if kind == SMALL:
+        return _null_where(typed, _not_between(typed, -EXACT_IN_DOUBLE, EXACT_IN_DOUBLE))
+    if kind in (FLOAT, DOUBLE):
+        large = beyond_double(typed)
+        return typed if large is None else _null_where(typed, _lost(texts, large, typed))
+    if kind in (DATE, TIMESTAMP, TIMESTAMPTZ):
+        return _null_where(typed, _not_between(typed.cast(pa.timestamp("us")), _FIRST, _LAST))
+    return typed
+
+
+def beyond_double(numbers: pa.Array) -> pa.Array | None:
+    """Where a floating-point number is so large (or infinite) that it may be a rounded integer; None: nowhere."""
+    span = pc.min_max(pc.abs(numbers))
+    largest = span["max"].as_py()
+    if largest is None or largest < EXACT_IN_DOUBLE:
+        return None
+    return pc.greater_equal(pc.abs(numbers), pa.scalar(float(EXACT_IN_DOUBLE), numbers.type))
+
+
+def _lost(texts: pa.Array, large: pa.Array, typed: pa.Array) -> pa.Array:
+    """Where a text is an integer that a double may round, or a number beyond the type. Few are looked at."""
+    places = pc.indices_nonzero(large)
+    pairs = zip(texts.take(places).to_pylist(), typed.take(places).to_pylist(), strict=True)
+    lost = [not _PY_SPECIAL.fullmatch(text) and not _holds(value, text.strip().lstrip("+")) for text, value in pairs]
+    nowhere = pa.array([False] * len(texts))
+    return pc.replace_with_mask(nowhere, pc.fill_null(large, False), pa.array(lost, pa.bool_()))
+
+
+def _holds(value: float, text: str) -> bool:
+    return abs(value) != float("inf") and number_type(text) in (SMALL, DOUBLE)
+
+
+def _not_between(values: pa.Array, low: object, high: object) -> pa.Array | None:
+    span = pc.min_max(values)
+    if not span["min"].is_valid or (
+        pc.greater_equal(span["min"], low).as_py() and pc.less_equal(span["max"], high).as_py()
+    ):
+        return None
+    return pc.or_(pc.less(values, low), pc.greater(values, high))
+
+
+def _null_where(values: pa.Array, mask: pa.Array | None) -> pa.Array:
+    return values if mask is None else pc.if_else(mask, pa.scalar(None, values.type), values)

@@ -1,0 +1,58 @@
+"""Steps that look at one row at a time, as Polars queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from tidemill.adapters.polars.types import polars_type
+from tidemill.model.errors import DefinitionError
+from tidemill.model.frame.operation import Cast, Drop, Explode, Filter, Rename, Select, Unnest, WithColumns
+
+Stateless = Select | WithColumns | Filter | Rename | Drop | Cast | Explode | Unnest
+
+
+def stateless(lazy: pl.LazyFrame, step: Stateless) -> pl.LazyFrame:
+    """`lazy` with `step` done to its rows, which keep their order."""
+    match step:
+        case Select():
+            return lazy.select(*step.columns, *named(step.named))
+        case WithColumns():
+            return lazy.with_columns(*step.columns, *named(step.named))
+        case Filter():
+            return lazy.filter(*step.conditions)
+        case Rename():
+            return lazy.rename(step.names)
+        case Drop():
+            return lazy.drop(*step.columns)
+        case Cast():
+            # As expressions: LazyFrame.cast overlooks columns that are not there.
+            return lazy.with_columns(pl.col(name).cast(polars_type(kind)) for name, kind in step.types.items())
+        case Explode():
+            _check_lists(lazy, step.columns)
+            return lazy.explode(*step.columns, empty_as_null=False, keep_nulls=True)
+        case Unnest():
+            return lazy.unnest(*step.columns)
+
+
+def _check_lists(lazy: pl.LazyFrame, columns: tuple[str, ...]) -> None:
+    """Polars lets other columns through an explode as they are."""
+    schema = lazy.collect_schema()
+    for name in columns:
+        if name in schema and not isinstance(schema[name], pl.List | pl.Array):
+            raise DefinitionError(
+                f'explode: column "{name}" is of type {schema[name]}, not a list.',
+                hint=f'f["{name}"] = f["{name}"].str.split(",") makes a list of text',
+            )
+
+
+def named(expressions: Mapping[str, Any]) -> list[pl.Expr]:
+    """`name=expression` arguments; a text is a column's name, other plain values are themselves."""
+    return [
+        (value if isinstance(value, pl.Expr) else pl.col(value) if isinstance(value, str) else pl.lit(value)).alias(
+            name
+        )
+        for name, value in expressions.items()
+    ]

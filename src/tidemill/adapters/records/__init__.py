@@ -1,0 +1,1 @@
+"""Records as archive files: JSON Lines and Avro."""

@@ -1,0 +1,131 @@
+"""Store `archive`: the index of sealed manifests and their parts. The manifest files stay the truth."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from tidemill.adapters.sql.columns import interval_columns, interval_from
+from tidemill.adapters.sql.schema import files, manifests
+from tidemill.adapters.sql.session import AnyRow, Session
+from tidemill.model.batch import Manifest, Part
+from tidemill.model.errors import Refused
+
+
+class SqlArchiveIndex:
+    """The port's `ArchiveIndex` in one transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, manifest: Manifest) -> None:
+        """Record a sealed manifest; the same again is no error. Raises Refused where it differs from the record."""
+        session = self._session
+        made = session.add(
+            session.insert(manifests)
+            .values(
+                project=session.project,
+                batch_id=manifest.batch_id,
+                pipeline=manifest.pipeline,
+                source=manifest.source,
+                version=manifest.version,
+                attempt=manifest.attempt,
+                extracted_at=manifest.extracted_at,
+                code_version=manifest.code_version,
+                bookmark_before=manifest.bookmark_before,
+                bookmark_after=manifest.bookmark_after,
+                schema=manifest.schema,
+                **interval_columns(manifest.interval),
+            )
+            .on_conflict_do_nothing()
+            .returning(manifests.c.id)
+        )
+        if made is None:
+            self._must_be_same(manifest)
+            return
+        rows = [{"manifest_id": made.id, "position": i, **_columns(part)} for i, part in enumerate(manifest.parts)]
+        session.add_all(session.insert(files), rows)
+
+    def get(self, batch_id: int, source: str, version: int | None = None) -> Manifest | None:
+        """The manifest of that version, or the newest."""
+        c = manifests.c
+        query = select(manifests).where(self._own(), c.batch_id == batch_id, c.source == source)
+        if version is not None:
+            query = query.where(c.version == version)
+        row = self._session.first(query.order_by(c.version.desc()).limit(1))
+        return self._with_parts([row])[0] if row else None
+
+    def recent(self, *, batch_id: int | None = None, pipeline: str | None = None) -> list[Manifest]:
+        """Manifests, newest batch first; of one batch by source, newest version first."""
+        c = manifests.c
+        query = select(manifests).where(self._own()).order_by(c.batch_id.desc(), c.source, c.version.desc())
+        if batch_id is not None:
+            query = query.where(c.batch_id == batch_id)
+        if pipeline is not None:
+            query = query.where(c.pipeline == pipeline)
+        return self._with_parts(self._session.all(query))
+
+    def _with_parts(self, rows: Sequence[AnyRow]) -> list[Manifest]:
+        if not rows:
+            return []
+        wanted = {row.id for row in rows}
+        c = files.c
+        # By range, not by list: neither database likes ten thousand bound values.
+        between = c.manifest_id.between(min(wanted), max(wanted))
+        parts: defaultdict[int, list[Part]] = defaultdict(list)
+        for row in self._session.all(select(files).where(between).order_by(c.manifest_id, c.position)):
+            if row.manifest_id in wanted:
+                parts[row.manifest_id].append(_part(row))
+        return [_manifest(row, tuple(parts[row.id])) for row in rows]
+
+    def _must_be_same(self, manifest: Manifest) -> None:
+        known = self.get(manifest.batch_id, manifest.source, manifest.version)
+        if known is None or _seal(known) != _seal(manifest):
+            raise Refused(
+                f"Version {manifest.version} of {manifest.pipeline}.{manifest.source} for batch {manifest.batch_id} "
+                "is archived with other content; the archive is never rewritten.",
+                hint="archive it as a new version: --refetch",
+            )
+
+    def _own(self) -> Any:
+        return manifests.c.project == self._session.project
+
+
+def _seal(manifest: Manifest) -> list[tuple[str, str, int]]:
+    return [(part.path, part.sha256, part.bytes) for part in manifest.parts]
+
+
+def _columns(part: Part) -> dict[str, Any]:
+    return {
+        "path": part.path,
+        "name": part.name,
+        "sha256": part.sha256,
+        "bytes": part.bytes,
+        "rows": part.rows,
+        "format": part.format,
+        "compression": part.compression,
+    }
+
+
+def _part(row: AnyRow) -> Part:
+    return Part(row.path, row.name, row.sha256, row.bytes, row.rows, row.format, row.compression)
+
+
+def _manifest(row: AnyRow, parts: tuple[Part, ...]) -> Manifest:
+    return Manifest(
+        batch_id=row.batch_id,
+        pipeline=row.pipeline,
+        source=row.source,
+        version=row.version,
+        attempt=row.attempt,
+        parts=parts,
+        extracted_at=row.extracted_at,
+        code_version=row.code_version,
+        interval=interval_from(row),
+        bookmark_before=row.bookmark_before,
+        bookmark_after=row.bookmark_after,
+        schema=row.schema,
+    )

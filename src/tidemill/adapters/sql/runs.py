@@ -1,0 +1,196 @@
+"""Store `runs`: attempts at batches, their leases and fences (rule 5). Their tasks are in `tasks.py`.
+
+Every fenced write locks the attempt's row first, and `start` locks the row of the attempt that it ends: so a write
+of a stale attempt either commits before the new attempt exists, or fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, update
+
+from tidemill.adapters.sql.schema import batches, fences, runs
+from tidemill.adapters.sql.session import AnyRow, Session
+from tidemill.adapters.sql.tasks import TaskRecords
+from tidemill.model.errors import Busy, Fenced, UnknownName
+from tidemill.model.run import RUN_ENDS, RUN_TRANSITIONS, Run, RunState, check_run_transition
+from tidemill.ports.metadata import always
+
+_LIVE = [state for state in RUN_TRANSITIONS if state not in RUN_ENDS]
+
+
+class SqlRuns(TaskRecords):
+    """The port's `Runs` in one transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def start(
+        self,
+        batch_id: int,
+        *,
+        holder: str,
+        now: datetime,
+        lease_until: datetime,
+        code_version: str | None = None,
+        alive: Callable[[str], bool] = always,
+    ) -> Run:
+        """Open the next attempt, and end an abandoned one. Raises Busy, UnknownName."""
+        session = self._session
+        self._must_exist(batch_id)
+        last = self._newest(batch_id, lock=True)
+        if last is not None and last.state not in RUN_ENDS:
+            self._abandon(last, now, alive)
+        fence = session.add(
+            session.insert(fences)
+            .values(project=session.project, purpose=f"batch {batch_id}", at=now)
+            .returning(fences.c.id)
+        )
+        assert fence is not None
+        made = session.add(
+            session.insert(runs)
+            .values(
+                project=session.project,
+                batch_id=batch_id,
+                attempt=last.attempt + 1 if last else 1,
+                state=RunState.RUNNING,
+                fence=fence.id,
+                created_at=now,
+                started_at=now,
+                holder=holder,
+                lease_until=lease_until,
+                code_version=code_version,
+            )
+            .on_conflict_do_nothing()
+            .returning(runs)
+        )
+        if made is None:  # another process started the same attempt between our look and our insert
+            raise _busy(batch_id, self.last(batch_id))
+        return _run(made)
+
+    def renew(self, run_id: int, fence: int, lease_until: datetime) -> None:
+        """Prolong the lease. Raises Fenced."""
+        self._change(run_id, fence, lease_until=lease_until)
+
+    def check(self, run_id: int, fence: int) -> None:
+        """Raise `Fenced` unless that attempt is the newest of its batch, has that fence, and has not ended.
+
+        An attempt that was replaced has ended: `start` ends it, and an index forbids two that have not.
+        """
+        query = select(runs.c.id).where(*self._live(run_id, fence))
+        if self._session.first(query, lock=True) is None:
+            raise self._fenced(run_id)
+
+    def move(self, run_id: int, fence: int, to: RunState, *, now: datetime, error: str | None = None) -> None:
+        """Change the state along RUN_TRANSITIONS; an end also ends the lease. Raises Fenced."""
+        before = [state for state in _LIVE if to in RUN_TRANSITIONS[state]]
+        values: dict[str, Any] = {"state": to}
+        if error is not None:
+            values["error"] = error
+        if to in RUN_ENDS:
+            values |= {"ended_at": now, "lease_until": None}
+        guard = (*self._live(run_id, fence), runs.c.state.in_(before))
+        if not self._session.change(update(runs).where(*guard).values(**values)):
+            self.check(run_id, fence)
+            row = self.get(run_id)
+            assert row is not None
+            check_run_transition(row.state, to)
+
+    def set_branch(self, run_id: int, fence: int, branch: str) -> None:
+        """Note the branch that the attempt writes. Raises Fenced."""
+        self._change(run_id, fence, branch=branch)
+
+    def get(self, run_id: int) -> Run | None:
+        """The attempt of that id."""
+        row = self._session.first(select(runs).where(self._own(), runs.c.id == run_id))
+        return _run(row) if row else None
+
+    def last(self, batch_id: int) -> Run | None:
+        """The newest attempt at a batch."""
+        return self._newest(batch_id)
+
+    def recent(
+        self, *, batch_id: int | None = None, state: RunState | None = None, limit: int | None = None
+    ) -> list[Run]:
+        """Attempts, newest first."""
+        query = select(runs).where(self._own()).order_by(runs.c.id.desc()).limit(limit)
+        if batch_id is not None:
+            query = query.where(runs.c.batch_id == batch_id)
+        if state is not None:
+            query = query.where(runs.c.state == state)
+        return [_run(row) for row in self._session.all(query)]
+
+    def _must_exist(self, batch_id: int) -> None:
+        query = select(batches.c.id).where(batches.c.project == self._session.project, batches.c.id == batch_id)
+        if self._session.first(query) is None:
+            raise UnknownName(f"There is no batch {batch_id}.", hint="tidemill data batches")
+
+    def _newest(self, batch_id: int, *, lock: bool = False) -> Run | None:
+        query = select(runs).where(self._own(), runs.c.batch_id == batch_id).order_by(runs.c.attempt.desc()).limit(1)
+        row = self._session.first(query, lock=lock)
+        return _run(row) if row else None
+
+    def _abandon(self, run: Run, now: datetime, alive: Callable[[str], bool]) -> None:
+        if run.lease_until is not None and run.lease_until > now:
+            if run.holder is None or alive(run.holder):
+                raise _busy(run.batch_id, run)
+            why = f"abandoned: its process {run.holder} is gone"
+        else:
+            why = f"abandoned by {run.holder}: its lease ended at {run.lease_until}"
+        self.move(run.id, run.fence, RunState.FAILED, now=now, error=why)
+        self._end_tasks(run.id, now, why)
+
+    def _change(self, run_id: int, fence: int, **values: Any) -> None:
+        if not self._session.change(update(runs).where(*self._live(run_id, fence)).values(**values)):
+            raise self._fenced(run_id)
+
+    def _live(self, run_id: int, fence: int) -> tuple[Any, ...]:
+        return (self._own(), runs.c.id == run_id, runs.c.fence == fence, runs.c.state.in_(_LIVE))
+
+    def _fenced(self, run_id: int) -> Fenced:
+        run = self.get(run_id)
+        if run is None:
+            return Fenced(f"There is no run {run_id}.")
+        last = self._newest(run.batch_id)
+        if last is not None and last.id != run.id:
+            what = f"Attempt {run.attempt} at batch {run.batch_id} was replaced by attempt {last.attempt}"
+            return Fenced(f"{what}: it must stop.", where=f"run {run_id}, {last.holder} holds the newer one")
+        if run.state in RUN_ENDS:
+            return Fenced(
+                f"Attempt {run.attempt} at batch {run.batch_id} has ended: {run.state}.", where=f"run {run_id}"
+            )
+        return Fenced(f"Run {run_id} is held under another fence than the one given.", where=f"run {run_id}")
+
+    def _own(self) -> Any:
+        return runs.c.project == self._session.project
+
+
+def _busy(batch_id: int, run: Run | None) -> Busy:
+    holder = run.holder if run else None
+    until = f" until {run.lease_until:%H:%M:%S} UTC" if run and run.lease_until else ""
+    return Busy(
+        f"Batch {batch_id} is being run by another process{until}.",
+        where=holder,
+        hint="wait for it, or stop that process",
+    )
+
+
+def _run(row: AnyRow) -> Run:
+    return Run(
+        id=row.id,
+        batch_id=row.batch_id,
+        attempt=row.attempt,
+        state=RunState(row.state),
+        fence=row.fence,
+        created_at=row.created_at,
+        branch=row.branch,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        error=row.error,
+        holder=row.holder,
+        lease_until=row.lease_until,
+        code_version=row.code_version,
+    )

@@ -1,0 +1,72 @@
+"""What the stores of one transaction share: its connection, the project, and whether it may write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from sqlalchemy import Connection, Delete, Row, Select, Table, Update
+from sqlalchemy.sql.dml import ReturningInsert
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects.sqlite import Insert
+
+#: A row as it comes from a query: its columns are attributes.
+AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+
+
+class Session:
+    """One transaction on the metadata database.
+
+    Args:
+        connection: with the transaction begun.
+        project: whose rows the stores show and change.
+        writing: False for a read transaction, which changes and locks nothing.
+    """
+
+    def __init__(self, connection: Connection, project: str, *, writing: bool) -> None:
+        self._connection = connection
+        self.project = project
+        self.writing = writing
+
+    def all(self, query: Select[*tuple[Any, ...]]) -> Sequence[AnyRow]:
+        """Every row of a query."""
+        return self._connection.execute(query).all()
+
+    def first(self, query: Select[*tuple[Any, ...]], *, lock: bool = False) -> AnyRow | None:
+        """The first row of a query; with `lock`, no other transaction changes that row before this one ends.
+
+        SQLite has one writer at a time and needs no row locks. On PostgreSQL it is FOR NO KEY UPDATE, which lets
+        others insert rows that refer to this one.
+        """
+        if lock and self.writing:
+            query = query.with_for_update(key_share=True)
+        return self._connection.execute(query).first()
+
+    def change(self, statement: Update | Delete) -> int:
+        """Run an UPDATE or DELETE; returns how many rows it met."""
+        self._must_write()
+        return self._connection.execute(statement).rowcount
+
+    def add(self, statement: ReturningInsert[*tuple[Any, ...]]) -> AnyRow | None:
+        """Run an INSERT ... RETURNING; None where ON CONFLICT kept it from adding the row."""
+        self._must_write()
+        return self._connection.execute(statement).first()
+
+    def add_all(self, statement: Insert | Delete, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run a statement once for each of `rows`; nothing where there are none."""
+        self._must_write()
+        if rows:
+            self._connection.execute(statement, rows)
+
+    def insert(self, table: Table) -> Insert:
+        """An INSERT that knows ON CONFLICT: both databases spell it alike, SQLAlchemy has a class for each."""
+        if self._connection.dialect.name == "sqlite":
+            from sqlalchemy.dialects.sqlite import insert
+        else:
+            # Imported only here: 90 ms that a project on SQLite need not pay.
+            from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
+        return insert(table)
+
+    def _must_write(self) -> None:
+        assert self.writing, "a read transaction cannot write: begin it with write()"

@@ -1,0 +1,113 @@
+"""Tasks of attempts and what attempts read: the lower half of the store `runs`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, update
+
+from tidemill.adapters.sql.schema import reads as read_records
+from tidemill.adapters.sql.schema import runs, tasks
+from tidemill.adapters.sql.session import AnyRow, Session
+from tidemill.model.run import (
+    TASK_ENDS,
+    IllegalTransition,
+    Read,
+    TaskRun,
+    TaskState,
+    check_task_transition,
+)
+
+_MAY_CHANGE = frozenset({"tries", "rows", "bytes", "error"})
+_T = TaskState
+#: Where a record may begin. A runner within one process goes through the first states without a pause, and need
+#: not write each of them; but nothing ends that was never seen running, or decided against.
+_FIRST = frozenset({_T.NONE, _T.SCHEDULED, _T.QUEUED, _T.RUNNING, _T.SKIPPED, _T.UPSTREAM_FAILED, _T.REMOVED})
+_CLEARED: dict[str, Any] = {"started_at": None, "ended_at": None, "rows": None, "bytes": None, "error": None}
+
+
+class TaskRecords:
+    """What `SqlRuns` knows about tasks and reads."""
+
+    _session: Session
+
+    @abstractmethod
+    def check(self, run_id: int, fence: int) -> None:
+        """See `SqlRuns.check`."""
+
+    def set_task(self, run_id: int, fence: int, task: str, to: TaskState, *, now: datetime, **values: Any) -> None:
+        """Create or change a task's record. Raises Fenced; IllegalTransition is a defect of the caller."""
+        if unknown := values.keys() - _MAY_CHANGE:
+            raise TypeError(f"a task has no field to set called {', '.join(sorted(unknown))}")
+        self.check(run_id, fence)  # it also locks the attempt, so that nobody else changes its tasks meanwhile
+        mine = (tasks.c.run_id == run_id, tasks.c.task == task)
+        row = self._session.first(select(tasks.c.id, tasks.c.state).where(*mine))
+        before = TaskState(row.state) if row else None
+        values = {"state": to, **_times(before, to, now), **values}
+        if row is None:
+            if to not in _FIRST:
+                raise IllegalTransition(f"task: a record cannot begin as {to}")
+            new = {"run_id": run_id, "task": task, "tries": 0, **values}
+            self._session.add(self._session.insert(tasks).values(**new).returning(tasks.c.id))
+            return
+        if before is not None and before is not to:
+            check_task_transition(before, to)
+        self._session.change(update(tasks).where(tasks.c.id == row.id).values(**values))
+
+    def tasks(self, run_id: int) -> list[TaskRun]:
+        """The tasks of an attempt, in the order in which they were first seen."""
+        query = select(tasks).join(runs).where(self._of(run_id)).order_by(tasks.c.id)
+        return [_task(row) for row in self._session.all(query)]
+
+    def add_reads(self, run_id: int, reads: Iterable[Read]) -> None:
+        """Record what the attempt read; the same read twice is kept once."""
+        known = set(self.reads(run_id))
+        new = [read for read in dict.fromkeys(reads) if read not in known]
+        rows = [{"run_id": run_id, "table_name": r.table, "snapshot_id": r.snapshot_id, "scope": r.scope} for r in new]
+        self._session.add_all(self._session.insert(read_records), rows)
+
+    def reads(self, run_id: int) -> list[Read]:
+        """What the attempt read."""
+        query = select(read_records).join(runs).where(self._of(run_id)).order_by(read_records.c.id)
+        return [Read(row.table_name, row.snapshot_id, row.scope) for row in self._session.all(query)]
+
+    def _end_tasks(self, run_id: int, now: datetime, why: str) -> None:
+        """Fail the tasks that a process which is gone had in hand."""
+        in_hand = [_T.QUEUED, _T.RUNNING]
+        self._session.change(
+            update(tasks)
+            .where(tasks.c.run_id == run_id, tasks.c.state.in_(in_hand))
+            .values(state=_T.FAILED, ended_at=now, error=why)
+        )
+
+    def _of(self, run_id: int) -> Any:
+        return (runs.c.id == run_id) & (runs.c.project == self._session.project)
+
+
+def _times(before: TaskState | None, to: TaskState, now: datetime) -> dict[str, Any]:
+    if before is to:
+        return {}
+    if to is _T.NONE:
+        return _CLEARED
+    if to is _T.RUNNING:
+        return _CLEARED | {"started_at": now}
+    if to in TASK_ENDS:
+        return {"ended_at": now}
+    return {}
+
+
+def _task(row: AnyRow) -> TaskRun:
+    return TaskRun(
+        run_id=row.run_id,
+        task=row.task,
+        state=TaskState(row.state),
+        tries=row.tries,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        rows=row.rows,
+        bytes=row.bytes,
+        error=row.error,
+    )

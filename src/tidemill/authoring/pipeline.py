@@ -1,0 +1,372 @@
+"""`Pipeline`: what a user's file calls to declare sources, tables, SQL models and checks.
+
+It only records; `Pipeline.spec()` gives the frozen value that `flow` runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, overload
+
+from tidemill.authoring import registry
+from tidemill.authoring.handles import Source, Table, whole_name
+from tidemill.authoring.options import decode_options, names_of, table_spec
+from tidemill.authoring.place import assigned_name, here, is_interactive
+from tidemill.model.errors import DefinitionError, UnknownName
+from tidemill.model.expectation import Expectation
+from tidemill.model.pipeline import (
+    RESERVED,
+    FilesOrigin,
+    FunctionOrigin,
+    InputSpec,
+    Isolation,
+    Materialized,
+    OnFailure,
+    PipelineSpec,
+    Scope,
+    SourceKind,
+    SourceSpec,
+    TransformSpec,
+    tasks_of,
+)
+from tidemill.model.table import PublishMode, TableName, WriteMode, check_name
+from tidemill.plan.schedule import parse_moment, parse_timetable
+from tidemill.plan.template import SqlModel, read_model
+
+
+class Pipeline:
+    """A pipeline: feeds in, tables out, one transaction a run.
+
+    Args:
+        name: letters, digits, underscores; also the namespace of its tables.
+        schedule: `@daily`, a cron expression, a step such as `15m`, a timedelta, or None (run by hand).
+        start: first moment of the first interval; a date, an ISO text or an aware datetime.
+        end: no interval ends later than this.
+        catchup: True: every interval since `start` is run; False: only the newest.
+        zone: IANA zone in which the schedule ticks and naive times are read.
+        publish: "run" (all tables together) or "table" (each when its own checks pass).
+        isolation: "snapshot" or "serializable".
+        params: defaults of `{{ params.x }}` and `context.params`.
+        doc: what it is for.
+
+    Raises:
+        DefinitionError: a name, schedule or option is wrong.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        schedule: str | timedelta | None = None,
+        *,
+        start: str | datetime | None = None,
+        end: str | datetime | None = None,
+        catchup: bool = False,
+        zone: str = "UTC",
+        publish: str = "run",
+        isolation: str = "snapshot",
+        params: Mapping[str, Any] | None = None,
+        doc: str = "",
+    ) -> None:
+        self.name = check_name(name, "pipeline")
+        self.place = here()
+        self._timetable = parse_timetable(schedule, zone)
+        self._start = _moment(start, zone)
+        self._end = _moment(end, zone)
+        self._catchup = catchup
+        self._publish = names_of(PublishMode, publish, "publish")
+        self._isolation = names_of(Isolation, isolation, "isolation")
+        self._params = dict(params or {})
+        self._doc = doc
+        self._sources: dict[str, SourceSpec] = {}
+        self._transforms: dict[str, TransformSpec] = {}
+        self._checks: dict[str, list[Expectation]] = {}
+        self._functions: dict[str, Callable[..., Any]] = {}
+        registry.add(self)
+
+    # -- sources ---------------------------------------------------------------------------------------------
+
+    def files(
+        self,
+        pattern: str,
+        *,
+        name: str | None = None,
+        optional: bool = False,
+        **options: Any,
+    ) -> Source:
+        """Declare a feed of files, archived byte for byte and loaded into the table `name`.
+
+        Args:
+            pattern: path relative to the project; a template with `{{ ds }}`, `{{ data_interval_start }}` ...; `*`
+                and `**` match many.
+            name: the table's name; left out, the name that the result is assigned to.
+            optional: an interval without any file is an empty batch instead of an error.
+            options: `contract`, `columns`, `max_rejected`, `partition`, `sort`, `publish`, `doc`, and how to decode:
+                `format`, `csv`, `flatten`, `key`, `jsonpaths`, limits.
+        """
+        found = name or assigned_name()
+        if found is None:
+            raise DefinitionError(
+                "This feed has no name.", where=here(), hint='assign it to a name, or pass name="departures"'
+            )
+        return self._add_source(found, FilesOrigin(pattern, optional), SourceKind.INTERVAL, options)
+
+    @overload
+    def source(self, function: Callable[..., Any]) -> Source: ...
+    @overload
+    def source(self, *, name: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], Source]: ...
+
+    def source(
+        self, function: Callable[..., Any] | None = None, *, name: str | None = None, **options: Any
+    ) -> Source | Callable[[Callable[..., Any]], Source]:
+        """Declare a feed by a generator function that yields rows (mappings), lists of rows, or Arrow tables.
+
+        A parameter `interval` makes it an interval source: it is asked for any interval, in any order. A parameter
+        `bookmark` makes it a bookmark source: it goes on from `bookmark.value` and calls `bookmark.advance(...)`.
+
+        Args:
+            function: the generator.
+            name: the table's name; left out, the function's.
+            options: as for `files`, and `archive` ("jsonl" or "avro"), `compression` ("zstd", "gzip", "none"),
+                `on_failure` ("wait" or "absorb") for bookmark sources.
+        """
+        if function is None:
+            return lambda f: self._function_source(f, name, options)
+        return self._function_source(function, name, options)
+
+    def _function_source(self, function: Callable[..., Any], name: str | None, options: dict[str, Any]) -> Source:
+        wants = inspect.signature(function).parameters
+        unknown = [p for p in wants if p not in RESERVED]
+        if unknown:
+            raise DefinitionError(
+                f'Source "{function.__name__}" asks for "{unknown[0]}".',
+                where=_place_of(function),
+                hint="a source may ask for " + ", ".join(RESERVED),
+            )
+        kind = SourceKind.BOOKMARK if "bookmark" in wants else SourceKind.INTERVAL
+        options.setdefault("doc", inspect.getdoc(function) or "")
+        made = self._add_source(name or function.__name__, FunctionOrigin(function), kind, options)
+        made.function = function
+        return made
+
+    def _add_source(
+        self, name: str, origin: FilesOrigin | FunctionOrigin, kind: SourceKind, options: dict[str, Any]
+    ) -> Source:
+        check_name(name, "source")
+        self._claim(name)
+        decode = decode_options(options)
+        archive = options.pop("archive", "jsonl")
+        compression = options.pop("compression", "zstd")
+        on_failure = names_of(OnFailure, options.pop("on_failure", "wait"), "on_failure")
+        if archive not in ("jsonl", "avro") or compression not in ("zstd", "gzip", "none"):
+            raise DefinitionError(
+                f'Source "{name}": records cannot be archived as {archive}, {compression}.',
+                where=here(),
+                hint='archive="jsonl" or "avro"; compression="zstd", "gzip" or "none"',
+            )
+        table = table_spec(TableName(self.name, name), self._publish, options)
+        if table.write is not WriteMode.APPEND:
+            raise DefinitionError(
+                f'Source "{name}" is loaded by append: its batch is replaced as a whole.',
+                where=here(),
+                hint="declare the key on a table that reads it: @pipeline.table(key=..., write=...)",
+            )
+        self._sources[name] = SourceSpec(
+            name, table, origin, kind, on_failure, archive, compression, decode, here()
+        )  # fmt: skip
+        return Source(self, name)
+
+    # -- transformations -------------------------------------------------------------------------------------
+
+    @overload
+    def table(self, function: Callable[..., Any]) -> Table: ...
+    @overload
+    def table(self, *, name: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], Table]: ...
+
+    def table(
+        self, function: Callable[..., Any] | None = None, *, name: str | None = None, **options: Any
+    ) -> Table | Callable[[Callable[..., Any]], Table]:
+        """Declare a table by a function from frames to a frame.
+
+        Each parameter is an upstream table of that name: the rows of this run's batch, or with a default of
+        `tm.whole()` or `tm.whole("pipeline.table")` the whole table.
+
+        Args:
+            function: the transformation.
+            name: the table's name; left out, the function's.
+            options: `key`, `write` ("append", "upsert", "replace", "history"), `order`, `partition`, `sort`,
+                `surrogate_key`, `delete_flag`, `contract`, `columns`, `max_rejected`, `publish`,
+                `engine` ("polars" or "pandas"), `doc`.
+        """
+        if function is None:
+            return lambda f: self._function_table(f, name, options)
+        return self._function_table(function, name, options)
+
+    def _function_table(self, function: Callable[..., Any], name: str | None, options: dict[str, Any]) -> Table:
+        place = _place_of(function)
+        name = check_name(name or function.__name__, "table")
+        engine = options.pop("engine", "polars")
+        if engine not in ("polars", "pandas"):
+            raise UnknownName.of("engine", str(engine), ("polars", "pandas"), where=place)
+        inputs: list[InputSpec] = []
+        wants: list[str] = []
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.name in RESERVED:
+                wants.append(parameter.name)
+                continue
+            text = whole_name(parameter.default)
+            scope = Scope.BATCH if text is None else Scope.WHOLE
+            inputs.append(InputSpec(parameter.name, TableName.parse(text or parameter.name, self.name), scope))
+        options.setdefault("doc", inspect.getdoc(function) or "")
+        table = table_spec(TableName(self.name, name), self._publish, options)
+        self._claim(name)
+        self._transforms[name] = TransformSpec(
+            table, tuple(inputs), function=function, engine=engine, wants=tuple(wants), place=place
+        )
+        return Table(self, name, function)
+
+    def sql(
+        self, file: str | None = None, *, text: str | None = None, name: str | None = None, **options: Any
+    ) -> Table:
+        """Declare a table by a SQL SELECT with `{{ ref("t") }}` (the whole table) and `{{ batch("t") }}` (this batch).
+
+        Args:
+            file: path of a `.sql` file, relative to the file that calls this; its stem names the table.
+            text: the SQL itself, in place of a file.
+            name: the table's name.
+            options: `materialized` ("table", "view", "incremental") and what `table` takes; a `{{ config(...) }}` in
+                the SQL gives the same. A table is written by `replace`, an incremental model by `append` or `upsert`.
+        """
+        place = here()
+        if (file is None) == (text is None):
+            raise DefinitionError("A SQL model has either a file or a text.", where=place, hint='sql("models/x.sql")')
+        path: Path | None = None
+        if file is not None:
+            path = Path(place.rpartition(":")[0]).parent / file
+            if not path.is_file():
+                raise DefinitionError(f'There is no SQL file "{file}".', where=place, hint=f"looked for {path}")
+            text = path.read_text(encoding="utf-8")
+        name = check_name(name or (path.stem if path else None) or assigned_name() or "", "table")
+        assert text is not None
+        model: SqlModel = read_model(text, file=str(path) if path else place, this=f"{self.name}.{name}")
+        options = {**model.config, **options}
+        kind = names_of(Materialized, options.pop("materialized", "table"), "materialized")
+        default = WriteMode.UPSERT if kind is Materialized.INCREMENTAL and options.get("key") else WriteMode.APPEND
+        options.setdefault("write", "replace" if kind is not Materialized.INCREMENTAL else default.value)
+        table = table_spec(TableName(self.name, name), self._publish, options)
+        inputs = tuple(
+            InputSpec(d.name, TableName.parse(d.name, self.name), Scope(d.scope)) for d in model.dependencies
+        )
+        self._claim(name)
+        self._transforms[name] = TransformSpec(
+            table, inputs, sql=text, sql_file=str(path) if path else None, materialized=kind, place=str(path or place)
+        )
+        return Table(self, name)
+
+    def function(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Make a Python function callable in the pipeline's SQL, under its own name. Annotate its types."""
+        self._functions[check_name(function.__name__, "function")] = function
+        return function
+
+    def expect(self, table: str, checks: Iterable[Expectation]) -> None:
+        """Add checks to one of the pipeline's tables; `Table.expect` is the usual way."""
+        known = [*self._sources, *self._transforms]
+        if table not in known:
+            raise UnknownName.of("table", table, known, where=here())
+        kept = self._checks.setdefault(table, [])
+        for check in checks:
+            # In a notebook the same cell runs again: the newer check of that name replaces the older.
+            kept[:] = [c for c in kept if c.name != check.name]
+            kept.append(check)
+
+    # -- running ---------------------------------------------------------------------------------------------
+
+    def run(self, when: str | None = None, **options: Any) -> Any:
+        """Run the pipeline here and now, in this process, so that breakpoints work.
+
+        Args:
+            when: `"2013-01-15"`, `"2013-01-15..2013-01-20"`, or None for the newest complete interval.
+            options: `refetch=True` asks the sources again; `params={...}` overrides parameters.
+
+        Returns:
+            The results, one a run: batch id, state, tables with rows, checks. Its HTML repr shows in notebooks.
+
+        Raises:
+            RunFailed: a task or a check failed; `main` is untouched.
+        """
+        return registry.runner().run(self, when, **options)
+
+    def preview(self, table: str, when: str | None = None, rows: int = 10) -> Any:
+        """Build one table, and what it needs, for an interval, and give its first rows without publishing anything."""
+        return registry.runner().preview(self, table, when, rows)
+
+    # -- the value -------------------------------------------------------------------------------------------
+
+    def spec(self) -> PipelineSpec:
+        """The pipeline as a frozen value, checked as a whole.
+
+        Raises:
+            DefinitionError: tables read each other in a circle, two tasks write one table.
+            UnknownName: an input or a check names a table of this pipeline that does not exist.
+        """
+        made = PipelineSpec(
+            name=self.name,
+            timetable=self._timetable,
+            start=self._start,
+            end=self._end,
+            catchup=self._catchup,
+            sources=dict(self._sources),
+            transforms=dict(self._transforms),
+            checks={name: tuple(checks) for name, checks in self._checks.items()},
+            functions=dict(self._functions),
+            publish=self._publish,
+            isolation=self._isolation,
+            params=dict(self._params),
+            place=self.place,
+            doc=self._doc,
+        )
+        for transform in made.transforms.values():
+            for needed in transform.inputs:
+                own = needed.table.namespace == self.name
+                if own and made.table(needed.table.table) is None and not _is_child(needed.table.table, made):
+                    known = [*made.sources, *made.transforms]
+                    raise UnknownName.of("table", needed.table.table, known, where=transform.place)
+        tasks_of(made)
+        return made
+
+    def _claim(self, name: str) -> None:
+        """Make `name` free for a new definition: an error in a file, a replacement in a notebook."""
+        older = self._sources.get(name) or self._transforms.get(name)
+        if older is None:
+            return
+        if not is_interactive(here()):
+            raise DefinitionError(
+                f'Pipeline "{self.name}" has two tables named "{name}".',
+                where=here(),
+                hint=f"the other one is at {older.place}",
+            )
+        self._sources.pop(name, None)
+        self._transforms.pop(name, None)
+        self._checks.pop(name, None)
+
+    def __repr__(self) -> str:
+        return f"Pipeline({self.name!r}, {len(self._sources)} sources, {len(self._transforms)} tables)"
+
+
+def _is_child(name: str, pipeline: PipelineSpec) -> bool:
+    """True for the child tables that flattening a source makes (`orders__items`): known only from data."""
+    parent = name.split("__", 1)[0]
+    return parent != name and parent in pipeline.sources and bool(pipeline.sources[parent].decode.get("flatten"))
+
+
+def _moment(value: str | datetime | None, zone: str) -> datetime | None:
+    if value is None:
+        return None
+    return parse_moment(value if isinstance(value, str) else value.isoformat(), zone)
+
+
+def _place_of(function: Callable[..., Any]) -> str:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else here()

@@ -1,0 +1,38 @@
+"""Where in the user's file something was written, and what name it was assigned to."""
+
+from __future__ import annotations
+
+import dis
+
+from tidemill.model.place import user_frame, user_place
+
+
+def here() -> str:
+    """The place in the user's file that is being executed, as `file:line`; empty where there is none."""
+    return str(user_place() or "")
+
+
+def assigned_name() -> str | None:
+    """The name to which the user's current call is assigned: "departures" in `departures = flights.files(...)`.
+
+    Read from the byte code after the call, so that it works in files, notebooks and nested functions alike;
+    None where the result is not stored in a plain name.
+    """
+    frame = user_frame()
+    if frame is None:
+        return None
+    places = list(frame.f_code.co_positions())
+    call = places[frame.f_lasti // 2]
+    for instruction in dis.get_instructions(frame.f_code):
+        # One call can be several instructions, all at the place of its expression.
+        if instruction.offset <= frame.f_lasti or places[instruction.offset // 2] == call:
+            continue
+        stores = instruction.opname in ("STORE_NAME", "STORE_GLOBAL", "STORE_FAST", "STORE_DEREF")
+        return str(instruction.argval) if stores else None
+    return None
+
+
+def is_interactive(place: str) -> bool:
+    """True for code typed in a notebook or at a prompt, where defining a name again replaces it."""
+    file = place.rpartition(":")[0]
+    return file.startswith("<") or "ipykernel" in file or "ipython" in file.lower()

@@ -1,0 +1,160 @@
+"""`tidemill check`: load the project's files, validate every pipeline, and show what each table promises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tidemill.cli.command import Command
+from tidemill.cli.failure import short
+from tidemill.cli.grid import Column
+from tidemill.cli.invocation import Invocation, pass_invocation
+from tidemill.cli.text import count
+
+if TYPE_CHECKING:
+    from tidemill.model.expectation import Expectation
+    from tidemill.model.pipeline import PipelineSpec, SourceSpec
+    from tidemill.model.table import Contract, TableSpec
+
+
+@click.command(cls=Command)
+@click.argument("pipeline", required=False)
+@pass_invocation
+def check(invocation: Invocation, pipeline: str | None) -> None:
+    """Validate the project and show what each table promises.
+
+    Every file is loaded and every pipeline checked as a whole; nothing runs and no data is read. For each table: what
+    makes it, its write mode and key, when it is published, the contract in force, and its checks.
+    """
+    from tidemill.model.errors import UserError
+    from tidemill.wiring.project import find_pipeline, load_pipelines
+
+    settings = invocation.known_settings()
+    found = [find_pipeline(settings, pipeline)] if pipeline else list(load_pipelines(settings).values())
+    if not found:
+        raise UserError(
+            "The project has no pipeline.",
+            where=", ".join(settings.pipelines),
+            hint='tm.Pipeline("name") in such a file',
+        )
+    specs = [made.spec() for made in found]
+    if invocation.json:
+        invocation.out.object({"pipelines": [_object(spec) for spec in specs]})
+        return
+    for spec in specs:
+        _print(invocation, spec)
+    tables = sum(len(spec.sources) + len(spec.transforms) for spec in specs)
+    checks = sum(len(c) for spec in specs for c in spec.checks.values())
+    invocation.out.facts(
+        [("valid", count(len(specs), "pipelines"), count(tables, "tables"), count(checks, "checks"))]
+    )  # fmt: skip
+    invocation.out.next(f"tidemill run {specs[0].name}")
+
+
+def _print(invocation: Invocation, spec: PipelineSpec) -> None:
+    from tidemill.model.pipeline import tasks_of
+
+    out = invocation.out
+    out.line(f"{out.styled(spec.name, 'heading')}  {_schedule(spec)}, {count(len(tasks_of(spec)), 'tasks')}")
+    out.line(f"  {short(spec.place)}")
+    out.line()
+    columns = [Column("table"), Column("made by"), Column("write"), Column("publish", yields=1), Column("contract")]
+    rows = [
+        [t["table"], t["made_by"], t["write"] + (f" by {', '.join(t['key'])}" if t["key"] else ""), t["publish"],
+         t["contract"]["text"]]
+        for t in _tables(spec)
+    ]  # fmt: skip
+    out.grid(columns, rows, indent="  ")
+    out.line()
+    checks = [[name, *_check_cells(c)] for name, found in spec.checks.items() for c in found]
+    if checks:
+        out.grid([Column("check of"), Column("expects"), Column("a failure"), Column("rows")], checks, indent="  ")
+        out.line()
+
+
+def _schedule(spec: PipelineSpec) -> str:
+    if spec.timetable is None:
+        return "run by hand"
+    bounds = [f"from {spec.start:%Y-%m-%d}" if spec.start else "", f"to {spec.end:%Y-%m-%d}" if spec.end else ""]
+    zone = "" if spec.timetable.zone == "UTC" else f" in {spec.timetable.zone}"
+    return " ".join([f"{spec.timetable.text}{zone}", *(b for b in bounds if b)])
+
+
+def _check_cells(check: Expectation) -> list[str]:
+    """What is expected, what a failure does, and which rows are looked at."""
+    expects = check.name if check.expected == check.name else f"{check.name}: {check.expected}"
+    does = "fails the run" if check.severity.value == "error" else "is reported"
+    return [expects, " ".join([does, f"({check.threshold})" if check.threshold else ""]).strip(), check.of.value]
+
+
+def _tables(spec: PipelineSpec) -> list[dict[str, Any]]:
+    from tidemill.model.pipeline import Materialized
+
+    found = [_table(source.table, _origin(source)) for source in spec.sources.values()]
+    for transform in spec.transforms.values():
+        made_by = "SQL" if transform.function is None else f"{transform.engine} function"
+        about = _table(transform.table, made_by)
+        if transform.materialized is Materialized.VIEW:
+            about |= {"write": "view", "contract": {"text": "-"}}
+        found.append(about)
+    return found
+
+
+def _origin(source: SourceSpec) -> str:
+    from tidemill.model.pipeline import FilesOrigin
+
+    made_by = "files" if isinstance(source.origin, FilesOrigin) else "function"
+    return f"{made_by}, by {source.kind.value}"
+
+
+def _table(table: TableSpec, made_by: str) -> dict[str, Any]:
+    return {
+        "table": table.name.table,
+        "made_by": made_by,
+        "write": table.write.value,
+        "key": list(table.key),
+        "publish": f"by {table.publish.value}",
+        "contract": {
+            "text": _contract(table.contract),
+            "on_misfit": table.contract.on_misfit.value,
+            "columns": {c.name: str(c.type) for c in table.contract.columns},
+            "max_rejected": table.contract.max_rejected,
+        },
+    }
+
+
+def _contract(contract: Contract) -> str:
+    parts = [contract.on_misfit.value]
+    if len(contract.columns):
+        parts.append(f"{count(len(contract.columns), 'columns')} declared")
+    if contract.max_rejected is not None:
+        limit = contract.max_rejected
+        parts.append(f"at most {limit:.2%} rejected" if isinstance(limit, float) and limit < 1 else
+                     f"at most {limit:g} rejected")  # fmt: skip
+    return ", ".join(parts)
+
+
+def _object(spec: PipelineSpec) -> dict[str, Any]:
+    checks: Mapping[str, Any] = {
+        name: [
+            {"name": c.name, "expected": c.expected, "severity": c.severity.value, "mostly": c.mostly,
+             "max_failed": c.max_failed, "of": c.of.value}
+            for c in found
+        ]
+        for name, found in spec.checks.items()
+    }  # fmt: skip
+    return {
+        "pipeline": spec.name,
+        "place": spec.place,
+        "schedule": spec.timetable.text if spec.timetable else None,
+        "zone": spec.timetable.zone if spec.timetable else None,
+        "start": spec.start,
+        "end": spec.end,
+        "publish": spec.publish.value,
+        "isolation": spec.isolation.value,
+        "params": dict(spec.params),
+        "tables": [{**t, "table": f"{spec.name}.{t['table']}"} for t in _tables(spec)],
+        "checks": checks,
+    }

@@ -1,0 +1,231 @@
+"""`tidemill data`: tables, their rows and snapshots, the batches that wrote them, and the files nobody needs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tidemill.cli.command import Command, Group, limit_option
+from tidemill.cli.grid import Column
+from tidemill.cli.invocation import Invocation, pass_invocation
+from tidemill.cli.reading import tell_ref
+from tidemill.cli.text import count, moment, size
+
+if TYPE_CHECKING:
+    from tidemill.flow.query import Reading
+    from tidemill.flow.services import Services
+    from tidemill.model.table import TableName
+
+
+class Age(click.ParamType[timedelta]):
+    """How old something is: `0`, `30m`, `24h`, `7d`."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Read it."""
+        from tidemill.model.errors import DefinitionError
+        from tidemill.model.timetable import parse_duration
+
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return timedelta(0) if value == "0" else parse_duration(value)
+        except DefinitionError:
+            self.fail(f'"{value}" is no age such as 30m, 24h or 7d', param, ctx)
+
+
+@click.group(cls=Group)
+def data() -> None:
+    """Look at tables, their history and their batches."""
+
+
+@data.command(cls=Command, reads=True)
+@click.option("--all", "everything", is_flag=True, help="Also the input tables behind upsert and history tables.")
+@pass_invocation
+def ls(invocation: Invocation, everything: bool) -> None:
+    """List the tables with their rows, write mode and last batch."""
+    from tidemill.cli.report import is_inner
+    from tidemill.flow.query import reading
+
+    out = invocation.out
+    with reading(invocation.services, tell_ref(invocation)) as seen:
+        names = [name for name in sorted(seen.pointers) if everything or not is_inner(name)]
+        tables = [_about(invocation.services, seen, name) for name in names]
+        tables += [{"table": str(name), "kind": "view"} for name in sorted(seen.views)]
+        inner = len(seen.pointers) - len(names)
+    if invocation.json:
+        out.object({"branch": seen.ref, "tables": tables})
+        return
+    if not tables:
+        out.note(f"no table is on {seen.ref} yet; try: tidemill run PIPELINE")
+        return
+    columns = [Column("table"), Column("rows", right=True), Column("write"), Column("key", yields=1),
+               Column("last batch", right=True), Column("changed", yields=2)]  # fmt: skip
+    rows = [
+        [t["table"], count(t.get("rows")), t.get("write", "view"), ", ".join(t.get("key", ())),
+         str(t.get("last_batch") or "-"), moment(t.get("changed_at"))]
+        for t in tables
+    ]  # fmt: skip
+    out.grid(columns, rows)
+    if inner:
+        out.note(f"{count(inner, 'input tables')} of upsert and history tables not listed: --all")
+
+
+def _about(services: Services, seen: Reading, name: TableName) -> dict[str, Any]:
+    """One table, from its own metadata."""
+    from tidemill.flow.stage import spec_from
+
+    version = services.catalog.load(name, seen.pointers[name])
+    spec = spec_from(name, version.properties)
+    batches = [s.batch_id for s in services.catalog.history(name, seen.pointers[name]) if s.batch_id is not None]
+    return {
+        "table": str(name),
+        "kind": "table",
+        "rows": version.rows,
+        "write": spec.write.value,
+        "key": list(spec.key),
+        "partition": list(version.partition),
+        "last_batch": batches[-1] if batches else None,
+        "changed_at": version.committed_at,
+        "doc": spec.doc,
+    }
+
+
+@data.command(cls=Command, reads=True)
+@click.argument("table")
+@limit_option(20, "Rows to show.")
+@click.option("--failing", is_flag=True, help="The rows that failed the table's checks, instead of the table.")
+@pass_invocation
+def show(invocation: Invocation, table: str, limit: int, failing: bool) -> None:
+    """Show a table: its columns and some of its rows.
+
+    TABLE is pipeline.table, or a bare name that only one pipeline has.
+    """
+    from tidemill.cli.failing import show_failing
+    from tidemill.cli.rows import head, print_rows
+    from tidemill.flow.query import query, reading
+    from tidemill.plan.sql import quote
+
+    services, out = invocation.services, invocation.out
+    with reading(services, tell_ref(invocation)) as seen:
+        name = seen.resolve(table)
+        if failing:
+            show_failing(invocation, name, seen.ref, limit)
+            return
+        about: dict[str, Any] = (
+            _about(services, seen, name) if name in seen.pointers else {"table": str(name), "kind": "view"}
+        )
+        text = f"SELECT * FROM {quote(name.namespace)}.{quote(name.table)}"  # noqa: S608 - quoted
+        with query(services, f"{text} LIMIT {limit}", seen) as reader:
+            found = head(reader, None)
+        types = found.columns
+        if name in seen.pointers:
+            types = {c.name: str(c.type) for c in services.catalog.load(name, seen.pointers[name]).schema}
+    if invocation.json:
+        schema = [{"name": n, "type": t} for n, t in types.items()]
+        out.object({"branch": seen.ref, **about, "schema": schema, "shown": found.objects()})
+        return
+    facts = [("table", str(name)), ("branch", seen.ref)]
+    if about["kind"] == "table":
+        facts += [("rows", count(about["rows"])), ("write", " by ".join([about["write"], *_keys(about)]))]
+        facts += [("last batch", str(about["last_batch"] or "-"))]
+    out.facts([*facts, *([("about", about["doc"])] if about.get("doc") else [])])
+    out.line()
+    out.grid([Column("column"), Column("type")], types.items(), longest=60)
+    out.line()
+    print_rows(out, found, total=about.get("rows"))
+
+
+def _keys(about: dict[str, Any]) -> list[str]:
+    return [f"({', '.join(about['key'])})"] if about["key"] else []
+
+
+@data.command(cls=Command, reads=True)
+@click.argument("table")
+@limit_option(20, "Snapshots; 0: all.")
+@pass_invocation
+def history(invocation: Invocation, table: str, limit: int) -> None:
+    """Show the snapshots of a table, newest first.
+
+    `tidemill query ... --at SNAPSHOT` reads one of them.
+    """
+    from tidemill.flow.query import reading
+    from tidemill.model.errors import UserError
+
+    out = invocation.out
+    with reading(invocation.services, tell_ref(invocation)) as seen:
+        name = seen.resolve(table)
+        if name not in seen.pointers:
+            raise UserError(f'"{name}" is a view: it has no snapshots.', hint=f"tidemill data show {name}")
+        snapshots = invocation.services.catalog.history(name, seen.pointers[name])[::-1]
+    shown = snapshots[:limit] if limit else snapshots
+    if invocation.json:
+        out.object(
+            {
+                "branch": seen.ref,
+                "table": str(name),
+                "snapshots": [{f: getattr(s, f) for f in s.__dataclass_fields__} for s in shown],
+                "total": len(snapshots),
+            }
+        )
+        return
+    columns = [Column("snapshot"), Column("at"), Column("change"), Column("batch", right=True),
+               Column("added", right=True), Column("removed", right=True), Column("rows", right=True)]  # fmt: skip
+    rows = [
+        [str(s.snapshot_id), moment(s.committed_at), s.kind or s.operation, str(s.batch_id or "-"),
+         count(s.added_rows), count(s.removed_rows), count(s.rows)]
+        for s in shown
+    ]  # fmt: skip
+    out.grid(columns, rows)
+    if len(shown) < len(snapshots):
+        out.note(f"{len(snapshots) - len(shown)} older snapshots not shown: --limit 0")
+    if shown:
+        out.next(f'tidemill query "from {name}" --at {shown[-1].snapshot_id}')
+
+
+@data.command(cls=Command)
+@click.argument("which", required=False, metavar="[PIPELINE|BATCH]")
+@limit_option(20, "Batches; 0: all.")
+@pass_invocation
+def batches(invocation: Invocation, which: str | None, limit: int) -> None:
+    """List batches; or show all about one, by its id.
+
+    The list has each batch's state, attempts, rows and times: later steps as time after the extraction. One batch is
+    shown with its archived files, tasks, checks, tables and branch.
+    """
+    from tidemill.cli.batches import list_batches, show_batch
+
+    if which is not None and which.isdigit():
+        show_batch(invocation, int(which))
+    else:
+        list_batches(invocation, which, limit or None)
+
+
+@data.command(cls=Command)
+@click.option("--grace", type=Age(), default="24h", show_default=True, metavar="AGE",
+              help="How long a file stays after it was found to be garbage.")  # fmt: skip
+@click.option("--keep", type=Age(), default="7d", show_default=True, metavar="AGE",
+              help="How far back --at <time> reaches.")  # fmt: skip
+@pass_invocation
+def vacuum(invocation: Invocation, grace: timedelta, keep: timedelta) -> None:
+    """Delete files that nothing needs any more.
+
+    Branches of failed runs go after 14 days. A file is deleted when it was found to be garbage a grace ago, and still
+    is.
+    """
+    from tidemill.flow import maintain
+
+    done = maintain.vacuum(invocation.services, grace=grace, keep=keep)
+    if invocation.json:
+        invocation.out.object({f: getattr(done, f) for f in done.__dataclass_fields__})
+        return
+    facts = [
+        ("kept", count(done.live, "files"), "in use"),
+        ("marked", count(done.doomed, "files"), "garbage that waits for its grace"),
+        ("deleted", count(done.deleted, "files"), size(done.bytes)),
+        *(("expired", f"branch {name}") for name in done.expired),
+    ]
+    invocation.out.facts(facts)

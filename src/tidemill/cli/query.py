@@ -1,0 +1,146 @@
+"""`tidemill query`: one SELECT over tables, views and Tidemill's own tables, on the screen or into a file."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from tidemill.cli.command import Command, limit_option
+from tidemill.cli.invocation import Invocation, current, pass_invocation
+from tidemill.cli.reading import tell_ref
+from tidemill.cli.text import count
+
+#: Stands for standard output.
+_STDOUT = "-"
+
+
+def _keep_json(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value == _STDOUT:
+        current(ctx).json = True
+    return value
+
+
+@click.command(cls=Command, reads=True, own=["json"])
+@click.argument("sql", required=False, metavar="SQL")
+@click.option("--at", metavar="WHEN", help="Read a time ('2013-01-15 12:00'), or a snapshot id of the one table read.")
+@limit_option(100, "Rows to print; 0: all. Files and --json always get all.")
+@click.option("--csv", "csv_file", metavar="FILE", help="Write CSV; - is standard output.")
+@click.option("--json", "json_file", metavar="[FILE]", is_flag=False, flag_value=_STDOUT, callback=_keep_json,
+              help="Write one JSON object; without FILE to standard output.")  # fmt: skip
+@click.option("--parquet", "parquet_file", metavar="FILE", help="Write Parquet.")
+@pass_invocation
+def query(
+    invocation: Invocation,
+    sql: str | None,
+    at: str | None,
+    limit: int,
+    csv_file: str | None,
+    json_file: str | None,
+    parquet_file: str | None,
+) -> None:
+    """Read tables with SQL (DuckDB's dialect).
+
+    SQL is one SELECT, or - to read it from standard input. Tables are pipeline.table, or a bare name that only one
+    pipeline has. Tidemill's own are tidemill.batches, runs, tasks, checks and files.
+
+    All tables are read as of one moment: main's last publish, --branch, or --at.
+    """
+    from tidemill.cli.rows import csv_rows, head, json_parts, print_rows
+    from tidemill.flow.query import query as run_query
+    from tidemill.flow.query import reading
+
+    if sql is None and json_file is not None and " " in json_file:
+        # `--json "select ..."`: the option may stand alone, so what follows it was taken for its file.
+        sql, json_file, invocation.json = json_file, _STDOUT, True
+    if invocation.json and json_file is None:
+        json_file = _STDOUT
+    targets = [t for t in (csv_file, json_file, parquet_file) if t is not None]
+    if len(targets) > 1:
+        raise click.UsageError("One of --csv, --json and --parquet can be written at a time.")
+    text = _statement(sql)
+    services, out = invocation.services, invocation.out
+    ref = tell_ref(invocation)
+    with reading(services, ref, at) as seen, run_query(services, text, seen) as reader:
+        if parquet_file is not None:
+            from tidemill.adapters.arrow.export import write_parquet
+
+            with _binary(parquet_file) as stream:
+                rows = write_parquet(reader, stream)
+            _wrote(invocation, parquet_file, rows)
+        elif csv_file is not None:
+            counted = _Counted(csv_rows(reader))
+            with _text(invocation, csv_file) as lines:
+                csv.writer(lines, lineterminator="\n").writerows(counted)
+            _wrote(invocation, csv_file, counted.passed - 1)
+        elif json_file is not None:
+            with _text(invocation, json_file) as lines:
+                lines.writelines(json_parts(reader))
+            if json_file != _STDOUT:
+                out.note(f"wrote {json_file}")
+        else:
+            print_rows(out, head(reader, limit or None))
+
+
+def _statement(sql: str | None) -> str:
+    if sql == "-":
+        return sys.stdin.read()
+    if sql is None:
+        raise click.UsageError("Missing argument 'SQL'.")
+    return sql
+
+
+def _wrote(invocation: Invocation, file: str, rows: int) -> None:
+    if file != _STDOUT:
+        invocation.out.facts([("wrote", file, count(rows, "rows"))])
+
+
+class _Counted:
+    """Counts what passes through an iterator."""
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items = items
+        self.passed = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._items:
+            self.passed += 1
+            yield item
+
+
+@contextmanager
+def _text(invocation: Invocation, file: str) -> Iterator[IO[str]]:
+    """A text stream to standard output or into a file."""
+    if file == _STDOUT:
+        yield invocation.out.stream
+        invocation.out.stream.flush()
+        return
+    with _whole(file) as path, path.open("w", encoding="utf-8", newline="") as stream:
+        yield stream
+
+
+@contextmanager
+def _binary(file: str) -> Iterator[IO[bytes]]:
+    """A binary stream into a file."""
+    if file == _STDOUT:
+        raise click.UsageError("Parquet goes into a file: it cannot be written to standard output.")
+    with _whole(file) as path, path.open("wb") as stream:
+        yield stream
+
+
+@contextmanager
+def _whole(file: str) -> Iterator[Path]:
+    """A path to write to that becomes `file` when all went well: a query that fails leaves what was there."""
+    target = Path(file)
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        yield beside
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)

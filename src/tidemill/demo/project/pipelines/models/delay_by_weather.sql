@@ -1,0 +1,13 @@
+-- What wind and rain do to departures, over all days: not incremental, so each run makes the table anew.
+-- Weather is observed once an hour at each airport; departures of an hour without observation are left out.
+select
+    beaufort(w.wind_speed) as beaufort,
+    w.precip > 0 as wet,
+    count(*) as departures,
+    avg(f.dep_delay) as mean_dep_delay,
+    avg(f.late::int) as share_late
+from {{ ref("fct_departures") }} as f
+join {{ ref("weather") }} as w using (origin, time_hour)
+where not f.cancelled
+group by all
+order by all

@@ -1,0 +1,184 @@
+"""Branches made by people: create, tag, merge, drop; and undoing a published batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tidemill.flow.attempt import Attempt, open_attempt
+from tidemill.flow.merge import write_merged
+from tidemill.flow.publish import Look, PublishPlan, look, plan_publish, publish_run, swap
+from tidemill.flow.services import Services
+from tidemill.flow.stage import Stage, spec_from
+from tidemill.flow.write import commit_rows
+from tidemill.model.batch import Batch, BatchState
+from tidemill.model.branch import MAIN, ChangeKind, Ref, RefKind, RefState, StagedFile
+from tidemill.model.errors import Conflict, Refused, UnknownName
+from tidemill.model.pipeline import PipelineSpec
+from tidemill.model.run import RunState
+from tidemill.model.table import (
+    BATCH_ID,
+    DELETED,
+    INPUT_SUFFIX,
+    LOADED_AT,
+    ORDER,
+    ROW,
+    TableName,
+    TableSpec,
+    WriteMode,
+)
+
+#: How often a merge is planned again because the target moved meanwhile.
+_TRIES = 20
+
+
+def create_branch(services: Services, name: str, *, kind: RefKind = RefKind.BRANCH, source: str = MAIN) -> Ref:
+    """Make a branch or a tag of `source` as it is now: pointers are copied, no data.
+
+    Raises:
+        UnknownName: there is no ref `source`.
+        Refused: `name` exists.
+    """
+    now = services.clock.now()
+    with services.metadata.write() as tx:
+        origin = tx.refs.get(source)
+        if origin is None or origin.state not in (RefState.OPEN, RefState.FAILED):
+            raise UnknownName.of("branch", source, (r.name for r in tx.refs.all(states=[RefState.OPEN])))
+        return tx.refs.create(
+            name,
+            kind,
+            now=now,
+            pointers=tx.refs.pointers(source),
+            views=tx.refs.views(source).values(),
+            parent=source,
+            parent_head=origin.head,
+        )
+
+
+def drop_branch(services: Services, name: str) -> None:
+    """Drop a branch or tag: its pointers go, its record stays; the collector takes what nobody else needs.
+
+    Raises:
+        Refused: it is `main`, or a live run writes it.
+    """
+    now = services.clock.now()
+    with services.metadata.write() as tx:
+        ref = tx.refs.get(name)
+        if ref is None:
+            raise UnknownName.of("branch", name, (r.name for r in tx.refs.all(states=[RefState.OPEN, RefState.FAILED])))
+        if ref.kind is RefKind.MAIN:
+            raise Refused(f'"{MAIN}" cannot be dropped.')
+        run = tx.runs.get(ref.run_id) if ref.run_id is not None else None
+        live = run is not None and run.state in (RunState.RUNNING, RunState.PUBLISHING)
+        if live and run is not None and run.lease_until is not None and run.lease_until > now:
+            raise Refused(f'Branch "{name}" is being written by run {run.id}.', hint="wait for it, or stop it")
+        tx.refs.remove_pointers(name)
+        tx.refs.update(name, state=RefState.DROPPED)
+
+
+def merge_branch(services: Services, name: str, onto: str = MAIN) -> PublishPlan:
+    """Merge a person's branch into another ref, all tables in one transaction, by the same rules as a publish.
+
+    Raises:
+        PublishConflict: both sides changed a table in ways that cannot both stand.
+        Refused: the branch belongs to a run, or was merged or dropped.
+    """
+    for _ in range(_TRIES):
+        seen = look(services, name, onto)
+        if seen.branch.kind is not RefKind.BRANCH:
+            raise Refused(
+                f'"{name}" is a {seen.branch.kind} and cannot be merged.',
+                hint="a run's branch is published by running its batch again: tidemill replay <batch>",
+            )
+        plan = plan_publish(services, seen)
+        if _merge(services, seen, plan):
+            return plan
+    raise Conflict(f'"{onto}" moved {_TRIES} times while "{name}" was being merged.', hint="merge it again")
+
+
+def _merge(services: Services, seen: Look, plan: PublishPlan) -> bool:
+    """The transaction of a merge; False: the target moved since the look, nothing was done."""
+    now = services.clock.now()
+    name, onto = seen.branch.name, seen.head.name
+    with services.metadata.write() as tx:
+        head = tx.refs.lock(onto)
+        pointers = tx.refs.pointers(onto)
+        ours = tx.refs.pointers(name)
+        if head.head != seen.head.head or pointers != seen.theirs or ours != seen.ours:
+            return False
+        swap(tx, onto, plan)
+        tx.refs.log(onto, "merge", now=now, changes=plan.moves, detail={"branch": name})
+        if plan.moves or plan.views:
+            tables = sorted(str(n) for n in {*plan.moves, *plan.views})
+            tx.events.add("published", {"branch": name, "tables": tables}, now)
+        tx.refs.remove_pointers(name)
+        tx.refs.update(name, state=RefState.MERGED)
+    return True
+
+
+def revert_batch(services: Services, batch_id: int) -> PublishPlan:
+    """Undo a published batch on all its tables, as one transaction.
+
+    Append tables lose the batch's rows; upsert and history tables get the keys that it touched as they would be
+    without it; a table that it replaced gets back what it held before, unless a later batch has replaced it since.
+
+    Raises:
+        UnknownName: there is no such batch.
+        Refused: it is not published.
+    """
+    with services.metadata.read() as tx:
+        batch = tx.batches.get(batch_id)
+        if batch is None:
+            raise UnknownName.of("batch", str(batch_id), (str(b.id) for b in tx.batches.recent(limit=50)))
+        if batch.state is not BatchState.PUBLISHED:
+            raise Refused(
+                f"Batch {batch_id} ({batch.key}) is not on {MAIN}: it is {batch.state}.", hint="tidemill data batches"
+            )
+        commits = [c for c in tx.refs.commits(MAIN, batch_id=batch_id) if c.kind == "publish"]
+    touched: dict[TableName, str | None] = {}
+    for commit in commits:  # newest first: the oldest commit's "before" wins
+        for name, (before, _) in commit.changes.items():
+            touched[name] = before
+    bare = PipelineSpec(batch.pipeline, None, None, None, False, {}, {}, {})
+    with open_attempt(services, bare, batch) as attempt:
+        moves = {
+            name: pointer
+            for name, before in touched.items()
+            if name in attempt.fork and (pointer := _without(attempt, name, batch, before, touched)) is not None
+        }
+        if moves:
+            attempt.commit(moves)
+        with services.metadata.write() as tx:
+            tx.runs.move(attempt.run.id, attempt.run.fence, RunState.PUBLISHING, now=services.clock.now())
+        return publish_run(attempt, {}, kind="revert", becomes=BatchState.REVERTED)
+
+
+def _without(
+    attempt: Attempt, name: TableName, batch: Batch, before: str | None, touched: Mapping[TableName, str | None]
+) -> str | None:
+    """The version of a table without the batch; None where it is handled together with another one."""
+    spec = spec_from(name, attempt.services.catalog.load(name, attempt.fork[name]).properties)
+    if name.table.endswith(INPUT_SUFFIX) and TableName(name.namespace, name.table[: -len(INPUT_SUFFIX)]) in touched:
+        return None
+    if spec.write is WriteMode.APPEND:
+        with Stage(attempt, spec) as stage:
+            return commit_rows(stage)
+    if spec.write is WriteMode.REPLACE:
+        return _replaced_before(attempt, spec, batch, before)
+    given = attempt.services.catalog.load(spec.name.input, attempt.fork[spec.name.input])
+    schema = given.schema.without((BATCH_ID, LOADED_AT, ORDER, ROW, DELETED))
+    moves, _ = write_merged(attempt, spec, schema, ())
+    attempt.commit({n: p for n, p in moves.items() if n != name})
+    return moves[name]
+
+
+def _replaced_before(attempt: Attempt, spec: TableSpec, batch: Batch, before: str | None) -> str | None:
+    """A replaced table as it was before the batch; None where a later batch's content stands there now."""
+    catalog = attempt.services.catalog
+    with Stage(attempt, spec, mixed=True) as stage:
+        now = stage.base_scan()
+        assert now is not None
+        if any(f.batch_id != batch.id for f in now.files):
+            return None
+        older = catalog.scan(spec.name, before).files if before else ()
+        files = [StagedFile(f.path, f.rows, f.bytes, f.batch_id) for f in older]
+        return stage.commit(ChangeKind.REPLACE, [f.path for f in now.files], add=files)

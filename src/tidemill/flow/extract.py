@@ -1,0 +1,123 @@
+"""Extract: ask a source once, archive what it gives, and from then on only read the archive (rule 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import chain, islice
+from typing import Any
+
+from tidemill.flow.archive import PartsWriter
+from tidemill.flow.attempt import Attempt
+from tidemill.model.batch import Bookmark, Manifest
+from tidemill.model.errors import Refused
+from tidemill.model.pipeline import SourceKind, SourceSpec
+from tidemill.ports.source import ExtractRequest, RawFile
+
+#: Records are cut into parts of about this many, so that no archived file grows without bound.
+_ROWS_PER_PART = 1_000_000
+
+
+def extract(
+    attempt: Attempt,
+    source: SourceSpec,
+    *,
+    refetch: bool = False,
+    progress: Callable[[int, int], None] = lambda _rows, _bytes: None,
+) -> Manifest:
+    """Give the manifest of the batch's input from `source`: the archived one, or a new one after extracting.
+
+    Args:
+        attempt: the running attempt.
+        source: the feed.
+        refetch: ask the source again and archive a new version beside the old one.
+        progress: called with rows and bytes so far, as they are archived.
+    """
+    services, batch = attempt.services, attempt.batch
+    known = archived(attempt, source.name)
+    if known is not None and not refetch:
+        return known
+    before, until = _range(attempt, source, known)
+    writer = services.archive.writer(batch, source.name, attempt.run.attempt)
+    writer.progress = progress
+    extracted_at = services.clock.now()
+    request = ExtractRequest(batch=batch, bookmark=before, until=until, parameters=attempt.pipeline.params)
+    with services.source(source).extract(request) as extraction:
+        for piece in extraction:
+            if isinstance(piece, RawFile):
+                with piece.open() as stream:
+                    writer.copy(piece.name, stream)
+            else:
+                _write_records(attempt, source, writer, piece.rows)
+        after = extraction.bookmark_after
+    if source.kind is not SourceKind.BOOKMARK:
+        after = None
+    elif until is not None:
+        after = until  # a range that was extracted before keeps its end, whatever the source says today
+    manifest = Manifest(
+        batch_id=batch.id,
+        pipeline=batch.pipeline,
+        source=source.name,
+        version=known.version + 1 if known else 1,
+        attempt=attempt.run.attempt,
+        parts=tuple(writer.parts),
+        extracted_at=extracted_at,
+        code_version=services.code_version,
+        interval=batch.key.interval,
+        bookmark_before=before,
+        bookmark_after=after,
+    )
+    services.archive.seal(batch, manifest)
+    _index(attempt, manifest)
+    return manifest
+
+
+def archived(attempt: Attempt, source: str) -> Manifest | None:
+    """The newest extraction of the batch, if there is one: from the index, or after a crash from the archive."""
+    with attempt.services.metadata.read() as tx:
+        known = tx.archive.get(attempt.batch.id, source)
+    if known is None:
+        known = attempt.services.archive.sealed(attempt.batch, source)
+        if known is not None:
+            _index(attempt, known)
+    return known
+
+
+def _index(attempt: Attempt, manifest: Manifest) -> None:
+    now = attempt.services.clock.now()
+    with attempt.services.metadata.write() as tx:
+        tx.runs.check(attempt.run.id, attempt.run.fence)
+        tx.archive.add(manifest)
+        tx.batches.update(manifest.batch_id, extracted_at=manifest.extracted_at, archived_at=now)
+
+
+def _range(attempt: Attempt, source: SourceSpec, known: Manifest | None) -> tuple[Bookmark, Bookmark]:
+    """From where to where a bookmark source is asked: a re-run uses the manifest's range (rule 6)."""
+    if source.kind is not SourceKind.BOOKMARK:
+        return None, None
+    if known is not None:
+        return known.bookmark_before, known.bookmark_after
+    with attempt.services.metadata.read() as tx:
+        here = tx.bookmarks.get(attempt.pipeline.name, source.name)
+    if here.batch_id is not None and here.batch_id > attempt.batch.id:
+        raise Refused(
+            f'Batch {attempt.batch.id} of "{attempt.pipeline.name}" has no archived input from "{source.name}", and '
+            f"batch {here.batch_id} has already moved the bookmark past it.",
+            hint="the rows are in the later batch; there is nothing to run",
+        )
+    return here.value, None
+
+
+def _write_records(attempt: Attempt, source: SourceSpec, writer: PartsWriter, rows: Iterable[Any]) -> None:
+    """Write records as parts of bounded size, in the source's archive format."""
+    encoder = attempt.services.records
+    form, compression = source.archive_format, source.archive_compression
+    extension = encoder.extension(form, compression)
+    remaining = writer.counted(rows)
+    for first in remaining:
+        part = chain((first,), islice(remaining, _ROWS_PER_PART - 1))
+        writer.add(
+            f"records{extension}",
+            lambda out, part=part: encoder.encode(out, part, form, compression),  # type: ignore[misc]
+            format=form,
+            compression=None if compression == "none" or form == "avro" else compression,
+        )

@@ -1,0 +1,177 @@
+"""Keyed writes: `upsert` and `history` (rule 7). SQL of `plan/merge.py` and `plan/history.py`, run over files.
+
+    rows -> input table (append, by batch) -> which keys are touched -> which files hold them -> rewrite those files
+
+The newest batch applies to the table as it is; an older batch, a re-run or a revert computes its keys again from
+the input table. Only files that hold touched keys are rewritten.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from tidemill.flow.attempt import Attempt
+from tidemill.flow.quarantine import Quarantine
+from tidemill.flow.stage import Stage, own_files
+from tidemill.model.branch import ChangeKind
+from tidemill.model.errors import DefinitionError
+from tidemill.model.table import (
+    BATCH_ID,
+    DELETED,
+    LOADED_AT,
+    ORDER,
+    ROW,
+    SYSTEM_COLUMNS,
+    Column,
+    Scan,
+    Schema,
+    TableName,
+    TableSpec,
+    WriteMode,
+)
+from tidemill.model.types import BOOLEAN, LONG, TIMESTAMPTZ, Type
+from tidemill.plan.history import History, history_schema
+from tidemill.plan.merge import ERROR, FILE, INCOMING, INPUT, OTHERS, REWRITTEN, TARGET, KeyedWrite, Query, Upsert
+from tidemill.ports.decoder import Rejected
+from tidemill.ports.engine import WithFiles
+
+#: Relation: the batch's rows as an earlier version of it wrote them.
+_WAS = "was"
+
+
+def write_merged(
+    attempt: Attempt,
+    spec: TableSpec,
+    schema: Schema,
+    batches: Iterable[Any],
+    progress: Callable[[int], None] = lambda _: None,
+) -> tuple[dict[TableName, str], int]:
+    """Write a batch's rows into an upsert or history table; returns the pointers to move and the rows given.
+
+    Raises:
+        DefinitionError: a key, order or delete column is not among the rows' columns.
+    """
+    _check_columns(spec, schema)
+    order_type: Type = schema[spec.order].type if spec.order else TIMESTAMPTZ
+    inputs = schema.with_columns((Column(ORDER, order_type), Column(ROW, LONG), Column(DELETED, BOOLEAN)))
+    copies = {ORDER: spec.order} if spec.order else {}
+    if spec.delete_flag:
+        copies[DELETED] = spec.delete_flag
+    fill: dict[str, Any] = {DELETED: False} if not spec.delete_flag else {}
+    if not spec.order:
+        fill[ORDER] = attempt.batch.order
+    input_spec = TableSpec(spec.name.input, WriteMode.APPEND, publish=spec.publish, doc=f"every input of {spec.name}")
+    with Stage(attempt, input_spec, fill=fill, copies=copies, number=ROW) as given:
+        given.shape(inputs)
+        for batch in batches:
+            given.write(batch, inputs)
+            progress(given.rows)
+        own, mixed = own_files(given)
+        if mixed is not None:
+            raise DefinitionError(
+                f'The files of "{spec.name.input}" mix batches: another tool has rewritten them.',
+                hint="input tables are Tidemill's own; restore the table from a tag",
+            )
+        before = given.base_scan()
+        pointer = given.commit(ChangeKind.BATCH, own)
+        rows = given.rows
+    catalog = attempt.services.catalog
+    whole = catalog.scan(input_spec.name, pointer)
+    earlier = before.files if before is not None else ()
+    relations = {
+        INPUT: whole,
+        INCOMING: replace(whole, files=tuple(f for f in whole.files if f.batch_id == attempt.batch.id)),
+        _WAS: replace(whole, files=tuple(f for f in earlier if f.batch_id == attempt.batch.id)),
+        OTHERS: replace(whole, files=tuple(f for f in earlier if f.batch_id != attempt.batch.id)),
+    }
+    target_pointer, rejected = _merge(attempt, spec, schema, order_type, relations)
+    moves = {input_spec.name: pointer, spec.name: target_pointer}
+    if rejected:
+        moves[spec.name.quarantine] = rejected
+    return moves, rows
+
+
+def _check_columns(spec: TableSpec, schema: Schema) -> None:
+    """Every column that the write needs must be among the rows' columns."""
+    needed = {"key": spec.key, "order": (spec.order,), "delete_flag": (spec.delete_flag,)}
+    for option, names in needed.items():
+        for name in names:
+            if name is not None and name not in schema:
+                raise DefinitionError(
+                    f'Table "{spec.name}" has {option}="{name}", and its rows have no such column.',
+                    hint="columns: " + ", ".join(schema.names[:20]),
+                )
+
+
+def _keyed(spec: TableSpec, columns: tuple[str, ...]) -> KeyedWrite:
+    if spec.write is WriteMode.HISTORY:
+        return History.of(spec, columns)
+    return Upsert(spec.key, columns)
+
+
+def _merge(
+    attempt: Attempt, spec: TableSpec, schema: Schema, order_type: Type, relations: dict[str, Scan]
+) -> tuple[str, str | None]:
+    """Rewrite the files of the table that hold touched keys; returns the pointers of table and quarantine."""
+    services = attempt.services
+    business = schema.without((spec.delete_flag,) if spec.delete_flag else ())
+    if spec.write is WriteMode.HISTORY:
+        business = history_schema(business, order_type, spec.surrogate_key)
+    business = business.without((BATCH_ID, LOADED_AT))
+    with Stage(attempt, spec, mixed=True) as stage:
+        shaped = stage.shape(business)
+        target = services.catalog.scan(spec.name, shaped)
+        columns = tuple(n for n in target.schema.names if n not in (BATCH_ID, LOADED_AT))
+        write = _keyed(spec, (*columns, *(c.name for c in SYSTEM_COLUMNS)))
+        tables: dict[str, Scan | WithFiles] = {**relations, TARGET: WithFiles(target, FILE)}
+        if not relations[_WAS].files and _one(attempt, write.is_newest(), tables):
+            files, content = write.newest_files(), write.newest()
+        else:
+            touched = (INCOMING, _WAS)
+            files, content = write.recompute_files(touched), write.recompute(touched)
+        paths = {row[FILE] for row in _rows(attempt, files, tables)}
+        tables[REWRITTEN] = replace(target, files=tuple(f for f in target.files if f.path in paths))
+        with services.sql.query(content.sql, _given(content, tables)) as result:
+            for batch in result:
+                stage.write(batch, business)
+        pointer = stage.commit(ChangeKind.UPSERT, sorted(paths))
+    return pointer, _quarantine(attempt, spec, write, tables)
+
+
+def _quarantine(
+    attempt: Attempt, spec: TableSpec, write: KeyedWrite, tables: Mapping[str, Scan | WithFiles]
+) -> str | None:
+    """Rows without a key or order go to the table's quarantine; None where there are none and were none."""
+    invalid = write.invalid()
+    with (
+        Quarantine(attempt, spec) as quarantine,
+        attempt.services.sql.query(invalid.sql, _given(invalid, tables)) as rows,
+    ):
+        for batch in rows:
+            quarantine.add(
+                Rejected(spec.name.table, row[ROW] + 1, json.dumps(_plain(row), default=str), row[ERROR])
+                for row in batch.to_pylist()
+            )
+        return quarantine.commit()
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's own columns, without those that Tidemill adds."""
+    return {k: v for k, v in row.items() if not k.startswith("_")}
+
+
+def _given(query: Query, tables: Mapping[str, Scan | WithFiles]) -> dict[str, Scan | WithFiles]:
+    return {name: tables[name] for name in query.reads}
+
+
+def _rows(attempt: Attempt, query: Query, tables: Mapping[str, Scan | WithFiles]) -> list[dict[str, Any]]:
+    with attempt.services.sql.query(query.sql, _given(query, tables)) as result:
+        return [row for batch in result for row in batch.to_pylist()]
+
+
+def _one(attempt: Attempt, query: Query, tables: Mapping[str, Scan | WithFiles]) -> bool:
+    """The single boolean that a query answers."""
+    return bool(next(iter(_rows(attempt, query, tables)[0].values())))

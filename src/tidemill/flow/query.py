@@ -1,0 +1,142 @@
+"""Reading the lake: all pointers of a query in one SELECT, under a lease (rule 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from tidemill.flow.services import Services
+from tidemill.model.branch import MAIN, RefState
+from tidemill.model.errors import Refused, UnknownName, UserError
+from tidemill.model.table import Scan, TableName
+from tidemill.plan.sql import tables_in
+from tidemill.ports.engine import Rows
+from tidemill.ports.metadata import View
+
+#: The namespace of Tidemill's own tables in SQL, and what they are.
+SYSTEM = "tidemill"
+SYSTEM_TABLES = ("batches", "runs", "tasks", "checks", "files")
+#: How long a reader's files are kept for it if its process dies.
+_READER = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reader sees: the pointers and views of one ref at one moment."""
+
+    ref: str
+    pointers: Mapping[TableName, str]
+    views: Mapping[TableName, View]
+    #: Read every table as of this snapshot of its own; only for queries of one table.
+    snapshot_id: int | None = None
+
+    def names(self) -> list[str]:
+        """Every table and view, by name."""
+        return sorted(str(n) for n in {*self.pointers, *self.views})
+
+    def resolve(self, text: str) -> TableName:
+        """The table that a user means by `pipeline.table`, or by a bare name that only one pipeline has.
+
+        Raises:
+            UnknownName: no such table on the ref, or a bare name that several pipelines have.
+        """
+        known = {*self.pointers, *self.views}
+        if "." in text:
+            name = TableName.parse(text)
+            if name in known:
+                return name
+            raise UnknownName.of("table", text, self.names(), where=f'branch "{self.ref}"')
+        found = sorted(n for n in known if n.table == text)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UserError(f'"{text}" is a table of several pipelines.', hint=", ".join(map(str, found)))
+        raise UnknownName.of("table", text, self.names(), where=f'branch "{self.ref}"')
+
+
+@contextmanager
+def reading(services: Services, ref: str = MAIN, at: str | datetime | None = None) -> Iterator[Reading]:
+    """Open a ref for reading, at its head or as of a moment, and keep its files until the end.
+
+    Args:
+        services: the project.
+        ref: a branch or tag.
+        at: None; a time, for the whole ref as it was then; or a snapshot id of one table.
+
+    Raises:
+        UnknownName: no such ref.
+        UserError: `at` is neither a time nor a snapshot.
+    """
+    moment, snapshot_id = _parse_at(at)
+    with services.metadata.write() as tx:
+        record = tx.refs.get(ref)
+        if record is None or record.state not in (RefState.OPEN, RefState.FAILED, RefState.ABSORBED):
+            if record is not None:
+                raise Refused(
+                    f'Branch "{ref}" was {record.state}: its tables are gone.', hint=f"they are on {MAIN}, or dropped"
+                )
+            open_refs = tx.refs.all(states=[RefState.OPEN, RefState.FAILED])
+            raise UnknownName.of("branch", ref, (r.name for r in open_refs))
+        pointers = tx.refs.pointers(ref) if moment is None else tx.refs.pointers_at(ref, moment)
+        views = tx.refs.views(ref)
+        lease = tx.leases.acquire(services.holder, pointers.items(), services.clock.now() + _READER)
+    try:
+        yield Reading(ref, pointers, views, snapshot_id)
+    finally:
+        with services.metadata.write() as tx:
+            tx.leases.release(lease)
+
+
+def _parse_at(at: str | datetime | None) -> tuple[datetime | None, int | None]:
+    if at is None or isinstance(at, datetime):
+        return at, None
+    if at.isdigit():
+        return None, int(at)
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError:
+        raise UserError(
+            f'"{at}" is neither a time nor a snapshot.', hint='"2013-01-15T12:00:00+00:00", or an id from data history'
+        ) from None
+    return (moment if moment.tzinfo else moment.astimezone()), None
+
+
+def scan_of(services: Services, seen: Reading, name: TableName) -> Scan:
+    """The files of a table as the reader sees it."""
+    return services.catalog.scan(name, seen.pointers[name], snapshot_id=seen.snapshot_id)
+
+
+@contextmanager
+def query(services: Services, sql: str, seen: Reading, *, limit: int | None = None) -> Iterator[Any]:
+    """Run one SELECT over tables, views and Tidemill's own tables; gives a record batch reader.
+
+    Raises:
+        UnknownName: a table that the ref does not have.
+        UserError: the SQL cannot be read, or does more than read.
+    """
+    inputs: dict[str, Any] = {}
+    views: dict[str, str] = {}
+    todo = list(tables_in(sql))
+    while todo:
+        text = todo.pop()
+        if text in inputs or text in views:
+            continue
+        namespace, _, table = text.rpartition(".")
+        if namespace == SYSTEM:
+            if table not in SYSTEM_TABLES:
+                raise UnknownName.of("table", text, [f"{SYSTEM}.{t}" for t in SYSTEM_TABLES])
+            inputs[text] = Rows(*services.metadata.rows(table))
+            continue
+        name = seen.resolve(text)
+        if name in seen.views:
+            views[text] = seen.views[name].sql
+            todo.extend(tables_in(views[text]))
+        else:
+            inputs[text] = scan_of(services, seen, name)
+    if seen.snapshot_id is not None and len(inputs) > 1:
+        raise UserError("A snapshot is of one table, and this query reads several.", hint="--at <time>")
+    with services.sql.query(sql, inputs, views=views) as result:
+        yield result

@@ -1,0 +1,333 @@
+"""Run: one batch from its sources to `main`, in this process.
+
+open the batch -> open an attempt -> tasks in order -> publish        all, or nothing that anybody sees
+^                                |
+'---- conflict: fresh fork ------'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from tidemill.flow.attempt import Attempt, open_attempt
+from tidemill.flow.audit import audit, recheck
+from tidemill.flow.extract import archived, extract
+from tidemill.flow.load import load
+from tidemill.flow.observe import Observer, RunReport, Silent, TableReport, TaskReport
+from tidemill.flow.publish import PublishConflict, PublishPlan, publish_run
+from tidemill.flow.services import Services
+from tidemill.flow.transform import build
+from tidemill.model.batch import Batch, BatchKey, BatchState, Manifest
+from tidemill.model.branch import RefState
+from tidemill.model.errors import CheckFailed, Conflict, Fenced, Refused, RunFailed
+from tidemill.model.pipeline import OnFailure, PipelineSpec, SourceKind, Task, TaskKind, tasks_of
+from tidemill.model.run import RunState, TaskState
+from tidemill.model.table import PublishMode, TableName
+from tidemill.plan.decide import decide
+from tidemill.plan.select import downstream
+from tidemill.ports.metadata import Tx
+
+#: How often a run starts again on a fresh fork because another one published first (rule 4).
+MAX_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run.
+
+    `refetch` asks the sources again. `start` names tasks or tables: only they and what depends on them run, and all
+    other tables come from `main` (rule 11); empty: everything runs. `observer` is told what happens.
+    """
+
+    refetch: bool = False
+    observer: Observer = field(default_factory=Silent)
+    start: tuple[str, ...] = ()
+
+
+def run_batch(
+    services: Services, pipeline: PipelineSpec, key: BatchKey, options: RunOptions | None = None
+) -> RunReport:
+    """Run a pipeline for one batch until it is published or has failed.
+
+    Raises:
+        Busy: another live run has the batch.
+        Refused: an earlier batch of a bookmark chain is not published, or the batch was absorbed.
+    """
+    options = options or RunOptions()
+    batch = open_batch(services, pipeline, key)
+    lost_on: tuple[TableName, ...] = ()
+    for number in range(1, MAX_ATTEMPTS + 1):
+        with open_attempt(services, pipeline, batch, tickets=lost_on) as attempt:
+            driver = _Driver(attempt, options, last_try=number == MAX_ATTEMPTS)
+            try:
+                return driver.drive()
+            except PublishConflict as conflict:
+                lost_on = tuple(c.table for c in conflict.conflicts)
+                options.observer.retried(conflict.what)
+                # Asking the sources again was done by the attempt that lost.
+                options = replace(options, refetch=False)
+    raise AssertionError("the last attempt reports its conflict as a failure")
+
+
+def open_batch(services: Services, pipeline: PipelineSpec, key: BatchKey) -> Batch:
+    """The batch of a key; for bookmark sources after looking at the chain of earlier batches (rule 6)."""
+    now = services.clock.now()
+    with services.metadata.write() as tx:
+        batch = tx.batches.open(key, now)
+        if batch.state is BatchState.ABSORBED:
+            raise Refused(
+                f"Batch {batch.id} ({key}) was absorbed: a later batch took over its range.",
+                hint="its rows are in the batch that absorbed it",
+            )
+        if pipeline.bookmarked and batch.published_at is None:
+            _check_chain(tx, pipeline, batch)
+    return batch
+
+
+def _check_chain(tx: Tx, pipeline: PipelineSpec, batch: Batch) -> None:
+    """Wait for, or absorb, earlier batches of the chain that were begun and not published."""
+    absorb = any(s.on_failure is OnFailure.ABSORB for s in pipeline.sources.values() if s.kind is SourceKind.BOOKMARK)
+    for earlier in tx.batches.recent(pipeline.name, state=BatchState.OPEN):
+        last = tx.runs.last(earlier.id)
+        if earlier.id >= batch.id or last is None:
+            continue
+        if not absorb or last.state in (RunState.RUNNING, RunState.PUBLISHING):
+            raise Refused(
+                f"Batch {earlier.id} ({earlier.key}) comes before batch {batch.id} and is not published: its "
+                "bookmark is not known yet.",
+                where=pipeline.place,
+                hint=f'tidemill replay {earlier.id}, or declare the source with on_failure="absorb"',
+            )
+        tx.batches.update(earlier.id, state=BatchState.ABSORBED)
+        if last.branch is not None:
+            tx.refs.update(last.branch, state=RefState.ABSORBED)
+
+
+class _Driver:
+    """Drives the tasks of one attempt, one after another."""
+
+    def __init__(self, attempt: Attempt, options: RunOptions, *, last_try: bool) -> None:
+        self.attempt = attempt
+        self.services = attempt.services
+        self.options = options
+        self.last_try = last_try
+        self.tasks = {t.id: t for t in tasks_of(attempt.pipeline)}
+        self.states: dict[str, TaskState] = {}
+        self.reports: list[TaskReport] = []
+        self.manifests: dict[str, Manifest] = {}
+        self.published: dict[TableName, str | None] = {}
+        self.rows: dict[TableName, int] = {}
+        self.began = self.services.clock.monotonic()
+
+    def drive(self) -> RunReport:
+        """Run every task that can run, then publish."""
+        self.options.observer.run_started(self.attempt.batch, self.attempt.run, list(self.tasks.values()))
+        try:
+            self._skip_what_is_not_cleared()
+            while True:
+                decision = decide(self.tasks.values(), self.states)
+                for task_id in decision.give_up:
+                    self._give_up(self.tasks[task_id])
+                if decision.end is RunState.PUBLISHING:
+                    return self._publish()
+                if decision.end is not None:
+                    return self._fail(self._first_error())
+                for task_id in decision.start:
+                    self._run(self.tasks[task_id])
+        except PublishConflict as conflict:
+            if self.last_try or self.attempt.outside_effects:
+                return self._fail(conflict)
+            self._end(RunState.FAILED, conflict)
+            raise
+        except KeyboardInterrupt as stop:
+            self._end(RunState.CANCELLED, stop)
+            raise
+        except Fenced:
+            raise
+        except BaseException as error:
+            self._end(RunState.FAILED, error)
+            raise
+
+    def _skip_what_is_not_cleared(self) -> None:
+        if not self.options.start:
+            return
+        cleared = downstream(self.tasks.values(), self.options.start)
+        for task in self.tasks.values():
+            if task.id not in cleared:
+                self._set(task, TaskState.SKIPPED)
+
+    # -- tasks -----------------------------------------------------------------------------------------------
+
+    def _run(self, task: Task) -> None:
+        self._set(task, TaskState.SCHEDULED, TaskState.QUEUED, TaskState.RUNNING)
+        self.options.observer.task_started(task)
+        began = self.services.clock.monotonic()
+        try:
+            report = self._execute(task)
+        except (Fenced, PublishConflict):
+            raise
+        except Exception as error:
+            checks = tuple(getattr(error, "records", ()))
+            report = TaskReport(task, TaskState.FAILED, 0.0, error=error, checks=checks)
+        report = replace(report, seconds=self.services.clock.monotonic() - began)
+        self._set(
+            task,
+            report.state,
+            rows=report.rows,
+            bytes=report.bytes,
+            error=None if report.error is None else str(report.error) or type(report.error).__name__,
+        )
+        self.reports.append(report)
+        self.options.observer.task_ended(report)
+        if report.state is TaskState.SUCCESS:
+            self._publish_table(task)
+
+    def _execute(self, task: Task) -> TaskReport:
+        """Do the work of one task."""
+        attempt, pipeline = self.attempt, self.attempt.pipeline
+
+        def progress(rows: int = 0, bytes: int = 0) -> None:
+            self.options.observer.progress(task, rows, bytes)
+
+        if task.kind is TaskKind.EXTRACT:
+            source = pipeline.sources[task.name]
+            before = archived(attempt, source.name)
+            manifest = extract(attempt, source, refetch=self.options.refetch, progress=progress)
+            self.manifests[task.name] = manifest
+            reused = before is not None and before.version == manifest.version
+            return TaskReport(task, TaskState.SUCCESS, 0.0, rows=manifest.rows, bytes=manifest.bytes, reused=reused)
+        if task.kind is TaskKind.LOAD:
+            source = pipeline.sources[task.name]
+            loaded = load(attempt, source, self._manifest(task.name), progress)
+            self.rows[source.table.name] = loaded.rows
+            return TaskReport(task, TaskState.SUCCESS, 0.0, rows=loaded.rows, rejected=loaded.rejected)
+        if task.kind is TaskKind.BUILD:
+            transform = pipeline.transforms[task.name]
+            rows = build(attempt, transform, progress)
+            if rows is not None:
+                self.rows[transform.table.name] = rows
+            return TaskReport(task, TaskState.SUCCESS, 0.0, rows=rows)
+        records = audit(attempt, task.name)
+        return TaskReport(task, TaskState.SUCCESS, 0.0, rows=max((r.rows or 0 for r in records), default=0),
+                          checks=tuple(records))  # fmt: skip
+
+    def _manifest(self, source: str) -> Manifest:
+        """What the run loads from a source: extracted by it, or archived before where it starts at the load."""
+        manifest = self.manifests.get(source) or archived(self.attempt, source)
+        if manifest is None:
+            raise Refused(
+                f'Batch {self.attempt.batch.id} has no archived input from "{source}".',
+                hint=f"start at the extraction: --from extract.{source}",
+            )
+        self.manifests[source] = manifest
+        return manifest
+
+    def _give_up(self, task: Task) -> None:
+        self._set(task, TaskState.UPSTREAM_FAILED)
+        report = TaskReport(task, TaskState.UPSTREAM_FAILED, 0.0)
+        self.reports.append(report)
+        self.options.observer.task_ended(report)
+
+    def _set(self, task: Task, *states: TaskState, **values: object) -> None:
+        """Move a task along its transitions, in one transaction that checks the fence."""
+        run = self.attempt.run
+        now = self.services.clock.now()
+        with self.services.metadata.write() as tx:
+            for state in states:
+                tx.runs.set_task(run.id, run.fence, task.id, state, now=now, **values)
+        self.states[task.id] = states[-1]
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    def _publish_table(self, task: Task) -> None:
+        """Publish mode "table": a table goes as soon as its own checks have passed (rule 12)."""
+        pipeline = self.attempt.pipeline
+        spec = pipeline.table(task.name)
+        last = TaskKind.CHECK if pipeline.checks.get(task.name) else None
+        done = task.kind is last or (last is None and task.kind in (TaskKind.LOAD, TaskKind.BUILD))
+        if not done or spec is None or spec.publish is not PublishMode.TABLE:
+            return
+        sources = [task.name] if task.name in pipeline.sources else []
+        plan = publish_run(
+            self.attempt,
+            {s: self.manifests[s] for s in sources},
+            recheck=self._recheck,
+            final=False,
+            only=[n for n in self.attempt.written if _belongs(n, spec.name)],
+            sources=sources,
+        )
+        self._note(plan)
+
+    def _publish(self) -> RunReport:
+        self._move(RunState.PUBLISHING)
+        try:
+            plan = publish_run(self.attempt, self.manifests, recheck=self._recheck)
+        except CheckFailed as error:
+            return self._fail(error)
+        self._note(plan)
+        report = RunReport(
+            self.attempt.batch,
+            self.attempt.run,
+            RunState.SUCCESS,
+            self._seconds(),
+            tuple(self.reports),
+            tuple(self._tables()),
+        )
+        self.options.observer.run_ended(report)
+        return report
+
+    def _recheck(self, pointers: Mapping[TableName, str]) -> None:
+        recheck(self.attempt, pointers)
+
+    def _note(self, plan: PublishPlan) -> None:
+        self.published.update({name: after for name, (_, after) in plan.moves.items()})
+        self.published.update(dict.fromkeys(plan.views))
+
+    def _tables(self) -> Iterable[TableReport]:
+        for name, pointer in sorted(self.published.items()):
+            spec = self.attempt.pipeline.table(name.table)
+            total = self.services.catalog.load(name, pointer).rows if pointer else None
+            yield TableReport(name, spec.write if spec and pointer else None, self.rows.get(name), total)
+
+    def _fail(self, error: BaseException) -> RunReport:
+        self._end(RunState.FAILED, error)
+        report = RunReport(
+            self.attempt.batch, self.attempt.run, RunState.FAILED, self._seconds(), tuple(self.reports), (), error
+        )
+        self.options.observer.run_ended(report)
+        return report
+
+    def _first_error(self) -> BaseException:
+        return next((r.error for r in self.reports if r.error is not None), RunFailed("A task failed."))
+
+    def _move(self, state: RunState) -> None:
+        run = self.attempt.run
+        with self.services.metadata.write() as tx:
+            tx.runs.move(run.id, run.fence, state, now=self.services.clock.now())
+        self.attempt.run = replace(run, state=state)
+
+    def _end(self, state: RunState, error: BaseException) -> None:
+        """End the attempt badly: its branch stays for inspection (rule 11)."""
+        run = self.attempt.run
+        now = self.services.clock.now()
+        try:
+            with self.services.metadata.write() as tx:
+                tx.runs.move(run.id, run.fence, state, now=now, error=str(error) or type(error).__name__)
+                tx.runs.add_reads(run.id, self.attempt.reads)
+                tx.refs.release_tickets(run.id)
+                if run.branch is not None:
+                    tx.refs.update(run.branch, state=RefState.FAILED)
+        except Fenced:
+            return  # somebody else has taken over and ended this attempt already
+        except Conflict as conflict:
+            error.add_note(f"and the end of the run could not be recorded: {conflict}")
+        self.attempt.run = replace(run, state=state, ended_at=now)
+
+    def _seconds(self) -> float:
+        return self.services.clock.monotonic() - self.began
+
+
+def _belongs(name: TableName, table: TableName) -> bool:
+    """True for the table itself and what is published with it: children, quarantine, input."""
+    return name == table or (name.namespace == table.namespace and name.table.startswith(f"{table.table}__"))

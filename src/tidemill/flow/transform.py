@@ -1,0 +1,142 @@
+"""Transform: a user's function or SQL over the tables that the attempt sees, written to its branch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tidemill.authoring.context import RunContext
+from tidemill.flow.attempt import Attempt
+from tidemill.flow.services import Services
+from tidemill.flow.write import Written, write_rows
+from tidemill.model.errors import TidemillError, UserError
+from tidemill.model.frame import Frame, Input, as_frame
+from tidemill.model.pipeline import InputSpec, Materialized, Scope, TransformSpec
+from tidemill.model.table import BATCH_ID, LOADED_AT, Scan, Schema, TableName
+from tidemill.plan.sql import quote, tables_in
+from tidemill.plan.template import render_model, variables_of
+
+#: A function of ours that is told how many rows have been written.
+Progress = Callable[[int], None]
+
+
+def build(attempt: Attempt, transform: TransformSpec, progress: Progress = lambda _: None) -> int | None:
+    """Make one table of this run and commit it to the branch; returns the rows written, None for a view."""
+    if transform.materialized is Materialized.VIEW:
+        attempt.commit({}, {transform.table.name: _rendered(attempt, transform, _view_resolver(attempt.pipeline.name))})
+        return None
+    written = _from_sql(attempt, transform, progress) if transform.sql else _from_function(attempt, transform, progress)
+    attempt.commit(written.moves)
+    return written.rows
+
+
+def input_of(attempt: Attempt, needed: InputSpec) -> Input:
+    """The frame's input for one parameter; tables of the run's own pipeline are called by their bare name."""
+    own = needed.table.namespace == attempt.pipeline.name
+    return Input(needed.table.table if own else str(needed.table), needed.scope.value)
+
+
+def arguments_of(attempt: Attempt, transform: TransformSpec) -> dict[str, Any]:
+    """What the user's function is called with: a frame for each input, and the reserved parameters it asks for."""
+    reserved = {
+        "interval": attempt.interval,
+        "batch": attempt.batch,
+        "context": RunContext.of(attempt.batch, attempt.pipeline.params),
+    }
+    frames = {i.parameter: Frame.of(input_of(attempt, i)) for i in transform.inputs}
+    return {**frames, **{name: reserved[name] for name in transform.wants if name in reserved}}
+
+
+def frame_of(attempt: Attempt, transform: TransformSpec) -> tuple[Frame, dict[str, Scan]]:
+    """Call the user's function; gives the frame that it made and the files behind its inputs."""
+    assert transform.function is not None
+    inputs = {input_of(attempt, i).key: attempt.scan(i.table, i.scope) for i in transform.inputs}
+    arguments = arguments_of(attempt, transform)
+    if transform.engine == "pandas":
+        return attempt.services.frames.call_pandas(transform.function, arguments, inputs), inputs
+    return as_frame(transform.function(**arguments), transform.table.name.table), inputs
+
+
+def _from_function(attempt: Attempt, transform: TransformSpec, progress: Progress) -> Written:
+    services = attempt.services
+    try:
+        frame, inputs = frame_of(attempt, transform)
+        with services.frames.batches(frame, inputs) as reader:
+            return write_rows(attempt, transform.table, _columns(services, reader), reader, progress)
+    except TidemillError as error:
+        error.where = error.where or transform.place
+        raise
+
+
+def _columns(services: Services, reader: Any) -> Schema:
+    """The user's columns of a result."""
+    return services.decoder.schema_of(reader.schema).without((BATCH_ID, LOADED_AT))
+
+
+def _from_sql(attempt: Attempt, transform: TransformSpec, progress: Progress) -> Written:
+    inputs: dict[str, Scan] = {}
+
+    def resolve(name: str, scope: str) -> str:
+        table = TableName.parse(name, attempt.pipeline.name)
+        seen_as = table if scope == Scope.WHOLE else replace(table, namespace=f"{table.namespace}__batch")
+        if table not in attempt.views():
+            inputs[str(seen_as)] = attempt.scan(table, Scope(scope))
+        return _relation(seen_as)
+
+    sql = _rendered(attempt, transform, resolve)
+    own = attempt.fork.get(transform.table.name)
+    if own is not None:
+        inputs[str(transform.table.name)] = attempt.services.catalog.scan(transform.table.name, own)
+    views = _views_for(attempt, sql, inputs)
+    services = attempt.services
+    with services.sql.query(sql, inputs, functions=attempt.pipeline.functions, views=views) as reader:
+        return write_rows(attempt, transform.table, _columns(services, reader), reader, progress)
+
+
+def _rendered(attempt: Attempt, transform: TransformSpec, resolve: Callable[[str, str], str]) -> str:
+    assert transform.sql is not None
+    return render_model(
+        transform.sql,
+        variables_of(attempt.batch, attempt.pipeline.params),
+        this=_relation(transform.table.name),
+        incremental=transform.materialized is Materialized.INCREMENTAL and transform.table.name in attempt.fork,
+        resolve=resolve,
+        where=transform.place,
+    )
+
+
+def _relation(table: TableName) -> str:
+    return f"{quote(table.namespace)}.{quote(table.table)}"
+
+
+def _view_resolver(pipeline: str) -> Callable[[str, str], str]:
+    """A view is resolved on its reader's ref, so it can only name whole tables (rule 10)."""
+
+    def resolve(name: str, scope: str) -> str:
+        if scope != Scope.WHOLE:
+            raise UserError(
+                f'A view cannot read batch("{name}"): it outlives the run.',
+                hint='ref(...), or materialized="incremental"',
+            )
+        return _relation(TableName.parse(name, pipeline))
+
+    return resolve
+
+
+def _views_for(attempt: Attempt, sql: str, inputs: dict[str, Scan]) -> dict[str, str]:
+    """The views that a statement reads, and the tables below them, which are added to `inputs`."""
+    all_views = attempt.views()
+    found: dict[str, str] = {}
+    todo = [t for t in tables_in(sql) if "." in t]
+    while todo:
+        text = todo.pop()
+        if text in found or text in inputs:
+            continue
+        name = TableName.parse(text)
+        if name in all_views:
+            found[text] = all_views[name]
+            todo.extend(tables_in(all_views[name]))
+        else:
+            inputs[text] = attempt.scan(name, Scope.WHOLE)
+    return found

@@ -1,0 +1,271 @@
+"""Pipelines as values: sources, transformations and checks, and the tasks that they make.
+
+`authoring` builds these from a user's file; `flow` runs them. Names are unique within a pipeline; a table is
+`<pipeline>.<name>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from tidemill.model.errors import DefinitionError
+from tidemill.model.expectation import Expectation, ReferencesExpectation
+from tidemill.model.table import PublishMode, TableName, TableSpec
+from tidemill.model.timetable import Timetable
+
+
+class Scope(StrEnum):
+    """How much of an upstream table a transformation reads (rule 2)."""
+
+    #: The rows of this run's batch.
+    BATCH = "batch"
+    #: The whole table, as of the run's fork plus what the run wrote.
+    WHOLE = "whole"
+
+
+class SourceKind(StrEnum):
+    """How a source knows what to give (rule 6)."""
+
+    #: It is asked for a data interval; any order; no bookmark.
+    INTERVAL = "interval"
+    #: It goes on from a bookmark; its batches form a chain.
+    BOOKMARK = "bookmark"
+
+
+class OnFailure(StrEnum):
+    """What a later batch of a bookmark chain does about an unpublished earlier one (rule 6)."""
+
+    #: It waits until that one is published.
+    WAIT = "wait"
+    #: It takes over that one's range and makes its branch unpublishable.
+    ABSORB = "absorb"
+
+
+class Isolation(StrEnum):
+    """What a run may have read and still be published (rule 2)."""
+
+    #: `main` as of the fork; a moved input marks the outputs stale and blocks nothing.
+    SNAPSHOT = "snapshot"
+    #: A moved input is a conflict.
+    SERIALIZABLE = "serializable"
+
+
+class Materialized(StrEnum):
+    """What a SQL model becomes."""
+
+    TABLE = "table"
+    VIEW = "view"
+    INCREMENTAL = "incremental"
+
+
+@dataclass(frozen=True, slots=True)
+class FilesOrigin:
+    """Files by a pattern: a template (`feeds/{{ ds }}/*.csv.gz`) relative to the project, globs allowed."""
+
+    pattern: str
+    #: True: no file for an interval is an empty batch; False: it is an error.
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionOrigin:
+    """A user's generator function."""
+
+    function: Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """A feed: where it comes from, how it is archived and decoded, and the bronze table it is loaded into."""
+
+    name: str
+    table: TableSpec
+    origin: FilesOrigin | FunctionOrigin
+    kind: SourceKind = SourceKind.INTERVAL
+    on_failure: OnFailure = OnFailure.WAIT
+    #: Format in which records are archived (files stay as they are): jsonl or avro.
+    archive_format: str = "jsonl"
+    #: Compression of archived records: zstd, gzip or none.
+    archive_compression: str = "zstd"
+    #: Keyword arguments of the decoder's options: format, csv, flatten, key, jsonpaths, limits.
+    decode: Mapping[str, Any] = field(default_factory=dict)
+    #: Where in the user's file, as `file:line`.
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One input of a transformation: the parameter that it is handed to, the table, and how much of it."""
+
+    parameter: str
+    table: TableName
+    scope: Scope
+
+
+#: Parameters of user functions that are not tables.
+RESERVED = ("interval", "bookmark", "batch", "context")
+
+
+@dataclass(frozen=True, slots=True)
+class TransformSpec:
+    """A table made from other tables, by a Python function or by SQL."""
+
+    table: TableSpec
+    inputs: tuple[InputSpec, ...]
+    #: The user's function (frames in, frame out), or None for SQL.
+    function: Callable[..., Any] | None = None
+    #: The SQL template, and the file that it came from.
+    sql: str | None = None
+    sql_file: str | None = None
+    materialized: Materialized = Materialized.TABLE
+    #: Which frames the function is handed: polars frames of ours, or pandas.
+    engine: str = "polars"
+    #: Reserved parameters that the function asks for.
+    wants: tuple[str, ...] = ()
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSpec:
+    """A pipeline: everything that a run of it needs to know."""
+
+    name: str
+    timetable: Timetable | None
+    start: datetime | None
+    end: datetime | None
+    catchup: bool
+    sources: Mapping[str, SourceSpec]
+    transforms: Mapping[str, TransformSpec]
+    #: Checks by table name (bare, within the pipeline).
+    checks: Mapping[str, tuple[Expectation, ...]]
+    #: Python functions callable in SQL, by name.
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    publish: PublishMode = PublishMode.RUN
+    isolation: Isolation = Isolation.SNAPSHOT
+    params: Mapping[str, Any] = field(default_factory=dict)
+    place: str = ""
+    doc: str = ""
+
+    def table(self, name: str) -> TableSpec | None:
+        """The spec of one of the pipeline's own tables, sources' bronze tables included."""
+        if name in self.sources:
+            return self.sources[name].table
+        if name in self.transforms:
+            return self.transforms[name].table
+        return None
+
+    @property
+    def bookmarked(self) -> bool:
+        """True where a source goes on from a bookmark, so that batches form a chain."""
+        return any(s.kind is SourceKind.BOOKMARK for s in self.sources.values())
+
+    def with_params(self, params: Mapping[str, Any]) -> PipelineSpec:
+        """The pipeline with parameters overridden for one run."""
+        return replace(self, params={**self.params, **params})
+
+
+class TaskKind(StrEnum):
+    """What a task of a pipeline does."""
+
+    EXTRACT = "extract"
+    LOAD = "load"
+    BUILD = "build"
+    CHECK = "check"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task: `<kind>.<name>`, and the tasks that must have succeeded before it."""
+
+    kind: TaskKind
+    name: str
+    upstream: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The task's id within its pipeline."""
+        return f"{self.kind}.{self.name}"
+
+
+Tasks: TypeAlias = "tuple[Task, ...]"
+
+
+def tasks_of(pipeline: PipelineSpec) -> Tasks:
+    """The pipeline's tasks in an order in which they can run: a check follows its table and guards what reads it.
+
+    Raises:
+        DefinitionError: transformations read each other in a circle.
+    """
+    tasks: list[Task] = []
+
+    def guard(name: str) -> str:
+        """The task after which the table `name` may be read."""
+        if pipeline.checks.get(name):
+            return f"{TaskKind.CHECK}.{name}"
+        return f"{TaskKind.LOAD}.{name}" if name in pipeline.sources else f"{TaskKind.BUILD}.{name}"
+
+    def add_check(name: str, after: str) -> None:
+        others = tuple(
+            dict.fromkeys(
+                guard(t.table)
+                for check in pipeline.checks.get(name, ())
+                if (t := _referenced(check, pipeline.name)) and t.namespace == pipeline.name and t.table != name
+                and pipeline.table(t.table) is not None
+            )
+        )  # fmt: skip
+        if pipeline.checks.get(name):
+            tasks.append(Task(TaskKind.CHECK, name, (after, *others)))
+
+    for name in pipeline.sources:
+        tasks.append(Task(TaskKind.EXTRACT, name))
+        tasks.append(Task(TaskKind.LOAD, name, (f"{TaskKind.EXTRACT}.{name}",)))
+        add_check(name, f"{TaskKind.LOAD}.{name}")
+    for name, transform in pipeline.transforms.items():
+        upstream = tuple(
+            dict.fromkeys(
+                guard(i.table.table)
+                for i in transform.inputs
+                if i.table.namespace == pipeline.name and i.table.table != name
+                and pipeline.table(i.table.table) is not None
+            )
+        )  # fmt: skip
+        tasks.append(Task(TaskKind.BUILD, name, upstream))
+        add_check(name, f"{TaskKind.BUILD}.{name}")
+    return _sorted(tasks, pipeline)
+
+
+def _referenced(check: Expectation, namespace: str) -> TableName | None:
+    return TableName.parse(check.table, namespace) if isinstance(check, ReferencesExpectation) else None
+
+
+def _sorted(tasks: list[Task], pipeline: PipelineSpec) -> Tasks:
+    """Topological order that keeps the order of definition where it can."""
+    by_id = {t.id: t for t in tasks}
+    done: dict[str, Task] = {}
+    visiting: list[str] = []
+
+    def visit(task: Task) -> None:
+        if task.id in done:
+            return
+        if task.id in visiting:
+            circle = [i.split(".", 1)[1] for i in [*visiting[visiting.index(task.id) :], task.id]]
+            raise DefinitionError(
+                f'Tables of pipeline "{pipeline.name}" read each other in a circle: '
+                + " -> ".join(dict.fromkeys(circle))
+                + f" -> {circle[0]}.",
+                where=pipeline.place,
+                hint="take one of these inputs out, or split a table in two",
+            )
+        visiting.append(task.id)
+        for upstream in task.upstream:
+            visit(by_id[upstream])
+        visiting.pop()
+        done[task.id] = task
+
+    for task in tasks:
+        visit(task)
+    return tuple(done.values())

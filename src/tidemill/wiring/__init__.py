@@ -1,0 +1,1 @@
+"""Settings and entry points become adapters here, and only here."""

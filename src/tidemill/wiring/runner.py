@@ -1,0 +1,138 @@
+"""What `.run()`, `.preview()` and calls of decorated functions do; also what the command line calls."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tidemill.authoring.pipeline import Pipeline
+from tidemill.model.batch import BatchKey
+from tidemill.model.errors import RunFailed, TidemillError, UnknownName, UserError
+from tidemill.plan.schedule import latest_complete, parse_intervals
+from tidemill.wiring.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from tidemill.flow.observe import Observer, RunReport
+    from tidemill.flow.services import Services
+    from tidemill.model.pipeline import PipelineSpec
+
+_open: dict[Path, tuple[Settings, Services]] = {}
+
+
+def services_of(settings: Settings) -> Services:
+    """The services of a project, opened once in a process."""
+    from tidemill.wiring.services import connect
+
+    if settings.root not in _open or _open[settings.root][0] != settings:
+        close(settings.root)
+        _open[settings.root] = (settings, connect(settings))
+    return _open[settings.root][1]
+
+
+def close(root: Path | None = None) -> None:
+    """Let go of a project's connections, or of all."""
+    for key in [root] if root is not None else list(_open):
+        if key in _open:
+            _open.pop(key)[1].metadata.close()
+
+
+def keys_of(pipeline: PipelineSpec, when: str | None, services: Services) -> list[BatchKey]:
+    """The batches that a user means by a date, a range, a run key, or nothing.
+
+    Raises:
+        UserError: no interval of the schedule is over yet, or the text is no date.
+    """
+    if pipeline.timetable is None:
+        if when is None:
+            return [BatchKey(pipeline.name, run_key=f"manual-{uuid.uuid4().hex[:12]}")]
+        return [BatchKey(pipeline.name, run_key=when)]
+    if when is not None:
+        return [BatchKey(pipeline.name, i) for i in parse_intervals(when, pipeline.timetable, pipeline.start)]
+    newest = latest_complete(pipeline.timetable, services.clock.now(), start=pipeline.start, end=pipeline.end)
+    if newest is None:
+        raise UserError(
+            f'No interval of "{pipeline.name}" is over yet.',
+            where=pipeline.place,
+            hint=f"tidemill run {pipeline.name} <date>",
+        )
+    return [BatchKey(pipeline.name, newest)]
+
+
+def run_pipeline(
+    services: Services,
+    pipeline: PipelineSpec,
+    keys: list[BatchKey],
+    *,
+    refetch: bool = False,
+    start: Sequence[str] = (),
+    params: Mapping[str, Any] | None = None,
+    observer: Observer | None = None,
+) -> list[RunReport]:
+    """Run a pipeline for each batch in turn; stops at the first that fails."""
+    from tidemill.flow.observe import Silent
+    from tidemill.flow.run import RunOptions, run_batch
+
+    if params:
+        unknown = [p for p in params if p not in pipeline.params]
+        if unknown:
+            raise UnknownName.of("parameter", unknown[0], pipeline.params, where=pipeline.place)
+        pipeline = pipeline.with_params(params)
+    reports: list[RunReport] = []
+    for key in keys:
+        reports.append(run_batch(services, pipeline, key, RunOptions(refetch, observer or Silent(), tuple(start))))
+        if not reports[-1].ok:
+            break
+    return reports
+
+
+class ProjectRunner:
+    """The runner behind `Pipeline.run` and its like, for the project of the current folder or script."""
+
+    def run(self, pipeline: Pipeline, when: str | None, **options: Any) -> Any:
+        """See `Pipeline.run`."""
+        from tidemill.wiring.results import Results
+
+        known = ("refetch", "params", "start")
+        for name in options:
+            if name not in known:
+                raise UnknownName.of("option", name, known)
+        spec = pipeline.spec()
+        services = services_of(_settings_for(pipeline))
+        reports = run_pipeline(services, spec, keys_of(spec, when, services), **options)
+        last = reports[-1]
+        if last.error is not None:
+            raise _failure(last.error)
+        return Results(tuple(reports))
+
+    def preview(self, pipeline: Pipeline, table: str, when: str | None, rows: int) -> Any:
+        """See `Pipeline.preview`."""
+        from tidemill.adapters.polars.result import Result
+        from tidemill.flow.preview import previewed
+
+        spec = pipeline.spec()
+        services = services_of(_settings_for(pipeline))
+        key = keys_of(spec, when, services)[0]
+        with (
+            previewed(services, spec, table, key) as scan,
+            services.sql.query("SELECT * FROM t LIMIT $rows", {"t": scan}, parameters={"rows": rows}) as reader,
+        ):
+            return Result(reader.read_all(), f"{pipeline.name}.{table}, {key.interval or key.run_key}, not published")
+
+    def call(self, function: Callable[..., Any], frames: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """See `Table.__call__`."""
+        from tidemill.adapters.polars.function import run_function
+
+        return run_function(function, *frames, **named)
+
+
+def _settings_for(pipeline: Pipeline) -> Settings:
+    """The project of the file that declares the pipeline; code typed at a prompt belongs to the current folder."""
+    file = Path(pipeline.place.rpartition(":")[0])
+    return load_settings(file.parent if file.is_file() else None)
+
+
+def _failure(error: BaseException) -> BaseException:
+    """What `.run()` raises: the user's own exception stays what it is, so that debuggers land in it."""
+    return error if isinstance(error, TidemillError | Exception) else RunFailed(str(error))

@@ -1,0 +1,174 @@
+"""Choosing the adapters of a project: the only place that does."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidemill.model.errors import DefinitionError, SettingsError
+from tidemill.model.pipeline import FilesOrigin, FunctionOrigin, SourceSpec
+from tidemill.wiring.project import code_version
+from tidemill.wiring.settings import STATE_FOLDER, Settings
+
+if TYPE_CHECKING:
+    from tidemill.flow.services import Services
+    from tidemill.ports.clock import Clock
+    from tidemill.ports.files import Files
+    from tidemill.ports.metadata import Metadata
+    from tidemill.ports.source import ExtractRequest, Source
+
+
+def connect(
+    settings: Settings,
+    *,
+    wrap_files: Callable[[Files], Files] | None = None,
+    wrap_metadata: Callable[[Metadata], Metadata] | None = None,
+) -> Services:
+    """Open a project: its metadata store (brought up to date), files, and engines.
+
+    Args:
+        settings: the project.
+        wrap_files: put around the files of lake and archive (fault injection).
+        wrap_metadata: put around the metadata store.
+
+    Raises:
+        SettingsError: an address that no adapter takes.
+        Unreachable: a server does not answer.
+    """
+    from tidemill.adapters.arrow.decoder import ArrowDecoder
+    from tidemill.adapters.duckdb.engine import DuckDBEngine
+    from tidemill.adapters.iceberg.catalog import IcebergCatalog
+    from tidemill.adapters.polars.checks import PolarsAuditor
+    from tidemill.adapters.polars.engine import PolarsEngine
+    from tidemill.adapters.records.encoder import ArchiveRecordEncoder
+    from tidemill.flow.archive import Archive
+    from tidemill.flow.services import Services
+
+    clock = system_clock()
+    lake, archive = open_files(settings, settings.lake_url), open_files(settings, settings.archive_url)
+    metadata = open_metadata(settings, clock)
+    if wrap_files is not None:
+        lake, archive = wrap_files(lake), wrap_files(archive)
+    if wrap_metadata is not None:
+        metadata = wrap_metadata(metadata)
+    return Services(
+        project=settings.name,
+        metadata=metadata,
+        archive=Archive(archive),
+        lake=lake,
+        catalog=IcebergCatalog(lake, clock),
+        decoder=ArrowDecoder(),
+        records=ArchiveRecordEncoder(),
+        frames=PolarsEngine(),
+        auditor=PolarsAuditor(),
+        sql=DuckDBEngine(),
+        source=source_maker(settings),
+        clock=clock,
+        holder=holder(),
+        alive=alive,
+        code_version=code_version(settings.root),
+    )
+
+
+def system_clock() -> Clock:
+    """The clock of this computer."""
+    from tidemill.adapters.system.clock import SystemClock
+
+    return SystemClock()
+
+
+def open_metadata(settings: Settings, clock: Clock, *, migrate: bool = True) -> Metadata:
+    """Open the metadata store, bringing its schema up to date unless told not to."""
+    from tidemill.adapters.sql.store import SqlMetadata
+
+    url = settings.metadata_url
+    if url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
+        file = settings.root / url.removeprefix("sqlite:///")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _ignore_state(settings.root)
+        url = f"sqlite:///{file}"
+    store = SqlMetadata(url, settings.name, clock)
+    if migrate:
+        store.migrate()
+    return store
+
+
+def _ignore_state(root: Path) -> None:
+    """The state folder keeps itself out of Git."""
+    ignore = root / STATE_FOLDER / ".gitignore"
+    if ignore.parent.is_dir() and not ignore.exists():
+        ignore.write_text("*\n", encoding="utf-8")
+
+
+def open_files(settings: Settings, url: str) -> Files:
+    """Open a folder of files by its address."""
+    if "://" in url and not url.startswith("file://"):
+        scheme = url.split("://", 1)[0]
+        raise SettingsError(
+            f'No adapter takes addresses that begin with "{scheme}://".',
+            where=str(settings.root / "tidemill.toml"),
+            hint="a folder such as .tidemill/lake",
+        )
+    from tidemill.adapters.localfs.files import LocalFiles
+
+    folder = settings.root / url.removeprefix("file://")
+    folder.mkdir(parents=True, exist_ok=True)
+    return LocalFiles(folder)
+
+
+def source_maker(settings: Settings) -> Callable[[SourceSpec], Source]:
+    """What turns a source's spec into the adapter that extracts it."""
+
+    def make(spec: SourceSpec) -> Source:
+        if isinstance(spec.origin, FunctionOrigin):
+            from tidemill.authoring.sources import FunctionSource
+
+            return FunctionSource(spec)
+        assert isinstance(spec.origin, FilesOrigin)
+        if "://" in spec.origin.pattern:
+            raise DefinitionError(
+                f'No source takes "{spec.origin.pattern}".', where=spec.place, hint="a path inside the project"
+            )
+        from tidemill.adapters.localfs.source import LocalFilesSource
+
+        return LocalFilesSource(spec, settings.root, _render)
+
+    return make
+
+
+def _render(pattern: str, request: ExtractRequest) -> str:
+    from tidemill.plan.template import render_path
+
+    return render_path(pattern, request.batch, request.parameters)
+
+
+def holder() -> str:
+    """This process, as `host:pid:start`: the start time tells a reused pid apart."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid()) or 0}"
+
+
+def alive(other: str) -> bool:
+    """Whether the process of a holder can still be running; True where it cannot be known (another host)."""
+    host, pid, started = [*other.rsplit(":", 2), "", ""][:3]
+    if host != socket.gethostname() or not pid.isdigit():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    now = _started(int(pid))
+    return now is None or not started.isdigit() or int(started) == 0 or now == int(started)
+
+
+def _started(pid: int) -> int | None:
+    """When a process began, in the kernel's ticks; None where the system does not tell."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[19])

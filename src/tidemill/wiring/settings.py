@@ -1,0 +1,127 @@
+"""A project's settings: `tidemill.toml`, overridden by environment variables.
+
+[project]                          TIDEMILL_PROJECT names the folder
+name = "flights"
+pipelines = ["pipelines/*.py"]
+[metadata]
+url = "sqlite:///.tidemill/tidemill.db"      TIDEMILL_METADATA_URL
+[archive]
+url = ".tidemill/archive"                    TIDEMILL_ARCHIVE_URL
+[lake]
+url = ".tidemill/lake"                       TIDEMILL_LAKE_URL
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tidemill.model.errors import SettingsError, UnknownName
+
+FILE = "tidemill.toml"
+STATE_FOLDER = ".tidemill"
+
+_KNOWN = {
+    "project": ("name", "pipelines"),
+    "metadata": ("url",),
+    "archive": ("url",),
+    "lake": ("url",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a project is made of. Relative addresses are relative to `root`."""
+
+    root: Path
+    name: str
+    pipelines: tuple[str, ...] = ("pipelines/*.py",)
+    metadata_url: str = f"sqlite:///{STATE_FOLDER}/tidemill.db"
+    archive_url: str = f"{STATE_FOLDER}/archive"
+    lake_url: str = f"{STATE_FOLDER}/lake"
+    #: True where a settings file was found; False for a lone script.
+    has_file: bool = False
+
+
+def find_root(start: Path) -> Path | None:
+    """The nearest folder at or above `start` that holds a settings file."""
+    for folder in (start, *start.parents):
+        if (folder / FILE).is_file():
+            return folder
+    return None
+
+
+def load_settings(start: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings of the project at or above `start` (or of `TIDEMILL_PROJECT`, or of the current folder).
+
+    A folder without a settings file is a project of its own, named after the folder.
+
+    Raises:
+        SettingsError: the file cannot be read, or says something that is not a setting.
+    """
+    env = os.environ if environment is None else environment
+    given = Path(env["TIDEMILL_PROJECT"]) if env.get("TIDEMILL_PROJECT") else None
+    begin = (start or given or Path.cwd()).resolve()
+    if not begin.is_dir():
+        raise SettingsError(f'There is no folder "{begin}".', hint="--project names the folder of tidemill.toml")
+    root = find_root(begin)
+    data = _read(root / FILE) if root else {}
+    root = root or begin
+    project = data.get("project", {})
+    name = project.get("name") or name_from(root)
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", str(name)):
+        raise SettingsError(
+            f'"{name}" cannot name a project.', where=str(root / FILE), hint="letters, digits, _ and -, at most 63"
+        )
+    patterns = project.get("pipelines", ["pipelines/*.py"])
+    defaults = Settings(root, name)
+    return Settings(
+        root=root,
+        name=name,
+        pipelines=tuple([patterns] if isinstance(patterns, str) else patterns),
+        metadata_url=env.get("TIDEMILL_METADATA_URL") or data.get("metadata", {}).get("url", defaults.metadata_url),
+        archive_url=env.get("TIDEMILL_ARCHIVE_URL") or data.get("archive", {}).get("url", defaults.archive_url),
+        lake_url=env.get("TIDEMILL_LAKE_URL") or data.get("lake", {}).get("url", defaults.lake_url),
+        has_file=(root / FILE).is_file(),
+    )
+
+
+def origins(settings: Settings, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Where each setting in force comes from: the environment variable, the settings file, or "default"."""
+    env = os.environ if environment is None else environment
+    file = settings.root / FILE
+    data = _read(file) if file.is_file() else {}
+    found = {}
+    for section, keys in _KNOWN.items():
+        for key in keys:
+            variable = f"TIDEMILL_{section.upper()}_URL" if key == "url" else None
+            in_file = key in data.get(section, {})
+            found[f"{section}.{key}"] = variable if variable and env.get(variable) else FILE if in_file else "default"
+    return found
+
+
+def name_from(root: Path) -> str:
+    """The name of a project that does not give itself one: its folder's, made to fit."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", root.name).strip("_")[:63] or "project"
+    return f"_{name}"[:63] if name[0].isdigit() or name[0] == "-" else name
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The settings cannot be read: {error}.", where=str(file)) from None
+    for section, values in data.items():
+        if section not in _KNOWN:
+            raise UnknownName.of("section", section, _KNOWN, where=str(file))
+        if not isinstance(values, dict):
+            raise SettingsError(f'"{section}" is a section, not a value.', where=str(file), hint=f"[{section}]")
+        for key in values:
+            if key not in _KNOWN[section]:
+                raise UnknownName.of(f"setting in [{section}]", key, _KNOWN[section], where=str(file))
+    return data

@@ -1,0 +1,106 @@
+"""Services and databases for tests, and the block about them at the end of a session."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from harness import services
+from harness.postgres import CannotStart, Postgres, running
+from tidemill.adapters.sql.store import SqlMetadata
+from tidemill.testing.clock import ManualClock
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    services.summary(terminalreporter, config)
+
+
+@pytest.fixture(scope="session")
+def postgres_or_why() -> Iterator[Postgres | str]:
+    """The session's PostgreSQL, or why it cannot start: found out once, and told by each test that needs it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            yield stack.enter_context(running())
+        except CannotStart as error:
+            yield str(error)
+
+
+@pytest.fixture
+def postgres(postgres_or_why: Postgres | str, request: pytest.FixtureRequest) -> Postgres:
+    """The session's PostgreSQL."""
+    if isinstance(postgres_or_why, str):
+        services.missing("PostgreSQL", postgres_or_why)
+    assert isinstance(postgres_or_why, Postgres)
+    services.note_used(request.config, "PostgreSQL", postgres_or_why.version)
+    return postgres_or_why
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that the test advances."""
+    return ManualClock()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def backend(request: pytest.FixtureRequest) -> Postgres | None:
+    """Runs a test twice: on a SQLite file (None) and on the session's PostgreSQL."""
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        return server
+    services.note_used(request.config, "SQLite", sqlite3.sqlite_version)
+    return None
+
+
+@pytest.fixture
+def empty_database(backend: Postgres | None, tmp_path: Path) -> str:
+    """The URL of a database of the test's own, without any table."""
+    return backend.new_database() if backend else f"sqlite:///{tmp_path / 'metadata.db'}"
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file: to copy it takes 1 ms, to migrate one 50."""
+    path = tmp_path_factory.mktemp("template") / "metadata.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def database(backend: Postgres | None, tmp_path: Path, sqlite_template: Path) -> Iterator[str]:
+    """The URL of a migrated, empty database of the test's own, which keeps its schema."""
+    if backend is None:
+        yield f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'metadata.db')}"
+    else:
+        with backend.lend(_migrate) as url:
+            yield url
+
+
+def _migrate(url: str) -> None:
+    with SqlMetadata(url, "project", ManualClock()) as store:
+        store.migrate()
+
+
+OpenStore: TypeAlias = Callable[..., SqlMetadata]
+
+
+@pytest.fixture
+def open_store(clock: ManualClock) -> Iterator[OpenStore]:
+    """Opens stores that are closed after the test: `open_store(url, "project", lock_wait=...)`."""
+    with contextlib.ExitStack() as stack:
+
+        def open_one(url: str, project: str = "project", **options: Any) -> SqlMetadata:
+            return stack.enter_context(SqlMetadata(url, project, clock, durable=False, **options))
+
+        yield open_one
+
+
+@pytest.fixture
+def store(database: str, open_store: OpenStore) -> SqlMetadata:
+    """A migrated, empty store."""
+    return open_store(database)

@@ -1,0 +1,113 @@
+"""Rule 6: bookmark batches form a chain; the bookmark moves with the publish, by compare-and-set, and only then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from harness.project import Project
+from tidemill.authoring.pipeline import Pipeline
+from tidemill.model.batch import BatchState
+from tidemill.model.errors import Refused
+
+
+class Log:
+    """A source that grows: rows numbered from 1. Notes from where to where it was asked."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.asked: list[tuple[Any, Any]] = []
+
+    def declare(self, project: Project, **options: Any) -> Pipeline:
+        p = project.pipeline("crm", schedule=None)
+
+        @p.source(**options)
+        def changes(bookmark: Any) -> Iterator[dict[str, Any]]:
+            self.asked.append((bookmark.value, bookmark.until))
+            until = self.length if bookmark.until is None else bookmark.until
+            for n in range((bookmark.value or 0) + 1, until + 1):
+                yield {"n": n}
+                bookmark.advance(n)
+
+        return p
+
+
+def bookmark(project: Project) -> Any:
+    with project.services.metadata.read() as tx:
+        return tx.bookmarks.get("crm", "changes").value
+
+
+def numbers(project: Project) -> list[int]:
+    return sorted(r["n"] for r in project.rows("select n from crm.changes"))
+
+
+def test_each_batch_goes_on_where_the_published_one_ended(project: Project) -> None:
+    log = Log()
+    p = log.declare(project)
+    for log.length in (3, 5):
+        assert project.run(p).ok
+    assert numbers(project) == [1, 2, 3, 4, 5]
+    assert bookmark(project) == 5
+    assert [a[0] for a in log.asked] == [None, 3]
+
+
+def test_a_failed_batch_does_not_move_the_bookmark_and_the_next_one_waits(project: Project) -> None:
+    log = Log()
+    p = log.declare(project)
+    log.length = 3
+    fail = [True]
+
+    @p.table
+    def broken(changes: Any) -> Any:
+        if fail:
+            raise RuntimeError("not today")
+        return changes
+
+    assert not project.run(p, "first").ok
+    assert bookmark(project) is None
+    with pytest.raises(Refused, match="is not published: its bookmark is not known yet"):
+        project.run(p, "second")
+    fail.clear()
+    log.length = 5
+    assert project.run(p, "first").ok, "the archived range is loaded; the source is not asked again"
+    assert bookmark(project) == 3
+    assert project.run(p, "second").ok
+    assert numbers(project) == [1, 2, 3, 4, 5]
+    assert len(log.asked) == 2
+
+
+def test_absorb_takes_over_the_range_and_the_old_batch_can_never_publish(project: Project) -> None:
+    log = Log()
+    p = log.declare(project, on_failure="absorb")
+    log.length = 3
+    fail = [True]
+
+    @p.table
+    def broken(changes: Any) -> Any:
+        if fail:
+            raise RuntimeError("not today")
+        return changes
+
+    assert not project.run(p, "first").ok
+    fail.clear()
+    log.length = 5
+    assert project.run(p, "second").ok
+    assert numbers(project) == [1, 2, 3, 4, 5]
+    with pytest.raises(Refused, match="was absorbed"):
+        project.run(p, "first")
+    with project.services.metadata.read() as tx:
+        assert [b.state for b in tx.batches.recent()] == [BatchState.PUBLISHED, BatchState.ABSORBED]
+    assert bookmark(project) == 5
+
+
+def test_repairing_an_old_batch_uses_its_own_range_and_leaves_the_bookmark(project: Project) -> None:
+    log = Log()
+    p = log.declare(project)
+    for log.length in (3, 5):
+        project.run(p, f"up-to-{log.length}")
+    assert project.run(p, "up-to-3", refetch=True).ok
+    assert log.asked[-1] == (None, 3)
+    assert bookmark(project) == 5
+    assert numbers(project) == [1, 2, 3, 4, 5]
