@@ -197,7 +197,7 @@ def test_the_failure_can_be_read_on_its_branch(demo: Demo) -> None:
 
 def test_both_files_of_the_bad_day_are_in_the_archive(demo: Demo) -> None:
     files = tm.query("select version, path, sha256 from tidemill.files where batch_id = 9 and source = 'departures'"
-                     " order by version", project=demo.folder).to_pandas()  # fmt: skip
+                     " and version <= 2 order by version", project=demo.folder).to_pandas()  # fmt: skip
     good = (expected.DATA / "flights" / "2013-01-08.csv.gz").read_bytes()
     archived = [(demo.folder / ".tidemill" / "archive" / path).read_bytes() for path in files.path]
     assert archived[1] == good
