@@ -163,7 +163,9 @@ def test_vacuum_with_a_longer_keep_after_one_with_a_shorter(filled):
     """What is gone is gone: the next vacuum does not look for it, and who reads it is told."""
     assert filled("data", "vacuum", "--grace", "0", "--keep", "0", "--json").object["deleted"] > 0
     assert filled("data", "vacuum", "--keep", "7d").exit_code == 0
-    first = filled("query", "select published_at + interval '1 millisecond' as t from tidemill.batches order by 1", "--json")
+    first = filled(
+        "query", "select published_at + interval '1 millisecond' as t from tidemill.batches order by 1", "--json"
+    )
     result = filled("query", "from orders", "--at", first.object["rows"][0]["t"])
     assert result.exit_code == 1
     assert 'error: A file of this version of "shop.orders" is gone' in result.err
