@@ -1,6 +1,5 @@
 """The documentation holds: links lead somewhere, code runs, commands show what the pages say they show."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -12,9 +11,6 @@ import pages
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")])
-HAS_COMMANDS = importlib.util.find_spec("tidemill.cli") is not None and (
-    importlib.util.find_spec("tidemill.cli.main") is not None
-)
 
 
 def work_through(page, project):
@@ -44,7 +40,6 @@ def test_what_the_page_says_holds(page, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.skipif(not HAS_COMMANDS, reason="there is no tidemill.cli.main yet, so no page can be run")
 def test_no_page_shows_code_that_is_not_run():
     """`no-run` is for what cannot run yet; nothing on a page may only look as if it ran."""
     left = [f"{b.page.name}:{b.line}" for page in PAGES for b in pages.blocks(page) if b.has("no-run")]
