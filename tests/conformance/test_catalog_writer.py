@@ -181,3 +181,29 @@ def test_writer_bounds_open_files_however_many_partitions(lake: Lake) -> None:
     pointer = lake.catalog.commit(NAME, pointer, TableChange(ChangeKind.BATCH, staged, batch_id=1))
     assert sorted(lake.ids(pointer)) == list(range(200))
     assert len(staged) == 200
+
+
+def test_writer_takes_rows_with_different_columns(lake: Lake) -> None:
+    pointer = lake.create()
+    with lake.catalog.writer(NAME, pointer, batch_id=None) as writer:
+        writer.write_rows([{"id": 1}, {"v": "x", "id": 2}, {"_batch_id": 3}])
+        staged = writer.finish()
+    pointer = lake.catalog.commit(NAME, pointer, TableChange(ChangeKind.BATCH, staged))
+    assert [tuple(row.values()) for row in lake.read(pointer)] == [(1, None, None), (2, "x", None), (None, None, 3)]
+
+
+def test_writer_adds_columns_that_batches_do_not_bring(lake: Lake) -> None:
+    """Shared values, copies, and numbers that count on over batches of any size."""
+    pointer = lake.create({"id": "long", "twin": "long", "_batch_id": "long", "_row": "long", "at": "timestamptz"})
+    sizes = [1, 3, 70_000, 2, 20_000, 5]
+    with lake.catalog.writer(
+        NAME, pointer, batch_id=7, fill={"_batch_id": 7, "at": START}, copies={"twin": "id"}, number="_row", first=10
+    ) as writer:
+        for size in sizes:
+            writer.write(pa.table({"id": pa.array([size] * size, pa.int64())}))
+        staged = writer.finish()
+    pointer = lake.catalog.commit(NAME, pointer, TableChange(ChangeKind.BATCH, staged, batch_id=7))
+    rows = lake.read(pointer)
+    assert [row["_row"] for row in rows] == list(range(10, 10 + sum(sizes)))
+    assert [row["id"] for row in rows] == [size for size in sizes for _ in range(size)]
+    assert all(row["twin"] == row["id"] and row["_batch_id"] == 7 and row["at"] == START for row in rows)
