@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from datetime import date, datetime, timedelta
+import uuid
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal as Number
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,18 @@ def test_writer_sorts_row_groups_and_says_so(lake: Lake) -> None:
     assert lake.ids(pointer) == [9, 2, 1, 3]
     (file,) = StaticTable.from_metadata(pointer).scan().plan_files()
     assert file.file.sort_order_id == 1
+
+
+@pytest.mark.parametrize("kind", ["uuid", "decimal(9,2)", "time", "binary", "boolean", "date"])
+def test_writer_sorts_by_columns_of_every_type(lake: Lake, kind: str) -> None:
+    pointer = lake.create({"k": kind, "id": "long"}, sort=("k",))
+    values = {
+        "uuid": [uuid.UUID(int=n).bytes for n in (2, 1)], "decimal(9,2)": [Number("2.00"), Number("1.00")],
+        "time": [time(2), time(1)], "binary": [b"b", b"a"], "boolean": [True, False],
+        "date": [date(2013, 1, 2), date(2013, 1, 1)],
+    }[kind]  # fmt: skip
+    pointer = lake.append(pointer, [{"k": v, "id": i} for i, v in enumerate([*values, None])])
+    assert lake.ids(pointer) == [2, 1, 0]
 
 
 def test_writer_bounds_open_files_however_many_partitions(lake: Lake) -> None:
