@@ -135,16 +135,7 @@ def test_json_lines_say_what_the_values_said(rows: list[dict[str, Any]]) -> None
     found = [parsed(line) for line in lines_of(encoded(rows))]
     assert len(found) == len(rows)
     for line, row in zip(found, rows, strict=True):
-        assert says(line, {key: kept(value) for key, value in row.items()})
-
-
-def kept(value: Any) -> Any:
-    """The value, with an offset of seconds (before 1900) given in UTC: RFC 3339 has no seconds there."""
-    if isinstance(value, dt.datetime) and (value.utcoffset() or dt.timedelta()) % dt.timedelta(minutes=1):
-        return value.astimezone(dt.UTC)
-    if isinstance(value, list):
-        return [kept(each) for each in value]
-    return {key: kept(each) for key, each in value.items()} if isinstance(value, dict) else value
+        assert says(line, row)
 
 
 @st.composite
@@ -240,6 +231,25 @@ def test_the_order_of_records_and_keys_stays(records: RecordEncoder) -> None:
     rows = [{"b": 1, "a": 2}, {"a": 3, "b": 4, "c": 5}]
     assert lines_of(encoded(rows, adapter=records)) == ['{"b":1,"a":2}', '{"a":3,"b":4,"c":5}']
     assert read(encoded(rows, "avro", adapter=records)).column_names == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "avro"])
+def test_a_source_may_yield_one_mapping_again_and_again(records: RecordEncoder, form: str) -> None:
+    """Each record is what it was when it was yielded, nested parts too."""
+
+    def rows() -> Iterator[dict[str, Any]]:
+        row: dict[str, Any] = {"l": []}
+        for number in range(3):
+            row["id"] = number
+            row["l"].append(number)
+            yield row
+
+    out = io.BytesIO()
+    assert records.encode(out, rows(), form, "none") == 3
+    found = (
+        read(out.getvalue()).to_pylist() if form == "avro" else [json.loads(line) for line in lines_of(out.getvalue())]
+    )
+    assert found == [{"l": list(range(number + 1)), "id": number} for number in range(3)]
 
 
 class Colour(enum.Enum):
@@ -353,7 +363,7 @@ def test_errors_of_the_source_pass_through(records: RecordEncoder, form: str, co
     """A ValueError of the user's own generator is not taken for a value that cannot be written."""
 
     def broken() -> Iterator[dict[str, Any]]:
-        yield GOOD
+        yield {"k": 1}
         raise ValueError("the user's own")
 
     with pytest.raises(ValueError, match="the user's own"):
@@ -379,8 +389,8 @@ def test_records_are_written_as_they_come(
     out = WriteOnly()
     out.written = lambda: held.append(pulled)
     assert records.encode(cast(BinaryIO, out), rows(), form, compression) == 20_000
-    assert held[0] <= 2000
-    assert len(held) >= 10
+    assert held[0] <= 10_000
+    assert len(held) >= 3
     buffer = io.BytesIO()
-    records.encode(buffer, iter([GOOD]), form, compression)
+    records.encode(buffer, iter([{"k": 1}]), form, compression)
     assert not buffer.closed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import itertools
 import uuid
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from harness.avro import container, feed_of, long, read, record, snappy, streamed, written
 from tidemill.adapters.arrow import avro
 from tidemill.adapters.arrow.avro import read_avro
+from tidemill.adapters.arrow.detect import open_feed, unpacked_feed
 from tidemill.model.errors import DecodeError
 from tidemill.ports.decoder import DecodeOptions, Feed
 
@@ -336,6 +338,16 @@ def test_batches_follow_the_width_of_records(monkeypatch: pytest.MonkeyPatch) ->
         assert sum(size for size, _ in sizes) == 1000
         assert all(60 <= size <= 130 for size, _ in sizes[:-1])
     assert read(data).to_pylist() == rows
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_packed_file_is_read_through_the_decoders_own_unpacking(pack: Callable[[bytes], bytes]) -> None:
+    """As the decoder opens it: found by content, unpacked as a stream."""
+    rows = [{"c": number} for number in range(1000)]
+    opened = open_feed(feed_of(pack(written(record(c="int"), rows))), DecodeOptions())
+    assert opened.format == "avro"
+    ((batch, _),) = read_avro(unpacked_feed(opened, seekable=False), DecodeOptions())
+    assert batch.to_pylist() == rows
 
 
 def test_the_stream_is_closed_when_the_reader_is_left_early() -> None:

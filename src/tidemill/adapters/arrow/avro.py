@@ -14,6 +14,7 @@ import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any, BinaryIO
 
 import fastavro
@@ -58,7 +59,7 @@ def read_avro(feed: Feed, options: DecodeOptions) -> Iterator[tuple[pa.RecordBat
         DecodeError: no Avro file, truncated, corrupt, an unknown codec, a schema that no columns can have.
         LimitError: a limit is exceeded.
     """
-    with feed.open() as stream:
+    with closing(feed.open()) as stream:
         container = _Container(stream, feed, options)
         root = read_schema(container.schema, feed.name, options)
         first = 1
@@ -138,6 +139,8 @@ class _Container:
         self._feed = feed
         self._budget = Budget(feed, options)
         self._records = 0
+        self._held = b""
+        self._at = 0
         if self._take(len(MAGIC)) != MAGIC:
             raise DecodeError(
                 "This is no Avro container file.", where=feed.name, hint="name the right format: csv, jsonl, parquet"
@@ -202,13 +205,14 @@ class _Container:
         """A zigzag varint; None where the file may end here and does."""
         value = shift = 0
         while True:
-            byte = self._stream.read(1)
-            if not byte:
+            if self._at == len(self._held) and not self._refill():
                 if may_end and not shift:
                     return None
                 raise self._truncated()
-            value |= (byte[0] & 0x7F) << shift
-            if byte[0] < 0x80:
+            byte = self._held[self._at]
+            self._at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
                 return (value >> 1) ^ -(value & 1)
             shift += 7
             if shift > 63:
@@ -220,12 +224,18 @@ class _Container:
             raise self._broken("a size is negative")
         pieces = []
         while size > 0:
-            piece = self._stream.read(min(size, _PIECE))
-            if not piece:
+            if self._at == len(self._held) and not self._refill():
                 raise self._truncated()
-            pieces.append(piece)
+            piece = self._held[self._at : self._at + size]
+            self._at += len(piece)
             size -= len(piece)
+            pieces.append(piece)
         return b"".join(pieces)
+
+    def _refill(self) -> bool:
+        """Read on; False at the end."""
+        self._held, self._at = self._stream.read(_PIECE), 0
+        return bool(self._held)
 
     def _place(self) -> str:
         return f"{self._feed.name} after record {self._records}" if self._records else self._feed.name

@@ -152,7 +152,9 @@ class _Gzip:
         rest: bytes = self._member.unused_data
         while len(rest := rest.lstrip(b"\0")) < len(MAGIC["gzip"]) and (more := self._raw.read(_STEP)):
             rest += more
-        if rest and not rest.startswith(MAGIC["gzip"]):
+        if not rest:
+            return b""  # the old member stays: who reads again at the end is told so again
+        if not rest.startswith(MAGIC["gzip"]):
             raise damaged(self._name, "gzip", self._unpacked, "something else follows its end")
         self._member = self._new_member()
         return rest

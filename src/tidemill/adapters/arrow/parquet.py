@@ -6,10 +6,8 @@ Pages are read as they are needed, so memory follows the size of a batch and not
 from __future__ import annotations
 
 import itertools
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -31,7 +29,7 @@ def read_parquet(feed: Feed, options: DecodeOptions) -> Iterator[tuple[pa.Record
     """Read a Parquet file.
 
     Args:
-        feed: the file; where its stream cannot seek, it is copied to a temporary file first.
+        feed: the file; its stream can seek, since a Parquet file is read from its end.
         options: limits: `max_unpacked`, `max_ratio`, `max_depth`, `max_field`, `max_columns`.
 
     Yields:
@@ -42,7 +40,7 @@ def read_parquet(feed: Feed, options: DecodeOptions) -> Iterator[tuple[pa.Record
         DecodeError: no Parquet file, truncated, corrupt, encrypted, or of a type that no column can have.
         LimitError: a limit is exceeded.
     """
-    with _seekable(feed) as stream:
+    with closing(feed.open()) as stream:
         with _explained(feed, 1):
             file = _open(stream)
         schema = _schema_of(feed, file, options)
@@ -64,17 +62,6 @@ def read_parquet(feed: Feed, options: DecodeOptions) -> Iterator[tuple[pa.Record
             first += batch.num_rows
         if first == 1:
             yield pa.RecordBatch.from_pylist([], schema=schema), 1
-
-
-@contextmanager
-def _seekable(feed: Feed) -> Iterator[BinaryIO]:
-    with feed.open() as stream:
-        if stream.seekable():
-            yield stream
-            return
-        with tempfile.TemporaryFile() as copy:
-            shutil.copyfileobj(stream, copy, READ_AHEAD)
-            yield copy
 
 
 def _open(stream: BinaryIO) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import count
@@ -83,7 +83,7 @@ class Shape:
             for each in value:
                 self.items.take(each, grow)
 
-    def take_record(self, record: dict[Any, Any], grow: bool) -> None:
+    def take_record(self, record: Mapping[Any, Any], grow: bool) -> None:
         """Make sure that the fields of a record can hold `record`.
 
         Raises:

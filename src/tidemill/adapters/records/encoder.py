@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _EXTENSIONS = {"zstd": ".zst", "gzip": ".gz", "none": ""}
-#: Lines encoded between two writes: enough that the compressor gets big blocks, small enough for memory.
-_LINES = 2_000
+#: Bytes between two writes, so that the compressor gets big blocks.
+_WRITE = 1 << 18
+_NEWLINE = 0x0A
 #: Records whose values decide the Avro schema; every further one must fit it (a wider one is an error, not a loss).
 _AVRO_SAMPLE = 100_000
 _AVRO_BLOCK = 1 << 18
@@ -67,33 +68,38 @@ def _compressed(out: BinaryIO, compression: str) -> AbstractContextManager[Binar
 
 def _json_lines(out: BinaryIO, rows: Iterable[Any]) -> int:
     encoder = msgspec.json.Encoder(decimal_format="number")
+    lines = bytearray()
     count = 0
-    remaining = iter(rows)
-    while lines := list(islice(remaining, _LINES)):
+    # Each record is encoded when it comes: a source may change the same mapping and yield it again.
+    for row in rows:
+        count += 1
         try:
             # As a decimal, an infinite number is written as the token `Infinity`; as a float it would be null.
-            out.write(encoder.encode_lines([plain_row(row, infinity=Decimal) for row in lines]))
+            encoder.encode_into(plain_row(row, infinity=Decimal), lines, -1)
         except _UNWRITABLE:
-            raise _unwritable(lines, count, encoder) from None
-        count += len(lines)
+            raise _unwritable(count, row, encoder) from None
+        lines.append(_NEWLINE)
+        if len(lines) >= _WRITE:
+            out.write(lines)
+            lines.clear()
+    out.write(lines)
     return count
 
 
-def _unwritable(lines: list[Any], before: int, encoder: msgspec.json.Encoder) -> DataError:
-    """The error that names the first record and key that cannot be written."""
-    for number, row in enumerate(lines, before + 1):
-        if not isinstance(row, Mapping):
-            return _not_a_record(number, row)
-        for key, value in row.items():
-            try:
-                encoder.encode(plain_row({key: value}, infinity=Decimal))
-            except _UNWRITABLE as error:
-                why = f": {error}" if isinstance(error, UnicodeError) else ""
-                return DataError(
-                    f'Record {number} cannot be archived: "{key}" is {value!r:.60} ({type(value).__name__}){why}.',
-                    hint="yield text, numbers, booleans, dates, times, decimals, bytes, lists or mappings",
-                )
-    return DataError(f"Records {before + 1} to {before + len(lines)} cannot be archived as JSON.")
+def _unwritable(number: int, row: Any, encoder: msgspec.json.Encoder) -> DataError:
+    """The error that names the key of a record that cannot be written."""
+    if not isinstance(row, Mapping):
+        return _not_a_record(number, row)
+    for key, value in row.items():
+        try:
+            encoder.encode(plain_row({key: value}, infinity=Decimal))
+        except _UNWRITABLE as error:
+            why = f": {error}" if isinstance(error, UnicodeError) else ""
+            return DataError(
+                f'Record {number} cannot be archived: "{key}" is {value!r:.60} ({type(value).__name__}){why}.',
+                hint="yield text, numbers, booleans, dates, times, decimals, bytes, lists or mappings",
+            )
+    return DataError(f"Record {number} cannot be archived as JSON.")
 
 
 def _not_a_record(number: int, row: object) -> DataError:
@@ -133,10 +139,10 @@ def _avro(out: BinaryIO, rows: Iterable[Any], compression: str) -> int:
 
 def _fitting(number: int, row: Any, shape: Shape, *, grow: bool) -> dict[str, Any]:
     """The record with plain values, of which `shape` says that the schema holds them."""
-    if not isinstance(row, Mapping):
+    if type(row) is not dict and not isinstance(row, Mapping):
         raise _not_a_record(number, row)
     try:
-        record = plain_row(row)
+        record = dict(plain_row(row))  # a copy: a source may change the same mapping and yield it again
         shape.take_record(record, grow)
     except Misfit as misfit:
         what = f'Record {number} cannot be archived as Avro: "{misfit.path}" {misfit.reason}.'

@@ -11,16 +11,17 @@ from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
 from typing import Any
+from uuid import UUID
 
 #: Types whose every value stays as it is; a float does where it is finite.
-_PLAIN = frozenset({str, int, bool, type(None), bytes, dt.date})
+_PLAIN = frozenset({str, int, bool, type(None), bytes, dt.date, dt.timedelta, UUID})
 _BUILTINS: tuple[type[Any], ...] = (int, float, Decimal, str, bytes)
 _MISSING = ("NaTType", "NAType")
 _MINUTE = dt.timedelta(minutes=1)
 
 
-def plain_row(row: Any, *, infinity: type[float] | type[Decimal] = float) -> dict[Any, Any]:
-    """A record with plain values; its keys are untouched, in their order.
+def plain_row(row: Any, *, infinity: type[float] | type[Decimal] = float) -> Mapping[Any, Any]:
+    """A record with plain values, itself where it has them already; its keys are untouched, in their order.
 
     Args:
         row: the mapping.
@@ -29,15 +30,24 @@ def plain_row(row: Any, *, infinity: type[float] | type[Decimal] = float) -> dic
     Raises:
         TypeError: it is no mapping, or holds a set that cannot be ordered.
     """
-    if not isinstance(row, Mapping):
+    if type(row) is dict:
+        if _is_plain(row):
+            return row
+    elif not isinstance(row, Mapping):
         raise TypeError(f"it is a {type(row).__name__}, not a mapping")
-    # `v - v` is 0 for a finite float and NaN for the others: the cheapest test, on the most frequent values.
-    return {
-        key: value
-        if (kind := type(value)) in _PLAIN or (kind is float and value - value == 0.0)
-        else plain(value, infinity)
-        for key, value in row.items()
-    }
+    return {key: plain(value, infinity) for key, value in row.items()}
+
+
+def _is_plain(row: dict[Any, Any]) -> bool:
+    """True where no value needs a change: found in as long as msgspec takes to encode the record (0.4 us)."""
+    for value in row.values():
+        kind = type(value)
+        if kind in _PLAIN or (kind is dt.datetime and value.tzinfo is None):
+            continue
+        # 0 for a finite float, NaN for the others.
+        if kind is not float or value - value != 0.0:
+            return False
+    return True
 
 
 def plain(value: Any, infinity: type[float] | type[Decimal] = float) -> Any:
@@ -45,8 +55,9 @@ def plain(value: Any, infinity: type[float] | type[Decimal] = float) -> Any:
 
     A value of any other type is returned as it is: whoever writes it refuses it by name.
     """
+    # The exact types of Python first: `isinstance` of a Mapping alone takes as long as msgspec does for a record.
     kind = type(value)
-    if kind in _PLAIN:
+    if kind in _PLAIN or (kind is dt.datetime and (value.tzinfo is None or value.tzinfo is dt.UTC)):
         return value
     if kind is float:
         return value if value - value == 0.0 else None if value != value else infinity(value)
@@ -54,7 +65,9 @@ def plain(value: Any, infinity: type[float] | type[Decimal] = float) -> Any:
         return None if value.is_nan() else value
     if kind is list or kind is tuple:
         return [plain(each, infinity) for each in value]
-    if isinstance(value, Mapping):
+    if kind is dt.datetime or kind is dt.time:
+        return _of_time(value)
+    if kind is dict or isinstance(value, Mapping):
         return {key: plain(each, infinity) for key, each in value.items()}
     if isinstance(value, set | frozenset):
         return [plain(each, infinity) for each in _ordered(value)]
