@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from datetime import date, datetime, timedelta
+import uuid
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal as Number
 from pathlib import Path
 from typing import Any
@@ -175,9 +176,47 @@ def test_writer_sorts_row_groups_and_says_so(lake: Lake) -> None:
     assert file.file.sort_order_id == 1
 
 
+@pytest.mark.parametrize("kind", ["uuid", "decimal(9,2)", "time", "binary", "boolean", "date"])
+def test_writer_sorts_by_columns_of_every_type(lake: Lake, kind: str) -> None:
+    pointer = lake.create({"k": kind, "id": "long"}, sort=("k",))
+    values = {
+        "uuid": [uuid.UUID(int=n).bytes for n in (2, 1)], "decimal(9,2)": [Number("2.00"), Number("1.00")],
+        "time": [time(2), time(1)], "binary": [b"b", b"a"], "boolean": [True, False],
+        "date": [date(2013, 1, 2), date(2013, 1, 1)],
+    }[kind]  # fmt: skip
+    pointer = lake.append(pointer, [{"k": v, "id": i} for i, v in enumerate([*values, None])])
+    assert lake.ids(pointer) == [2, 1, 0]
+
+
 def test_writer_bounds_open_files_however_many_partitions(lake: Lake) -> None:
     pointer = lake.create(partition=(Partition.parse("id"),))
     staged = lake.stage(pointer, list(range(200)), 1)
     pointer = lake.catalog.commit(NAME, pointer, TableChange(ChangeKind.BATCH, staged, batch_id=1))
     assert sorted(lake.ids(pointer)) == list(range(200))
     assert len(staged) == 200
+
+
+def test_writer_takes_rows_with_different_columns(lake: Lake) -> None:
+    pointer = lake.create()
+    with lake.catalog.writer(NAME, pointer, batch_id=None) as writer:
+        writer.write_rows([{"id": 1}, {"v": "x", "id": 2}, {"_batch_id": 3}])
+        staged = writer.finish()
+    pointer = lake.catalog.commit(NAME, pointer, TableChange(ChangeKind.BATCH, staged))
+    assert [tuple(row.values()) for row in lake.read(pointer)] == [(1, None, None), (2, "x", None), (None, None, 3)]
+
+
+def test_writer_adds_columns_that_batches_do_not_bring(lake: Lake) -> None:
+    """Shared values, copies, and numbers that count on over batches of any size."""
+    pointer = lake.create({"id": "long", "twin": "long", "_batch_id": "long", "_row": "long", "at": "timestamptz"})
+    sizes = [1, 3, 70_000, 2, 20_000, 5]
+    with lake.catalog.writer(
+        NAME, pointer, batch_id=7, fill={"_batch_id": 7, "at": START}, copies={"twin": "id"}, number="_row", first=10
+    ) as writer:
+        for size in sizes:
+            writer.write(pa.table({"id": pa.array([size] * size, pa.int64())}))
+        staged = writer.finish()
+    pointer = lake.catalog.commit(NAME, pointer, TableChange(ChangeKind.BATCH, staged, batch_id=7))
+    rows = lake.read(pointer)
+    assert [row["_row"] for row in rows] == list(range(10, 10 + sum(sizes)))
+    assert [row["id"] for row in rows] == [size for size in sizes for _ in range(size)]
+    assert all(row["twin"] == row["id"] and row["_batch_id"] == 7 and row["at"] == START for row in rows)

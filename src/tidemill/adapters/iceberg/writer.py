@@ -238,7 +238,10 @@ class _Stage:
 
     def _sorted(self, rows: Any) -> Any:
         if self._sort:
-            rows = rows.take(pc.sort_indices(rows, sort_keys=self._sort))
+            columns = [rows.column(name) for name, _, _ in self._sort]
+            plain = [c.storage if c.type == pa.uuid() else c for c in columns]  # Arrow sorts no extension type
+            keys = pa.RecordBatch.from_arrays(plain, names=[name for name, _, _ in self._sort])
+            rows = rows.take(pc.sort_indices(keys, sort_keys=self._sort))
         return pa.Table.from_batches([rows])
 
     def _write(self, partition: _Partition, table: Any) -> None:
