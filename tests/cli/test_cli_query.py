@@ -131,7 +131,7 @@ def test_system_tables(published):
     assert told.splitlines() == ["batch_id  state", "       1  published", "       2  published"]
     told = published("query", "select r.state, count(*) as n from tidemill.tasks t join tidemill.runs r using (run_id) "
                            "group by 1").stdout  # fmt: skip
-    assert told == "state    n\nsuccess  5\n"
+    assert told == "state     n\nsuccess  10\n"
 
 
 def test_at_a_time_reads_all_tables_as_they_were(filled):
