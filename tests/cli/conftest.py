@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -12,35 +13,59 @@ import pytest
 from harness.commands import CommandLine
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _surroundings() -> Iterator[None]:
+    """Times are shown in the computer's zone, which in tests is UTC; no settings come from outside."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [n for n in os.environ if n.startswith("TIDEMILL_")]:
+            patch.delenv(name)
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
 @pytest.fixture(autouse=True)
-def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Times are shown in the computer's zone: in tests that is UTC."""
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
-    """The command line in an empty project."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("TIDEMILL_PROJECT", "TIDEMILL_METADATA_URL", "TIDEMILL_ARCHIVE_URL", "TIDEMILL_LAKE_URL"):
-        monkeypatch.delenv(name, raising=False)
+def _no_leftovers() -> Iterator[None]:
+    """What a project's files put into this process goes with the test."""
     modules, path = dict(sys.modules), list(sys.path)
-    made = CommandLine(tmp_path)
-    made.write("tidemill.toml", '[project]\nname = "test"\n')
-    yield made
+    yield
     sys.path[:] = path
     for name in sys.modules.keys() - modules.keys():
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+        if not name.startswith("tidemill") and "pipelines" in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
 
 
 @pytest.fixture
-def shop(cli: CommandLine) -> CommandLine:
+def cli(tmp_path: Path) -> CommandLine:
+    """The command line in an empty project."""
+    made = CommandLine(tmp_path)
+    made.write("tidemill.toml", '[project]\nname = "test"\n')
+    return made
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> CommandLine:
     """The project that `tidemill init` writes."""
-    (cli.folder / "tidemill.toml").unlink()
-    assert cli("init").exit_code == 0
-    return cli
+    return _shop(tmp_path)
+
+
+@pytest.fixture
+def filled(shop: CommandLine) -> CommandLine:
+    """That project with its first day published."""
+    assert shop("-q", "run", "shop", "2026-01-01").exit_code == 0
+    return shop
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    """That project with both of its days published, for tests that only read."""
+    made = _shop(tmp_path_factory.mktemp("published"))
+    assert made("-q", "run", "shop", "2026-01-01..2026-01-02").exit_code == 0
+    return made
+
+
+def _shop(folder: Path) -> CommandLine:
+    made = CommandLine(folder)
+    assert made("init").exit_code == 0
+    return made

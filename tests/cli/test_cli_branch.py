@@ -5,12 +5,6 @@ from __future__ import annotations
 import pytest
 
 
-@pytest.fixture
-def filled(shop):
-    assert shop("-q", "run", "shop", "2026-01-01").exit_code == 0
-    return shop
-
-
 def spoil(shop):
     file = shop.folder / "feeds" / "2026-01-02" / "orders.csv"
     file.write_text(file.read_text().replace("NO,1,19.90", "NO,5000,19.90"))

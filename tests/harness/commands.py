@@ -8,6 +8,7 @@ cli.process("run", "shop")                     # the same through a real process
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -61,7 +62,7 @@ class Told:
 
 
 class CommandLine:
-    """Runs commands on the project in `folder`, which becomes the current one."""
+    """Runs commands in a project's folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -75,7 +76,8 @@ class CommandLine:
 
     def __call__(self, *arguments: str, given: str | None = None) -> Told:
         """Run a command in this process."""
-        result = CliRunner().invoke(root, list(arguments), input=given, prog_name="tidemill")
+        with contextlib.chdir(self.folder):
+            result = CliRunner().invoke(root, list(arguments), input=given, prog_name="tidemill")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return Told(result.stdout, result.stderr, result.exit_code)

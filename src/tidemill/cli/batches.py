@@ -14,6 +14,7 @@ from tidemill.model.batch import Batch, BatchState, Manifest
 from tidemill.model.branch import MAIN, RefState
 from tidemill.model.errors import UnknownName
 from tidemill.model.run import RUN_ENDS, Run, RunState, TaskRun
+from tidemill.model.table import INPUT_SUFFIX
 from tidemill.ports.metadata import CheckRecord, Tx
 
 #: Tasks that bring rows into the lake; what the others write is made from these.
@@ -104,7 +105,8 @@ def show_batch(invocation: Invocation, batch_id: int) -> None:
         runs = tx.runs.recent(batch_id=batch_id)
         tasks = tx.runs.tasks(runs[0].id) if runs else []
         checks = tx.checks.recent(run_id=runs[0].id) if runs else []
-        moved = sorted({str(t) for c in tx.refs.commits(MAIN, batch_id=batch_id) for t in c.changes})
+        changed = {t for c in tx.refs.commits(MAIN, batch_id=batch_id) for t in c.changes}
+        moved = sorted(str(t) for t in changed if not t.table.endswith(INPUT_SUFFIX))
         branch = runs[0].branch if runs else None
         ref = tx.refs.get(branch) if branch else None
         on_branch = branch if ref is not None and ref.state in (RefState.OPEN, RefState.FAILED) else None
@@ -156,8 +158,7 @@ def _print_facts(
     for step in ("extracted", "archived", "loaded", "published"):
         if about[f"{step}_at"] is not None:
             facts.append((step, moment(about[f"{step}_at"])))
-    if moved:
-        facts.append(("tables", ", ".join(moved)))
+    facts += [("table", name) for name in moved]
     if branch is not None:
         facts.append(("branch", branch))
     out.facts(facts)

@@ -11,7 +11,7 @@ from tidemill.cli.command import Command, Group, limit_option
 from tidemill.cli.grid import Column
 from tidemill.cli.invocation import Invocation, pass_invocation
 from tidemill.cli.reading import tell_ref
-from tidemill.cli.text import count, moment, size
+from tidemill.cli.text import count, cut, moment, plain, size
 
 if TYPE_CHECKING:
     from tidemill.flow.query import Reading
@@ -132,7 +132,9 @@ def show(invocation: Invocation, table: str, limit: int, failing: bool) -> None:
     if about["kind"] == "table":
         facts += [("rows", count(about["rows"])), ("write", " by ".join([about["write"], *_keys(about)]))]
         facts += [("last batch", str(about["last_batch"] or "-"))]
-    out.facts([*facts, *([("about", about["doc"])] if about.get("doc") else [])])
+    if about.get("doc"):
+        facts.append(("about", cut(plain(about["doc"]), (out.width or 120) - 12)))
+    out.facts(facts)
     out.line()
     out.grid([Column("column"), Column("type")], types.items(), longest=60)
     out.line()
