@@ -49,7 +49,8 @@ def test_its_pipelines_are_valid(made: DemoFolder) -> None:
         registry.clear()
     assert set(specs) == {"flights", "reference"}
     kinds = {type(c).__name__ for spec in specs.values() for checks in spec.checks.values() for c in checks}
-    assert kinds == {"RowExpectation", "UniqueExpectation", "ReferencesExpectation", "FigureExpectation"}
+    shown = {"Condition", "NotNull", "InSet", "Between", "Matches", "Unique", "References", "Figure"}
+    assert kinds == {f"{kind}Expectation" for kind in shown}, "the demo shows every kind of check"
 
 
 def test_somebody_elses_folder_is_refused(tmp_path: Path) -> None:

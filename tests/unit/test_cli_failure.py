@@ -58,6 +58,12 @@ def test_a_mistake_on_the_command_line(arguments, message):
     assert result.exit_code == 2
 
 
+def test_an_option_that_would_be_ignored_is_refused():
+    result = tidemill("demo", "--json")
+    assert result.stderr == 'error: "tidemill demo" takes no --json.\n  try: tidemill demo --help\n'
+    assert json.loads(result.stdout)["error"]["exit_code"] == 2
+
+
 def raising(error):
     """A program with one command that fails."""
 

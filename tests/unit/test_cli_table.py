@@ -44,9 +44,7 @@ def test_every_command_says_what_it_does(name):
 @pytest.mark.parametrize("name", ENTRIES)
 def test_the_table_says_what_the_command_says(name):
     """`tidemill --help` shows the table's summary without importing the command: both must be the same sentence."""
-    command = COMMANDS.get(f"tidemill {name}")
-    if command is None:
-        pytest.skip(f"there is no {ENTRIES[name].target} yet")
+    command = COMMANDS[f"tidemill {name}"]
     assert ENTRIES[name].summary == (command.help or "").strip().split("\n", 1)[0]
 
 

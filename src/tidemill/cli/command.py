@@ -108,12 +108,16 @@ class Command(click.Command):
 
     Args:
         reads: True where `--branch` means something to it.
+        objects: False where it has no answer for `--json`.
         own: names of global options that the command defines itself, with another meaning.
     """
 
-    def __init__(self, *args: Any, reads: bool = False, own: Iterable[str] = (), **options: Any) -> None:
+    def __init__(
+        self, *args: Any, reads: bool = False, objects: bool = True, own: Iterable[str] = (), **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         self.reads = reads
+        self.objects = objects
         for make in GLOBAL_OPTIONS:
             option = make(hidden=not (reads and make is _branch))
             if option.name not in own:
@@ -122,8 +126,10 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run; an option that would be ignored is refused."""
         invocation = current(ctx)
-        if invocation.branch and not self.reads:
-            raise Suggestion(f'"{ctx.command_path}" takes no --branch.', f"{ctx.command_path} --help", ctx)
+        for option, given in (("--branch", invocation.branch and not self.reads),
+                              ("--json", invocation.json and not self.objects)):  # fmt: skip
+            if given:
+                raise Suggestion(f'"{ctx.command_path}" takes no {option}.', f"{ctx.command_path} --help", ctx)
         if invocation.verbose:
             import logging
 
@@ -137,6 +143,14 @@ class Command(click.Command):
         super().format_epilog(ctx, formatter)
         formatter.write_paragraph()
         formatter.write_text("Global options: --project, --json, -q, -v, --debug (see tidemill --help).")
+
+
+def adopted(command: click.Command) -> Command:
+    """A plain click command of another layer, with the global options; it tells its story in words only."""
+    return Command(
+        command.name, callback=command.callback, params=list(command.params), help=command.help, epilog=command.epilog,
+        objects=False,
+    )  # fmt: skip
 
 
 class Group(click.Group):

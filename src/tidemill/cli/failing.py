@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from tidemill.cli.grid import Styled
 from tidemill.cli.invocation import Invocation
-from tidemill.cli.rows import Head, columns_of, print_rows
-from tidemill.model.table import Contract, Schema, TableName
-from tidemill.ports.decoder import DecodeOptions, Feed, Restart
+from tidemill.cli.rows import Head, print_rows
+from tidemill.model.table import TableName
 from tidemill.ports.metadata import CheckRecord, Tx
 
 if TYPE_CHECKING:
@@ -65,31 +64,16 @@ def _about(check: CheckRecord) -> Mapping[str, Any]:
 
 def _kept(services: Services, check: CheckRecord, limit: int) -> Head | None:
     """The rows that were kept of a check; None for checks that are not about rows."""
-    path = check.failures
-    info = services.archive.files.info(path) if path else None
-    if path is None or info is None:
+    from tidemill.adapters.records.lines import read_lines
+
+    if check.failures is None or services.archive.files.info(check.failures) is None:
         return None
-
-    def open_file() -> BinaryIO:
-        return services.archive.files.open(path)
-
-    feed = Feed(path, open_file, info.bytes, "jsonl", "zstd")
-    found = Schema()
-    while True:
-        try:
-            return _decoded(services, feed, found, limit)
-        except Restart as restart:
-            found = restart.found
+    with services.archive.files.open(check.failures) as stream:
+        rows = list(read_lines(stream))
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: "double" if all(_is_number(row.get(name)) for row in rows) else "string" for name in names}
+    return Head(columns, [tuple(row.get(name) for name in names) for row in rows[:limit]], len(rows))
 
 
-def _decoded(services: Services, feed: Feed, found: Schema, limit: int) -> Head:
-    """The rows of a small feed; a column that only later rows have is null in the others."""
-    columns: dict[str, str] = {}
-    rows: list[dict[str, Any]] = []
-    for chunk in services.decoder.decode(
-        [feed], tables={}, found=found, contract=Contract(), options=DecodeOptions()
-    ):  # fmt: skip
-        if chunk.batch is not None and chunk.batch.num_rows:
-            columns |= columns_of(chunk.batch)
-            rows += chunk.batch.to_pylist()
-    return Head(columns, [tuple(row.get(name) for name in columns) for row in rows[:limit]], len(rows))
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

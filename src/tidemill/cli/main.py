@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from tidemill.cli.command import GLOBAL_OPTIONS, Command, Group
+from tidemill.cli.command import GLOBAL_OPTIONS, Command, Group, adopted
 from tidemill.cli.failure import guarded
 
 
@@ -63,7 +63,7 @@ class Root(Group):
         module, _, name = entry.target.partition(":")
         found = getattr(importlib.import_module(module), name)
         assert isinstance(found, click.Command), f"{entry.target} is no command"
-        return found
+        return found if isinstance(found, Command | Group) else adopted(found)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table, section by section, without importing anything."""

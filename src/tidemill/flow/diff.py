@@ -20,6 +20,7 @@ from tidemill.model.branch import MAIN, Ref, RefKind, RefState
 from tidemill.model.errors import Refused, UnknownName, UserError
 from tidemill.model.table import INPUT_SUFFIX, SYSTEM_COLUMNS, Column, Scan, Schema, TableName, WriteMode
 from tidemill.plan.sql import quote, quote_all
+from tidemill.ports.engine import SqlEngine
 from tidemill.ports.metadata import View
 
 #: How long the files of both sides are kept for a reader whose process dies.
@@ -191,9 +192,9 @@ def _diff_table(services: Services, sides: _Sides, name: TableName, limit: int) 
     counts = {"added": 0, "removed": 0, "changed": 0}
     rows: tuple[RowChange, ...] = ()
     if sources["old"].files or sources["new"].files:
-        if key and not _is_unique(services, sources, key, old_names):
+        if key and not _is_unique(services.sql, sources, key, old_names):
             key = ()
-        counts, rows = _diff_rows(services, sources, schema, old_names, key, limit)
+        counts, rows = compare_rows(services.sql, sources, old_names, key, limit)
     moved = sides.ref.kind is not RefKind.TAG and sides.main.get(name) != before
     return TableDiff(name, change, key, columns, counts["added"], counts["removed"], counts["changed"], rows, moved)
 
@@ -232,7 +233,7 @@ def _key(name: TableName, properties: Mapping[str, str], schema: Schema) -> tupl
 
 
 def _is_unique(
-    services: Services, sources: Mapping[str, Scan], key: Sequence[str], old_names: Mapping[str, str | None]
+    engine: SqlEngine, sides: Mapping[str, Any], key: Sequence[str], old_names: Mapping[str, str | None]
 ) -> bool:
     """True where no key occurs twice on a side; a key that one side does not have cannot match."""
     old_key = [old_names[k] for k in key]
@@ -241,23 +242,29 @@ def _is_unique(
     for side, names in (("old", [k for k in old_key if k is not None]), ("new", list(key))):
         listed = quote_all(names)
         sql = f"SELECT 1 FROM {side} GROUP BY {listed} HAVING count(*) > 1 LIMIT 1"  # noqa: S608 - quoted names
-        with services.sql.query(sql, {side: sources[side]}) as reader:
+        with engine.query(sql, {side: sides[side]}) as reader:
             if reader.read_all().num_rows:
                 return False
     return True
 
 
-def _diff_rows(
-    services: Services,
-    sources: Mapping[str, Scan],
-    schema: Schema,
-    old_names: Mapping[str, str | None],
-    key: Sequence[str],
-    limit: int,
+def compare_rows(
+    engine: SqlEngine, sides: Mapping[str, Any], columns: Mapping[str, str | None], key: Sequence[str], limit: int
 ) -> tuple[dict[str, int], tuple[RowChange, ...]]:
-    """Counts by kind, and the first rows of each kind."""
-    names = [*key, *(c.name for c in schema if c.name not in key)]
-    old = ", ".join(f"{_old_value(old_names[n], n)} AS c{i}" for i, n in enumerate(names))
+    """Compare the rows of two tables.
+
+    Args:
+        engine: what runs the comparison.
+        sides: "old" and "new", as a scan or as anything else that the engine takes.
+        columns: the columns to compare: name on the new side -> name on the old one, None where it had none.
+        key: what rows are matched by, unique on both sides; empty: whole rows, counted.
+        limit: rows of each kind to give.
+
+    Returns:
+        Counts of all rows by kind ("added", "removed", "changed"), and the first rows of each kind in the key's order.
+    """
+    names = [*key, *(name for name in columns if name not in key)]
+    old = ", ".join(f"{_old_value(columns[n], n)} AS c{i}" for i, n in enumerate(names))
     new = ", ".join(f"{quote(n)} AS c{i}" for i, n in enumerate(names))
     found = _keyed(len(key), len(names)) if key else _whole(len(names))
     order = ", ".join(f"a{i}, b{i}" for i in range(len(key) or len(names)))
@@ -266,7 +273,7 @@ def _diff_rows(
         f"SELECT *, count(*) OVER (PARTITION BY kind) AS total FROM found "
         f"QUALIFY row_number() OVER (PARTITION BY kind ORDER BY {order}) <= {max(limit, 1)} ORDER BY kind, {order}"
     )
-    with services.sql.query(sql, dict(sources)) as reader:
+    with engine.query(sql, sides) as reader:
         rows = reader.read_all().to_pylist()
     counts = {"added": 0, "removed": 0, "changed": 0, **{row["kind"]: row["total"] for row in rows}}
     return counts, tuple(_row_change(row, names, len(key)) for row in rows) if limit else ()

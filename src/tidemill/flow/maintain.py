@@ -28,6 +28,7 @@ KEEP = timedelta(days=7)
 
 #: Whether the process of a holder can still be running.
 Alive = Callable[[str], bool]
+Root = tuple[TableName, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,9 @@ def vacuum(services: Services, *, grace: timedelta = GRACE, keep: timedelta = KE
     now = services.clock.now()
     with services.metadata.write() as tx:
         expired = _expire_branches(tx, now, services.alive)
-        roots = _roots(tx, now, keep, services.alive)
+        roots, past = _roots(tx, now, keep, services.alive)
         youngest = min([now - grace, *_live_attempts(tx, now, services.alive)])
-    marked = services.catalog.reachable(roots)
+    marked = services.catalog.reachable(roots | _still_there(services, past))
     unmarked = [info for info in services.lake.list() if info.path not in marked and info.modified_at <= youngest]
     with services.metadata.write() as tx:
         tx.leases.doom([info.path for info in unmarked], now)
@@ -62,9 +63,9 @@ def vacuum(services: Services, *, grace: timedelta = GRACE, keep: timedelta = KE
     deleted, freed = 0, 0
     # The second check: roots taken anew, after the files were doomed.
     with services.metadata.read() as tx:
-        roots_again = _roots(tx, now, keep, services.alive)
-    if roots_again != roots:
-        marked = services.catalog.reachable(roots_again)
+        again = _roots(tx, now, keep, services.alive)
+    if again != (roots, past):
+        marked = services.catalog.reachable(again[0] | _still_there(services, again[1]))
     sizes = {info.path: info.bytes for info in unmarked}
     gone = sorted(candidates & sizes.keys() - marked)
     for path in gone:
@@ -117,22 +118,29 @@ def _is_live(run: Run, now: datetime, alive: Alive) -> bool:
     return run.state not in RUN_ENDS and leased and (run.holder is None or alive(run.holder))
 
 
-def _roots(tx: Tx, now: datetime, keep: timedelta, alive: Alive) -> set[tuple[TableName, str]]:
-    """Every (table, pointer) that somebody can still read."""
-    roots: set[tuple[TableName, str]] = set()
+def _roots(tx: Tx, now: datetime, keep: timedelta, alive: Alive) -> tuple[set[Root], set[Root]]:
+    """Every (table, pointer) that somebody can still read: those of refs and leases, and those of `main`'s past."""
+    roots: set[Root] = set()
+    past: set[Root] = set()
     for ref in tx.refs.all(states=[RefState.OPEN, RefState.FAILED, RefState.ABSORBED]):
         roots |= set(tx.refs.pointers(ref.name).items()) | set(tx.refs.bases(ref.name).items())
     for commit in tx.refs.commits(MAIN):
         for name, (before, after) in commit.changes.items():
             # A pointer that was current at some moment within `keep` was superseded after it began.
             if commit.at >= now - keep:
-                roots |= {(name, pointer) for pointer in (before, after) if pointer}
+                past |= {(name, pointer) for pointer in (before, after) if pointer}
         if commit.at < now - keep:
             break
     for lease in tx.leases.live(now):
         if alive(lease.holder):
             roots |= set(lease.pointers)
-    return roots
+    return roots, past - roots
+
+
+def _still_there(services: Services, past: set[Root]) -> set[Root]:
+    """Versions of the past that an earlier vacuum, with a shorter `keep`, has not deleted yet."""
+    lake = services.lake
+    return {(name, pointer) for name, pointer in past if lake.info(lake.relative(pointer)) is not None}
 
 
 def _live_attempts(tx: Tx, now: datetime, alive: Alive) -> Iterable[datetime]:

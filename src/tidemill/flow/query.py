@@ -10,7 +10,7 @@ from typing import Any
 
 from tidemill.flow.services import Services
 from tidemill.model.branch import MAIN, RefState
-from tidemill.model.errors import Refused, UnknownName, UserError
+from tidemill.model.errors import DataError, Refused, UnknownName, UserError
 from tidemill.model.table import Scan, TableName
 from tidemill.plan.sql import tables_in
 from tidemill.ports.engine import Rows
@@ -105,8 +105,18 @@ def _parse_at(at: str | datetime | None) -> tuple[datetime | None, int | None]:
 
 
 def scan_of(services: Services, seen: Reading, name: TableName) -> Scan:
-    """The files of a table as the reader sees it."""
-    return services.catalog.scan(name, seen.pointers[name], snapshot_id=seen.snapshot_id)
+    """The files of a table as the reader sees it.
+
+    Raises:
+        DataError: the version is gone.
+    """
+    try:
+        return services.catalog.scan(name, seen.pointers[name], snapshot_id=seen.snapshot_id)
+    except FileNotFoundError as error:
+        raise DataError(
+            f'A file of this version of "{name}" is gone: {error.filename or error}.',
+            hint="what `data vacuum --keep` let go cannot be read; anything newer must be restored from a backup",
+        ) from error
 
 
 @contextmanager

@@ -1,0 +1,171 @@
+"""`tidemill data`: tables, snapshots, batches, garbage."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import pytest
+
+
+@pytest.fixture
+def filled(shop):
+    """The project of `init` with both of its days published."""
+    assert shop("-q", "run", "shop", "2026-01-01..2026-01-02").exit_code == 0
+    return shop
+
+
+def test_ls_lists_tables_with_rows_write_mode_and_last_batch(filled):
+    result = filled("data", "ls")
+    assert (
+        result.out
+        == """\
+table  rows  write  key  last batch  changed
+shop.clean_orders  5  upsert  order_id  2  TIME
+shop.orders  7  append  2  TIME
+shop.revenue_by_country  3  replace  2  TIME"""
+    )
+    assert result.err == "1 input table of upsert and history tables not listed: --all"
+    assert "shop.clean_orders__input  6  append" in filled("data", "ls", "--all").out
+
+
+def test_ls_of_an_empty_project_says_what_to_do(shop):
+    result = shop("data", "ls")
+    assert (result.stdout, result.err) == ("", "no table is on main yet; try: tidemill run PIPELINE")
+
+
+def test_ls_as_json(filled):
+    told = filled("data", "ls", "--json").object
+    assert told["branch"] == "main"
+    assert next((t["table"], t["rows"], t["write"], t["key"], t["last_batch"]) for t in told["tables"]) == (
+        "shop.clean_orders", 5, "upsert", ["order_id"], 2,
+    )  # fmt: skip
+
+
+def test_show_gives_columns_and_rows(filled):
+    result = filled("data", "show", "revenue_by_country")
+    assert (
+        result.out
+        == """\
+table  shop.revenue_by_country
+branch  main
+rows  3
+write  replace
+last batch  2
+
+column  type
+country  string
+orders  long
+revenue  double
+_batch_id  long
+_loaded_at  timestamptz
+
+country  orders  revenue  _batch_id  _loaded_at
+NO  3  42.4  2  TIME
+SE  1  24.0  2  TIME
+DK  1  18.0  2  TIME"""
+    )
+
+
+def test_show_says_how_many_rows_there_are(filled):
+    assert "2 of 7 rows shown" in filled("data", "show", "orders", "--limit", "2").err
+    told = filled("data", "show", "orders", "--limit", "2", "--json").object
+    assert (told["rows"], len(told["shown"])) == (7, 2)
+
+
+def test_show_of_a_table_that_is_not_there(filled):
+    result = filled("data", "show", "clean_order")
+    assert result.exit_code == 2
+    assert result.err.splitlines() == [
+        'error: There is no table "clean_order".', '  at: branch "main"', '  try: did you mean "shop.clean_orders" '
+        'or "shop.clean_orders__input"?',
+    ]  # fmt: skip
+
+
+def test_history_lists_snapshots_that_query_reads(filled):
+    result = filled("data", "history", "orders")
+    assert result.out.splitlines()[:3] == [
+        "snapshot  at  change  batch  added  removed  rows",
+        "SNAPSHOT  TIME  batch  2  3  -  7",
+        "SNAPSHOT  TIME  batch  1  4  -  4",
+    ]
+    oldest = filled("data", "history", "orders", "--json").object["snapshots"][-1]["snapshot_id"]
+    assert filled("query", "select count(*) as n from orders", "--at", str(oldest)).stdout == "n\n4\n"
+    command = re.search(r"next: tidemill (query) \"(.+)\" (--at) (\d+)", result.stdout)
+    assert filled(*command.groups()).exit_code == 0
+
+
+def test_batches_lists_the_newest_first(filled):
+    result = filled("data", "batches")
+    assert (
+        result.out
+        == """\
+batch  pipeline  interval  state  tries  rows  extracted  archived  loaded  published
+    2  shop  2026-01-02  published  1  3  TIME  +SECONDS  +SECONDS  +SECONDS
+    1  shop  2026-01-01  published  1  4  TIME  +SECONDS  +SECONDS  +SECONDS
+next: tidemill data batches 2"""
+    )
+
+
+def test_batches_of_one_pipeline_and_a_limit(filled):
+    assert len(filled("data", "batches", "shop", "--json").object["batches"]) == 2
+    assert len(filled("data", "batches", "--limit", "1", "--json").object["batches"]) == 1
+    assert "the newest 1; older ones: --limit 0" in filled("data", "batches", "--limit", "1").err
+    wrong = filled("data", "batches", "shpo")
+    assert wrong.err == 'error: There is no pipeline with batches "shpo".\n  try: did you mean "shop"?'
+
+
+def test_one_batch_is_shown_with_its_archive_tasks_checks_and_tables(filled):
+    result = filled("data", "batches", "1")
+    digest = hashlib.sha256((filled.folder / "feeds" / "2026-01-01" / "orders.csv").read_bytes()).hexdigest()
+    lines = result.out.splitlines()
+    assert lines[:3] == ["batch  1", "pipeline  shop 2026-01-01", "state  published, 1 attempt"]
+    assert "tables  shop.clean_orders, shop.clean_orders__input, shop.orders, shop.revenue_by_country" in lines
+    assert f"shop/orders/dt=2026-01-01/batch=1/a1-0000-orders.csv  199 B  -  1  {digest}" in lines
+    assert "load.orders  success  4  -  SECONDS" in lines
+    assert "unique(order_id)  shop.clean_orders  passed  error  0  3  3 rows" in lines
+    assert lines[-1] == "next: tidemill branch revert 1"
+
+
+def test_one_batch_as_json(filled):
+    told = filled("data", "batches", "1", "--json").object
+    (manifest,) = told["archive"]
+    assert manifest["parts"][0]["name"] == "feeds/2026-01-01/orders.csv"
+    assert [r["state"] for r in told["runs"]] == ["success"]
+    assert {c["name"]: c["passed"] for c in told["checks"]} == {
+        "not_null(order_id, country)": True, "between(quantity, 1, 1000)": True, "unique(order_id)": True,
+    }  # fmt: skip
+    assert told["tables"] == [
+        "shop.clean_orders", "shop.clean_orders__input", "shop.orders", "shop.revenue_by_country",
+    ]  # fmt: skip
+
+
+def test_a_batch_that_is_not_there(filled):
+    result = filled("data", "batches", "9")
+    assert (result.exit_code, result.err) == (2, 'error: There is no batch "9".\n  try: known: 1, 2')
+
+
+def test_failing_rows_where_nothing_failed(filled):
+    assert filled("data", "show", "clean_orders", "--failing").stdout == "no check of shop.clean_orders failed\n"
+
+
+def test_vacuum_keeps_what_is_in_use(filled):
+    before = filled("query", "select * from clean_orders order by 1").stdout
+    files = {f for f in (filled.folder / ".tidemill" / "lake").rglob("*") if f.is_file()}
+    done = filled("data", "vacuum", "--grace", "0", "--keep", "1s", "--json").object
+    left = {f for f in (filled.folder / ".tidemill" / "lake").rglob("*") if f.is_file()}
+    assert done["deleted"] == len(files - left)
+    assert filled("query", "select * from clean_orders order by 1").stdout == before
+    assert filled("data", "vacuum").out.splitlines()[0].startswith("kept  ")
+
+
+def test_vacuum_with_a_longer_keep_after_one_with_a_shorter(filled):
+    """What is gone is gone: the next vacuum does not look for it, and who reads it is told."""
+    assert filled("data", "vacuum", "--grace", "0", "--keep", "0", "--json").object["deleted"] > 0
+    assert filled("data", "vacuum", "--keep", "7d").exit_code == 0
+    first = filled(
+        "query", "select published_at + interval '1 millisecond' as t from tidemill.batches order by 1", "--json"
+    )
+    result = filled("query", "from orders", "--at", first.object["rows"][0]["t"])
+    assert result.exit_code == 1
+    assert 'error: A file of this version of "shop.orders" is gone' in result.err
