@@ -133,6 +133,27 @@ def test_a_reverted_batch_that_replaced_a_table_twice_gives_back_what_another_pu
     project.close()
 
 
+def test_a_revert_never_brings_back_what_was_reverted(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    p = project.pipeline("shop")
+
+    @p.source
+    def orders(interval: Any) -> Any:
+        yield {"day": "d" + interval.ds[-2:]}
+
+    @p.table(write="replace")
+    def newest(orders: Any) -> Any:
+        return orders
+
+    first, second, again = (project.run(p, f"2026-01-0{day}") for day in (1, 2, 1))
+    revert_batch(project.services, second.batch.id)
+    assert project.table("shop.newest") == [("d01",)], "what a later run put there stays"
+    revert_batch(project.services, first.batch.id)
+    assert project.table("shop.newest") == [], "the second day stood there before, and is reverted"
+    assert again.ok
+    project.close()
+
+
 #: One thing to do: run a day, let a run of it fail, revert it, append by PyIceberg, collect garbage.
 ACTIONS = ("run", "run", "fail", "revert", "plain", "vacuum")
 ACTION = st.tuples(st.sampled_from(ACTIONS), st.sampled_from(racing.RACED[:4]))

@@ -176,7 +176,7 @@ def _replaced_before(attempt: Attempt, spec: TableSpec, batch: Batch, befores: I
     """A replaced table as it was before the batch; None where a later batch's content stands there now.
 
     The batch may have replaced it several times, others in between: of what stood there before each time, newest
-    first, the first that is not the batch's own comes back.
+    first, the first comes back that is neither the batch's own nor of one that was reverted since.
     """
     catalog = attempt.services.catalog
     with Stage(attempt, spec, mixed=True) as stage:
@@ -187,7 +187,14 @@ def _replaced_before(attempt: Attempt, spec: TableSpec, batch: Batch, befores: I
         older: Sequence[DataFile] = ()
         for before in befores:
             older = catalog.scan(spec.name, before).files if before else ()
-            if all(f.batch_id != batch.id for f in older):
+            if _stands(attempt.services, {f.batch_id for f in older}, batch):
                 break
         files = [StagedFile(f.path, f.rows, f.bytes, f.batch_id) for f in older]
         return stage.commit(ChangeKind.REPLACE, [f.path for f in now.files], add=files)
+
+
+def _stands(services: Services, batches: Iterable[int | None], reverting: Batch) -> bool:
+    """True where all the batches are published and none is the one that is being reverted."""
+    with services.metadata.read() as tx:
+        found = [tx.batches.get(number) for number in batches if number is not None]
+    return all(b is not None and b.state is BatchState.PUBLISHED and b.id != reverting.id for b in found)
