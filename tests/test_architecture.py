@@ -66,6 +66,7 @@ FOREIGN = {
     "model.frame": ("polars",),
     "model.expectation": ("polars",),
     "plan.check": ("polars",),
+    "plan.check_rows": ("polars",),
     # What `tm.read` returns is handed to people as a Polars frame.
     "wiring.reading": ("polars",),
     "adapters": (ANY,),

@@ -24,21 +24,11 @@ from tidemill.adapters.localfs.files import LocalFiles
 from tidemill.model.branch import ChangeKind, TableChange
 from tidemill.model.errors import Conflict
 from tidemill.model.table import Partition, Schema, TableName, TableSpec, WriteMode
+from tidemill.testing.clock import ManualClock
 
 NAME = TableName("model", "t")
 ENGINE = duckdb.connect()
 DUCKDB_TYPES = {"int": "INTEGER", "long": "BIGINT", "string": "VARCHAR"}
-
-
-class StillClock:
-    def now(self) -> datetime:
-        return datetime(2020, 1, 1, tzinfo=UTC)
-
-    def monotonic(self) -> float:
-        return 0.0
-
-    def sleep(self, seconds: float) -> None:
-        raise AssertionError("nothing here waits")
 
 
 @dataclass
@@ -73,7 +63,7 @@ class CatalogMachine(RuleBasedStateMachine):
     )
     def create(self, partition: str, write: WriteMode, sort: bool) -> None:
         self.folder = Path(tempfile.mkdtemp())
-        self.catalog = IcebergCatalog(LocalFiles(self.folder), StillClock(), snapshots_kept=4)
+        self.catalog = IcebergCatalog(LocalFiles(self.folder), ManualClock(), snapshots_kept=4)
         spec = TableSpec(
             NAME,
             write=write,

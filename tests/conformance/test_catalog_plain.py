@@ -22,23 +22,13 @@ from sqlalchemy import update
 
 from tidemill.adapters.iceberg.catalog import IcebergCatalog
 from tidemill.adapters.localfs.files import LocalFiles
+from tidemill.adapters.system.clock import SystemClock
 from tidemill.model.branch import ChangeKind, TableChange
 from tidemill.model.errors import Refused
 from tidemill.model.table import Partition, Schema, TableName, TableSpec
 
 NAME = TableName("bronze", "flights")
 COLUMNS = {"id": "long", "v": "string", "_batch_id": "long"}
-
-
-class SystemClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        return 0.0
-
-    def sleep(self, seconds: float) -> None:
-        raise AssertionError("nothing here waits")
 
 
 class Shared:

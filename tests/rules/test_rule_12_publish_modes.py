@@ -12,7 +12,7 @@ from tidemill.model.expectation import not_null
 
 def two_tables(project: Project, declare_feed: Callable[..., None], **options: Any) -> Pipeline:
     p = project.pipeline(**options)
-    declare_feed(p, lambda interval: [{"n": 1, "m": None}])
+    declare_feed(p, lambda interval: [{"n": 1, "m": None}], columns={"n": "long", "m": "string"})
 
     @p.table
     def good(orders: Any) -> Any:

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidemill.model.errors import UserError
@@ -64,6 +64,11 @@ def test_a_syntax_error_names_file_line_and_column() -> None:
     assert caught.value.where == "q.sql, line 3, column 11"
 
 
+#: One database for all examples: opening one takes 11 ms.
+DB = duckdb.connect(config={"threads": 1})
+
+
+@settings(deadline=None)
 @given(
     st.none()
     | st.booleans()
@@ -76,9 +81,7 @@ def test_a_syntax_error_names_file_line_and_column() -> None:
     | st.decimals(-(10**6), 10**6, places=3)
 )
 def test_a_literal_reads_back_as_its_value(value: object) -> None:
-    with duckdb.connect() as connection:
-        row = connection.execute("select " + literal(value)).fetchone()
-    assert row == (value,)
+    assert DB.execute("select " + literal(value)).fetchone() == (value,)
 
 
 def test_literals_of_other_kinds() -> None:

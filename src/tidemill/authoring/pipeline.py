@@ -34,7 +34,7 @@ from tidemill.model.pipeline import (
 )
 from tidemill.model.table import PublishMode, TableName, WriteMode, check_name
 from tidemill.plan.schedule import parse_moment, parse_timetable
-from tidemill.plan.template import SqlModel, read_model
+from tidemill.plan.sql_model import SqlModel, read_model
 
 
 class Pipeline:
@@ -250,7 +250,8 @@ class Pipeline:
             text = path.read_text(encoding="utf-8")
         name = check_name(name or (path.stem if path else None) or assigned_name() or "", "table")
         assert text is not None
-        model: SqlModel = read_model(text, file=str(path) if path else place, this=f"{self.name}.{name}")
+        label = str(path) if path else place
+        model: SqlModel = read_model(text, file=label, this=f"{self.name}.{name}", params=self._params)
         options = {**model.config, **options}
         kind = names_of(Materialized, options.pop("materialized", "table"), "materialized")
         default = WriteMode.UPSERT if kind is Materialized.INCREMENTAL and options.get("key") else WriteMode.APPEND

@@ -11,6 +11,7 @@ import click
 
 from tidemill.demo.folder import DemoFolder
 from tidemill.demo.screen import Screen
+from tidemill.demo.year import package_file
 
 
 @click.command()
@@ -25,6 +26,8 @@ def demo(folder: Path, full: bool) -> None:
     """
     began = time.monotonic()
     screen = Screen()
+    if full:
+        package_file("flights.csv.zip")  # before anything is written
     project = DemoFolder(folder)
     again = project.is_made()
     project.make()

@@ -199,10 +199,10 @@ class Story:
     # -- reading ---------------------------------------------------------------------------------------------
 
     def contents(self) -> dict[str, Held]:
-        """What every table on `main` holds."""
+        """What every table on `main` holds that people read."""
         found = {}
         with reading(self.services) as seen:
-            for name in sorted(seen.pointers):
+            for name in sorted(name for name in seen.pointers if not _is_inner(name)):
                 rows = f"SELECT * EXCLUDE ({BATCH_ID}, {LOADED_AT}) FROM {quote(name.namespace)}.{quote(name.table)}"
                 sql = f"SELECT count(*) AS rows, bit_xor(hash(t)) AS digest FROM ({rows}) AS t"
                 with query(self.services, sql, seen) as reader:

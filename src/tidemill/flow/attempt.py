@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from tidemill.flow.services import Services
 from tidemill.model.batch import Batch, Interval
-from tidemill.model.branch import MAIN, RefKind
+from tidemill.model.branch import MAIN, RefKind, RefState
 from tidemill.model.errors import Conflict, Fenced, UnknownName
 from tidemill.model.pipeline import PipelineSpec, Scope
 from tidemill.model.run import RUN_ENDS, Read, Run
@@ -193,6 +193,7 @@ def ticket_of_another(
 def _begin(
     services: Services, tx: Tx, pipeline: PipelineSpec, batch: Batch, tickets: Sequence[TableName], now: datetime
 ) -> tuple[Attempt, int]:
+    abandoned = tx.runs.last(batch.id)
     run = tx.runs.start(
         batch.id,
         holder=services.holder,
@@ -201,6 +202,7 @@ def _begin(
         code_version=services.code_version,
         alive=services.alive,
     )
+    _close_branch(tx, abandoned)
     for name in tickets:
         tx.refs.ticket(name, run.id, now=now, until=now + TICKET)
     pointers = tx.refs.pointers(MAIN)
@@ -208,6 +210,14 @@ def _begin(
     assert head is not None
     lease = tx.leases.acquire(services.holder, pointers.items(), now + LEASE)
     return Attempt(services, pipeline, batch, run, pointers, tx.refs.views(MAIN), head.head), lease
+
+
+def _close_branch(tx: Tx, abandoned: Run | None) -> None:
+    """The branch of an attempt whose process died: nobody writes it any more, it stays for inspection (rule 11)."""
+    if abandoned is not None and abandoned.branch is not None and abandoned.state not in RUN_ENDS:
+        ref = tx.refs.get(abandoned.branch)
+        if ref is not None and ref.state is RefState.OPEN:
+            tx.refs.update(abandoned.branch, state=RefState.FAILED)
 
 
 def _heartbeat(services: Services, run: Run, lease: int, stop: threading.Event) -> None:

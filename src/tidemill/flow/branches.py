@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from tidemill.flow.attempt import Attempt, open_attempt
 from tidemill.flow.merge import write_merged
@@ -22,6 +22,7 @@ from tidemill.model.table import (
     LOADED_AT,
     ORDER,
     ROW,
+    DataFile,
     TableName,
     TableSpec,
     WriteMode,
@@ -134,16 +135,16 @@ def revert_batch(services: Services, batch_id: int) -> PublishPlan:
                 f"Batch {batch_id} ({batch.key}) is not on {MAIN}: it is {batch.state}.", hint="tidemill data batches"
             )
         commits = [c for c in tx.refs.commits(MAIN, batch_id=batch_id) if c.kind == "publish"]
-    touched: dict[TableName, str | None] = {}
-    for commit in commits:  # newest first: the oldest commit's "before" wins
+    touched: dict[TableName, list[str | None]] = {}
+    for commit in commits:
         for name, (before, _) in commit.changes.items():
-            touched[name] = before
+            touched.setdefault(name, []).append(before)
     bare = PipelineSpec(batch.pipeline, None, None, None, False, {}, {}, {})
     with open_attempt(services, bare, batch) as attempt:
         moves = {
             name: pointer
-            for name, before in touched.items()
-            if name in attempt.fork and (pointer := _without(attempt, name, batch, before, touched)) is not None
+            for name in touched
+            if name in attempt.fork and (pointer := _without(attempt, name, batch, touched)) is not None
         }
         if moves:
             attempt.commit(moves)
@@ -153,7 +154,7 @@ def revert_batch(services: Services, batch_id: int) -> PublishPlan:
 
 
 def _without(
-    attempt: Attempt, name: TableName, batch: Batch, before: str | None, touched: Mapping[TableName, str | None]
+    attempt: Attempt, name: TableName, batch: Batch, touched: Mapping[TableName, Sequence[str | None]]
 ) -> str | None:
     """The version of a table without the batch; None where it is handled together with another one."""
     spec = spec_from(name, attempt.services.catalog.load(name, attempt.fork[name]).properties)
@@ -163,7 +164,7 @@ def _without(
         with Stage(attempt, spec) as stage:
             return commit_rows(stage)
     if spec.write is WriteMode.REPLACE:
-        return _replaced_before(attempt, spec, batch, before)
+        return _replaced_before(attempt, spec, batch, touched[name])
     given = attempt.services.catalog.load(spec.name.input, attempt.fork[spec.name.input])
     schema = given.schema.without((BATCH_ID, LOADED_AT, ORDER, ROW, DELETED))
     moves, _ = write_merged(attempt, spec, schema, ())
@@ -171,14 +172,22 @@ def _without(
     return moves[name]
 
 
-def _replaced_before(attempt: Attempt, spec: TableSpec, batch: Batch, before: str | None) -> str | None:
-    """A replaced table as it was before the batch; None where a later batch's content stands there now."""
+def _replaced_before(attempt: Attempt, spec: TableSpec, batch: Batch, befores: Iterable[str | None]) -> str | None:
+    """A replaced table as it was before the batch; None where a later batch's content stands there now.
+
+    The batch may have replaced it several times, others in between: of what stood there before each time, newest
+    first, the first that is not the batch's own comes back.
+    """
     catalog = attempt.services.catalog
     with Stage(attempt, spec, mixed=True) as stage:
         now = stage.base_scan()
         assert now is not None
         if any(f.batch_id != batch.id for f in now.files):
             return None
-        older = catalog.scan(spec.name, before).files if before else ()
+        older: Sequence[DataFile] = ()
+        for before in befores:
+            older = catalog.scan(spec.name, before).files if before else ()
+            if all(f.batch_id != batch.id for f in older):
+                break
         files = [StagedFile(f.path, f.rows, f.bytes, f.batch_id) for f in older]
         return stage.commit(ChangeKind.REPLACE, [f.path for f in now.files], add=files)

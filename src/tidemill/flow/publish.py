@@ -186,8 +186,9 @@ def _publish(
     services, run = attempt.services, attempt.run
     now = services.clock.now()
     with services.metadata.write() as tx:
-        head = tx.refs.lock(MAIN)
+        # Everywhere in this order (run, main, branch), so that no two transactions wait for each other.
         tx.runs.check(run.id, run.fence)
+        head = tx.refs.lock(MAIN)
         if seen is not None and (head.head != seen.head.head or _moved(tx, plan)):
             return False
         blocked = ticket_of_another(tx, plan.moves, run.id, now, services.alive)

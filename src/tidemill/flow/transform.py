@@ -15,7 +15,8 @@ from tidemill.model.frame import Frame, Input, as_frame
 from tidemill.model.pipeline import InputSpec, Materialized, Scope, TransformSpec
 from tidemill.model.table import BATCH_ID, LOADED_AT, Scan, Schema, TableName
 from tidemill.plan.sql import quote, tables_in
-from tidemill.plan.template import render_model, variables_of
+from tidemill.plan.sql_model import Dependency, RenderedSql, render_model
+from tidemill.plan.template import variables_of
 
 #: A function of ours that is told how many rows have been written.
 Progress = Callable[[int], None]
@@ -24,7 +25,8 @@ Progress = Callable[[int], None]
 def build(attempt: Attempt, transform: TransformSpec, progress: Progress = lambda _: None) -> int | None:
     """Make one table of this run and commit it to the branch; returns the rows written, None for a view."""
     if transform.materialized is Materialized.VIEW:
-        attempt.commit({}, {transform.table.name: _rendered(attempt, transform, _view_resolver(attempt.pipeline.name))})
+        view = _rendered(attempt, transform, _view_resolver(attempt.pipeline.name))
+        attempt.commit({}, {transform.table.name: view.sql})
         return None
     written = _from_sql(attempt, transform, progress) if transform.sql else _from_function(attempt, transform, progress)
     attempt.commit(written.moves)
@@ -84,17 +86,18 @@ def _from_sql(attempt: Attempt, transform: TransformSpec, progress: Progress) ->
             inputs[str(seen_as)] = attempt.scan(table, Scope(scope))
         return _relation(seen_as)
 
-    sql = _rendered(attempt, transform, resolve)
+    rendered = _rendered(attempt, transform, resolve)
     own = attempt.fork.get(transform.table.name)
     if own is not None:
         inputs[str(transform.table.name)] = attempt.services.catalog.scan(transform.table.name, own)
-    views = _views_for(attempt, sql, inputs)
+    views = _views_for(attempt, rendered.sql, inputs)
     services = attempt.services
-    with services.sql.query(sql, inputs, functions=attempt.pipeline.functions, views=views) as reader:
+    functions = attempt.pipeline.functions
+    with services.sql.query(rendered.sql, inputs, functions=functions, views=views, where=rendered.where) as reader:
         return write_rows(attempt, transform.table, _columns(services, reader), reader, progress)
 
 
-def _rendered(attempt: Attempt, transform: TransformSpec, resolve: Callable[[str, str], str]) -> str:
+def _rendered(attempt: Attempt, transform: TransformSpec, resolve: Callable[[str, str], str]) -> RenderedSql:
     assert transform.sql is not None
     return render_model(
         transform.sql,
@@ -103,6 +106,7 @@ def _rendered(attempt: Attempt, transform: TransformSpec, resolve: Callable[[str
         incremental=transform.materialized is Materialized.INCREMENTAL and transform.table.name in attempt.fork,
         resolve=resolve,
         where=transform.place,
+        foreseen={Dependency(i.parameter, i.scope.value) for i in transform.inputs},
     )
 
 

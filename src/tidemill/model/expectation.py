@@ -2,7 +2,8 @@
 
 Four kinds are enough: a condition on rows, uniqueness of keys, keys that another table must have, and a figure of the
 whole table. Their semantics follow Great Expectations: a row whose value is null is left out before a condition is
-looked at (not for `not_null`), and `mostly` is the least share of the rows that are looked at that must pass.
+looked at (not for `not_null`, and not with `null_fails`), and `mostly` is the least share of the rows that are looked
+at that must pass. `plan/check.py` turns them into a query; Polars is needed here for the user's own expressions only.
 """
 
 from __future__ import annotations
@@ -82,20 +83,63 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowExpectation(Expectation):
-    """A condition on each row: a Polars expression that is true, false, or null (the row is left out)."""
+    """A condition on each row: true, false, or null (the row is left out; with `null_fails` it fails)."""
 
-    condition: polars.Expr = field(repr=False, compare=False)
     on: tuple[str, ...] = ()
+    null_fails: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
         """See `Expectation`."""
-        return self.on or tuple(self.condition.meta.root_names())
+        return self.on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionExpectation(RowExpectation):
+    """A boolean Polars expression is true. One that gives a single value for all rows is judged once."""
+
+    condition: polars.Expr = field(repr=False, compare=False)
+    #: The expression as text, by which two checks are compared.
+    text: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Expectation`."""
+        return tuple(self.condition.meta.root_names())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotNullExpectation(RowExpectation):
+    """There is a value in each of the columns. NaN is a value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InSetExpectation(RowExpectation):
+    """A value is among `values`; None allows every value, an empty set none."""
+
+    values: tuple[Any, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BetweenExpectation(RowExpectation):
+    """A value lies between two bounds, included unless strict; None: no bound there. NaN lies nowhere."""
+
+    minimum: Any = None
+    maximum: Any = None
+    strict_min: bool = False
+    strict_max: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchesExpectation(RowExpectation):
+    """A regular expression is found in a value's text (anchored by ^ and $: it is all of it)."""
+
+    pattern: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UniqueExpectation(Expectation):
-    """No two rows have the same values in these columns; rows with a null in one of them are left out."""
+    """No two rows have the same values in these columns; rows with null in all of them are left out."""
 
     on: tuple[str, ...]
     of: Of = Of.WHOLE
@@ -108,7 +152,7 @@ class UniqueExpectation(Expectation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferencesExpectation(Expectation):
-    """Every value, or combination of values, exists in another table; rows with a null in one of them are left out."""
+    """Every value, or combination of values, exists in another table; rows with null in one of them are left out."""
 
     on: tuple[str, ...]
     table: str
@@ -170,9 +214,9 @@ def _named(columns: tuple[str, ...], check: str) -> tuple[str, ...]:
     return columns
 
 
-def _common(name: str | None, default: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that all checks have, read from a user's call."""
-    known = {"severity", "mostly", "max_failed", "of"}
+def _common(name: str | None, default: str, options: dict[str, Any], *more: str) -> dict[str, Any]:
+    """The arguments that all checks have, and `more`, read from a user's call."""
+    known = {"severity", "mostly", "max_failed", "of", *more}
     for option in options:
         if option not in known:
             raise DefinitionError(f'A check has no option "{option}".', hint=", ".join(sorted(known)))
@@ -187,13 +231,13 @@ def _common(name: str | None, default: str, options: dict[str, Any]) -> dict[str
     return made
 
 
-def expect(condition: Any, *, name: str | None = None, **options: Any) -> RowExpectation:
+def expect(condition: Any, *, name: str | None = None, **options: Any) -> ConditionExpectation:
     """Expect a boolean expression to be true of each row: `tm.expect(tm.col("dep_delay") < 1500)`.
 
     Args:
         condition: a Polars expression; a row where it is null is left out.
         name: what reports call it; left out, the expression's text.
-        options: `severity` ("error", "warn"), `mostly`, `max_failed`, `of` ("batch", "whole").
+        options: `severity` ("error", "warn"), `mostly`, `max_failed`, `of` ("batch", "whole"), `null_fails`.
     """
     import polars
 
@@ -201,16 +245,15 @@ def expect(condition: Any, *, name: str | None = None, **options: Any) -> RowExp
         raise DefinitionError(
             f"expect takes an expression, not a {type(condition).__name__}.", hint='tm.expect(tm.col("x") > 0)'
         )
-    return RowExpectation(condition=condition, **_common(name, f"expect({str(condition)[:80]})", options))
+    text = str(condition)
+    common = _common(name, f"expect({text[:80]})", options, "null_fails")
+    return ConditionExpectation(condition=condition, text=text, **common)
 
 
-def not_null(*columns: str, name: str | None = None, **options: Any) -> RowExpectation:
+def not_null(*columns: str, name: str | None = None, **options: Any) -> NotNullExpectation:
     """Expect a value in each of `columns`; options as for `expect`."""
-    import polars
-
     on = _named(columns, "not_null")
-    condition = polars.all_horizontal([polars.col(c).is_not_null() for c in on])
-    return RowExpectation(condition=condition, on=on, **_common(name, f"not_null({', '.join(on)})", options))
+    return NotNullExpectation(on=on, **_common(name, f"not_null({', '.join(on)})", options))
 
 
 def unique(*columns: str, name: str | None = None, **options: Any) -> UniqueExpectation:
@@ -219,18 +262,17 @@ def unique(*columns: str, name: str | None = None, **options: Any) -> UniqueExpe
     return UniqueExpectation(on=on, **_common(name, f"unique({', '.join(on)})", options))
 
 
-def in_set(column: str, values: Iterable[Any] | None, *, name: str | None = None, **options: Any) -> RowExpectation:
+def in_set(column: str, values: Iterable[Any] | None, *, name: str | None = None, **options: Any) -> InSetExpectation:
     """Expect values of `column` to be among `values`; None allows every value, an empty set none."""
-    import polars
-
-    listed = None if values is None else list(values)
-    value = polars.col(column)
-    met = polars.lit(True) if listed is None else value.is_in(listed) if listed else polars.lit(False)
-    condition = polars.when(value.is_not_null()).then(met)
+    on = _named((column,), "in_set")
+    if isinstance(values, str):
+        raise DefinitionError(
+            f'in_set("{column}", "{values}") needs a list of values.', hint=f'tm.in_set("{column}", ["{values}"])'
+        )
+    listed = None if values is None else tuple(values)
     shown = "any" if listed is None else ", ".join(str(v) for v in listed[:5]) + (", ..." if len(listed) > 5 else "")
-    return RowExpectation(
-        condition=condition, on=_named((column,), "in_set"), **_common(name, f"in_set({column}: {shown})", options)
-    )
+    common = _common(name, f"in_set({column}: {shown})", options, "null_fails")
+    return InSetExpectation(on=on, values=listed, **common)
 
 
 def between(
@@ -242,30 +284,31 @@ def between(
     strict_max: bool = False,
     name: str | None = None,
     **options: Any,
-) -> RowExpectation:
-    """Expect values of `column` from `minimum` to `maximum`, bounds included unless strict; None: no bound there."""
-    import polars
+) -> BetweenExpectation:
+    """Expect values of `column` from `minimum` to `maximum`, bounds included unless strict; None: no bound there.
 
+    Bounds of a time column may be text: "2013-01-01", "2013-01-01T06:00".
+    """
     if minimum is None and maximum is None:
         raise DefinitionError(f'between("{column}") has no bound.', hint=f'tm.between("{column}", 0, 100)')
-    value = polars.col(column)
-    conditions = []
-    if minimum is not None:
-        conditions.append(value > minimum if strict_min else value >= minimum)
-    if maximum is not None:
-        conditions.append(value < maximum if strict_max else value <= maximum)
-    condition = conditions[0] if len(conditions) == 1 else conditions[0] & conditions[1]
-    default = f"between({column}, {minimum}, {maximum})"
-    return RowExpectation(condition=condition, on=_named((column,), "between"), **_common(name, default, options))
+    return BetweenExpectation(
+        on=_named((column,), "between"),
+        minimum=minimum,
+        maximum=maximum,
+        strict_min=strict_min,
+        strict_max=strict_max,
+        **_common(name, f"between({column}, {minimum}, {maximum})", options, "null_fails"),
+    )
 
 
-def matches(column: str, pattern: str, *, name: str | None = None, **options: Any) -> RowExpectation:
-    """Expect values of `column` to contain a match of the regular expression `pattern` (Rust's dialect)."""
-    import polars
+def matches(column: str, pattern: str, *, name: str | None = None, **options: Any) -> MatchesExpectation:
+    """Expect values of `column` to contain a match of the regular expression `pattern`.
 
-    condition = polars.col(column).cast(polars.String).str.contains(pattern)
-    default = f"matches({column}, {pattern})"
-    return RowExpectation(condition=condition, on=_named((column,), "matches"), **_common(name, default, options))
+    The dialect is Rust's, which has no look-around and no back-references.
+    """
+    on = _named((column,), "matches")
+    common = _common(name, f"matches({column}, {pattern})", options, "null_fails")
+    return MatchesExpectation(on=on, pattern=pattern, **common)
 
 
 def references(
@@ -282,7 +325,8 @@ def references(
     if len(on) != len(other):
         raise DefinitionError(f"references: {len(on)} columns cannot refer to {len(other)}.")
     default = f"references({', '.join(on)} -> {table}.{', '.join(other)})"
-    return ReferencesExpectation(on=on, table=table, their=other, **_common(name, default, options))
+    common = _common(name, default, options)
+    return ReferencesExpectation(on=_named(on, "references"), table=table, their=other, **common)
 
 
 def row_count(
@@ -291,6 +335,10 @@ def row_count(
     """Expect the table (or with `of="batch"` the batch) to have between `minimum` and `maximum` rows."""
     if minimum is None and maximum is None:
         raise DefinitionError("row_count has no bound.", hint="tm.row_count(1)")
+    bounds: tuple[Any, ...] = (minimum, maximum)
+    for bound in bounds:
+        if bound is not None and (not isinstance(bound, int) or bound < 0):
+            raise DefinitionError(f"row_count: {bound!r} is no number of rows.", hint="tm.row_count(1, 1000)")
     default = f"row_count({'' if minimum is None else minimum}..{'' if maximum is None else maximum})"
     return FigureExpectation(figure=Figure.ROWS, minimum=minimum, maximum=maximum, **_common(name, default, options))
 

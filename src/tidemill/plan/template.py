@@ -1,283 +1,312 @@
-"""Templates of paths and SQL models: Jinja in a sandbox, with Airflow's names for what a run is about.
+"""Jinja2 templates in a sandbox: what a path, a parameter or a SQL model may use, and how mistakes are shown.
 
-A SQL model is read twice. At definition, `read_model` runs it with placeholders, only to learn which tables it reads
-and how it is configured. At run time, `render_model` puts quoted names in. Both use the same sandbox.
+`variables_of` gives the names that Airflow's users know (`ds`, `data_interval_start`, ...); `render_path` renders
+paths, and `plan/sql_model.py` SQL models on the same ground. A template cannot reach Python's insides, load another
+template, change what it is given, or ask the clock: the same run renders the same text months later.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import missing
 
-from tidemill.model.batch import Batch, Interval
-from tidemill.model.errors import DefinitionError, Refused, UnknownName, UserError
-from tidemill.plan.sql import quote
+from tidemill.model.batch import Batch
+from tidemill.model.errors import Refused, TidemillError, UnknownName, UserError
 
-#: What a template may do at most: a loop over more than this is a mistake.
-_MAX_OUTPUT = 1_000_000
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: The longest text or list, or number in digits, that `*` and `**` may make: a template is no place for a bomb.
+_MAX_PRODUCT = 1_000_000
+_CLOCK = frozenset({"now", "today", "utcnow"})
 
 
-def _moment(value: str | datetime) -> datetime:
-    return value if isinstance(value, datetime) else datetime.fromisoformat(value)
+def _moment(value: str | date) -> date:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
-def _ds(value: str | datetime) -> str:
+def _ds(value: str | date) -> str:
     return _moment(value).strftime("%Y-%m-%d")
 
 
-def _ds_add(value: str | datetime, days: int) -> str:
-    return (_moment(value) + timedelta(days=days)).strftime("%Y-%m-%d")
+def _ds_nodash(value: str | date) -> str:
+    return _moment(value).strftime("%Y%m%d")
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    made = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
-    made.filters |= {
-        "ds": _ds,
-        "ds_nodash": lambda v: _ds(v).replace("-", ""),
-        "ts": lambda v: _moment(v).isoformat(),
-        "ts_nodash": lambda v: _moment(v).strftime("%Y%m%dT%H%M%S"),
-    }
-    return made
+def _ts(value: str | date) -> str:
+    return _moment(value).isoformat()
 
 
-_ENVIRONMENT = _environment()
+def _ts_nodash(value: str | date) -> str:
+    return _moment(value).strftime("%Y%m%dT%H%M%S")
+
+
+def _ts_nodash_with_tz(value: str | date) -> str:
+    return _moment(value).isoformat().replace("-", "").replace(":", "")
+
+
+#: Airflow's forms of a date: the variables of these names show the logical date, the filters any date or ISO text.
+_DATE_FORMS: dict[str, Callable[[str | date], str]] = {
+    "ds": _ds,
+    "ds_nodash": _ds_nodash,
+    "ts": _ts,
+    "ts_nodash": _ts_nodash,
+    "ts_nodash_with_tz": _ts_nodash_with_tz,
+}
+_OF_INTERVALS = frozenset({*_DATE_FORMS, "interval", "data_interval_start", "data_interval_end", "logical_date"})
 
 
 class Macros:
-    """Airflow's `macros`: dates and durations."""
+    """Date arithmetic, by Airflow's names: `macros.ds_add(ds, -1)`, `data_interval_end + macros.timedelta(days=1)`."""
 
-    datetime = datetime
     timedelta = timedelta
-    ds_add = staticmethod(_ds_add)
 
-    def ds_format(self, value: str, source: str, target: str) -> str:
-        """A date text from one `strftime` format to another."""
-        return datetime.strptime(value, source).strftime(target)
+    @staticmethod
+    def datetime(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> datetime:
+        """A time in UTC."""
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+
+    @staticmethod
+    def ds_add(ds: str, days: int) -> str:
+        """The day `days` after `ds`, both as YYYY-MM-DD."""
+        return _ds(_moment(ds) + timedelta(days=days))
+
+    @staticmethod
+    def ds_format(ds: str, input_format: str, output_format: str) -> str:
+        """`ds`, read by one format and written by another."""
+        return datetime.strptime(ds, input_format).replace(tzinfo=UTC).strftime(output_format)
 
 
 def variables_of(batch: Batch, params: Mapping[str, Any]) -> dict[str, Any]:
-    """What every template of a run can say: Airflow's names, the batch id, parameters."""
-    found: dict[str, Any] = {
+    """What every template of a run can say: Airflow's names, the batch id, parameters.
+
+    What follows from a data interval is missing where the run has none; `run_key` is there instead.
+    """
+    made: dict[str, Any] = {
         "batch_id": batch.id,
         "params": dict(params),
         "macros": Macros(),
         "pipeline": batch.pipeline,
     }
-    interval: Interval | None = batch.key.interval
+    interval = batch.key.interval
     if interval is None:
-        return {**found, "run_key": batch.key.run_key}
-    start, end = interval.start, interval.end
+        return {**made, "run_key": batch.key.run_key}
+    start = interval.start
     return {
-        **found,
+        **made,
         "interval": interval,
         "data_interval_start": start,
-        "data_interval_end": end,
+        "data_interval_end": interval.end,
         "logical_date": start,
-        "ds": _ds(start),
-        "ds_nodash": _ds(start).replace("-", ""),
-        "ts": start.isoformat(),
-        "ts_nodash": start.strftime("%Y%m%dT%H%M%S"),
+        **{name: form(start) for name, form in _DATE_FORMS.items()},
     }
+
+
+class _Missing(UndefinedError):
+    """A name that does not exist was used; `owner` is what lacks the attribute, or None for a variable."""
+
+    def __init__(self, message: str, name: str, owner: Any) -> None:
+        super().__init__(message)
+        self.name = name
+        self.owner = owner
+
+
+class _Undefined(StrictUndefined):
+    """Raises `_Missing`, which knows the name, where Jinja's own raises text."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, hint: str | None = None, obj: Any = missing, name: str | None = None, exc: Any = UndefinedError
+    ) -> None:
+        if exc is UndefinedError:
+            owner = None if obj is missing else obj
+
+            def exc(message: str) -> _Missing:
+                return _Missing(message, str(name), owner)
+
+        super().__init__(hint, obj, name, exc)
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """The environment of all templates."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def __init__(self, extensions: Iterable[Any] = ()) -> None:
+        super().__init__(
+            undefined=_Undefined, autoescape=False, keep_trailing_newline=True, extensions=list(extensions)
+        )
+        self.filters.update(_DATE_FORMS)
+        for name in ("lipsum", "cycler", "joiner"):  # random, or of use in web pages only
+            del self.globals[name]
+        for name in ("random", "pprint", "urlize", "xmlattr"):
+            del self.filters[name]
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Time comes from the run, never from the clock."""
+        if isinstance(obj, date) and attr in _CLOCK:
+            return False
+        return super().is_safe_attribute(obj, attr, value)
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Refuse products that only serve to fill the memory."""
+        if max(_length(left) * _factor(right), _length(right) * _factor(left)) > _MAX_PRODUCT:
+            raise SecurityError(f"what {operator} makes here is too large")
+        return super().call_binop(context, operator, left, right)
+
+    def compiled(self, text: str, file: str) -> Template:
+        """`text` as a template whose errors name `file`.
+
+        Raises:
+            UserError: it is no valid template.
+        """
+        try:
+            code = self.compile(text, name=file, filename=file)
+        except TemplateSyntaxError as error:
+            what = f"Template error: {str(error.message).rstrip('.')}."
+            raise UserError(what, where=at_line(file, error.lineno)) from None
+        return self.template_class.from_code(self, code, self.make_globals(None))
+
+
+def _length(value: Any) -> int:
+    """How long a text or list is, and about how many digits a number has."""
+    if isinstance(value, int):
+        return value.bit_length() // 3
+    return len(value) if isinstance(value, str | bytes | list | tuple) else 0
+
+
+def _factor(value: Any) -> int:
+    return abs(value) if isinstance(value, int) else 1
+
+
+@contextmanager
+def template_errors(file: str, known: Mapping[str, Any]) -> Iterator[None]:
+    """Raise what goes wrong in a template as the user's error, with the template's file and line.
+
+    `known` are the variables that the template had.
+    """
+    try:
+        yield
+    except _Missing as error:
+        raise _unknown(error, known, _place(error, file)) from None
+    except TidemillError as error:
+        error.where = error.where or _place(error, file)
+        raise
+    except SecurityError as error:
+        raise UserError(f"A template may not do this: {str(error).rstrip('.')}.", where=_place(error, file)) from None
+    except TemplateError as error:
+        raise UserError(f"Template error: {str(error).rstrip('.')}.", where=_place(error, file)) from None
+    except Exception as error:
+        what = f"Template error: {type(error).__name__}: {str(error).rstrip('.')}."
+        raise UserError(what, where=_place(error, file)) from error
+
+
+def _unknown(error: _Missing, known: Mapping[str, Any], where: str) -> UserError:
+    owner = error.owner
+    if owner is None and error.name in _OF_INTERVALS:
+        return UserError(
+            f'The template asks for "{error.name}", and this run has no data interval.',
+            where=where,
+            hint='give the pipeline a schedule, e.g. schedule="@daily"',
+        )
+    if owner is None:
+        return UnknownName.of("template variable", error.name, known, where=where)
+    if isinstance(owner, Mapping):
+        kind = "parameter" if owner == known.get("params") else "entry"
+        return UnknownName.of(kind, error.name, map(str, owner), where=where)
+    kind = f"attribute of {type(owner).__name__}"
+    return UnknownName.of(kind, error.name, (n for n in dir(owner) if n[0] != "_" and n not in _CLOCK), where=where)
+
+
+def _place(error: BaseException, file: str) -> str:
+    """The deepest line of the template in the error's traceback, which Jinja rewrites to the template's lines."""
+    line, frame = None, error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_filename == file:
+            line = frame.tb_lineno
+        frame = frame.tb_next
+    return at_line(file, line) if line else file
+
+
+def at_line(label: str, line: int) -> str:
+    """The place of a line of a template: of a file, or of a text that stands in a Python file at `label`."""
+    return f"{label}, line {line} of the template" if _HAS_LINE.search(label) else f"{label}:{line}"
+
+
+_HAS_LINE = re.compile(r":\d+$")
+
+
+_SANDBOX = Sandbox()
+#: Longer texts are a mistake in a loop.
+_MAX_OUTPUT = 1_000_000
 
 
 def render(template: str, variables: Mapping[str, Any], *, where: str | None = None) -> str:
     """Render a template in the sandbox.
 
+    Args:
+        template: such as "feeds/{{ ds }}/flights.csv.gz".
+        variables: from `variables_of`.
+        where: what the template is, for messages: a file, or `pipelines/flights.py:12`.
+
     Raises:
         UnknownName: the template names a variable that does not exist.
-        UserError: it cannot be read, or asks for what the sandbox refuses.
+        UserError: it is wrong, or asks for what the sandbox refuses.
     """
-    try:
-        text = _ENVIRONMENT.from_string(template).render(variables)
-    except TemplateSyntaxError as error:
-        place = f"{where} (template line {error.lineno})" if where else f"line {error.lineno}"
-        raise UserError(f"The template cannot be read: {error.message}.", where=place) from None
-    except UndefinedError as error:
-        raise _undefined(error, variables, where) from None
-    except SecurityError as error:
-        raise UserError(f"The template asks for what templates may not do: {error}.", where=where) from None
-    except (TemplateError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise UserError(f"The template fails: {error}.", where=where) from None
+    return render_in(_SANDBOX, template, variables, where or "template")
+
+
+def render_in(sandbox: Sandbox, template: str, variables: Mapping[str, Any], label: str) -> str:
+    """Render in one of several sandboxes; `label` names the template in errors. See `render`."""
+    with template_errors(label, variables):
+        text = sandbox.compiled(template, label).render(variables)
     if len(text) > _MAX_OUTPUT:
-        raise UserError(f"The template makes {len(text):,} characters.", where=where, hint=f"at most {_MAX_OUTPUT:,}")
+        raise UserError(f"The template makes {len(text):,} characters.", where=label, hint=f"at most {_MAX_OUTPUT:,}")
     return text
 
 
-def _undefined(error: UndefinedError, variables: Mapping[str, Any], where: str | None) -> UserError:
-    found = re.match(r"'(\w+)' is undefined", error.message or "")
-    if found is None:
-        return UserError(f"The template fails: {error.message}.", where=where)
-    if found[1] in ("ds", "interval", "data_interval_start", "data_interval_end", "logical_date", "ts"):
-        return UserError(
-            f'The template asks for "{found[1]}", and this run has no data interval.',
-            where=where,
-            hint='give the pipeline a schedule, e.g. schedule="@daily"',
-        )
-    return UnknownName.of("template variable", found[1], variables, where=where)
-
-
 def render_path(template: str, batch: Batch, params: Mapping[str, Any], *, where: str | None = None) -> str:
-    """Render a path and make sure that it stays relative.
+    """Render a path and make sure that it stays below its folder.
 
     Raises:
-        Refused: the rendered path is absolute or climbs with `..`.
+        Refused: the rendered path leaves it; see `relative_path`. And what `render` raises.
     """
-    path = render(template, variables_of(batch, params), where=where)
-    parts = PurePosixPath(path).parts
-    if not path or path.startswith(("/", "~")) or ".." in parts or "\\" in path or "\0" in path:
-        raise Refused(f'The path "{path}" leaves the project.', where=where, hint="a path inside the project")
-    return path
+    return relative_path(render(template, variables_of(batch, params), where=where), where=where)
 
 
-@dataclass(frozen=True, slots=True)
-class Dependency:
-    """A table that a SQL model reads: its name as written, and "batch" or "whole"."""
-
-    name: str
-    scope: str
+_DRIVE = re.compile(r"[A-Za-z]:")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
-@dataclass(frozen=True, slots=True)
-class SqlModel:
-    """What a SQL model's template says at definition: what it reads, and its `config(...)`."""
-
-    dependencies: tuple[Dependency, ...]
-    config: Mapping[str, Any]
-
-
-@dataclass
-class _Recorder:
-    """The functions that a model's template calls, noting what they were called with."""
-
-    resolve: Callable[[str, str], str]
-    incremental: bool
-    this: str
-    dependencies: dict[tuple[str, str], None] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
-
-    def _ref(self, *parts: str) -> str:
-        """`ref("t")`, `ref("pipeline", "t")`: dbt's two forms."""
-        return self._read(".".join(parts), "whole")
-
-    def _batch(self, *parts: str) -> str:
-        return self._read(".".join(parts), "batch")
-
-    def _read(self, name: str, scope: str) -> str:
-        self.dependencies[(name, scope)] = None
-        return self.resolve(name, scope)
-
-    def _config(self, **options: Any) -> str:
-        self.config.update(options)
-        return ""
-
-    def functions(self) -> dict[str, Any]:
-        """What the template sees."""
-        return {
-            "ref": self._ref,
-            "batch": self._batch,
-            "source": self._ref,
-            "config": self._config,
-            "is_incremental": lambda: self.incremental,
-            "this": self.this,
-        }
-
-
-class _Anything:
-    """Stands for values that a run will bring, while a model is only read: every use gives itself, printed as 0."""
-
-    # The sandbox asks a callable for these before it lets a template call it.
-    unsafe_callable = False
-    alters_data = False
-
-    def __getattr__(self, name: str) -> _Anything:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self
-
-    def __getitem__(self, key: object) -> _Anything:
-        return self
-
-    def __call__(self, *args: object, **kwargs: object) -> _Anything:
-        return self
-
-    def __str__(self) -> str:
-        return "0"
-
-    def __add__(self, other: object) -> _Anything:
-        return self
-
-    __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __add__
-
-
-#: Names that only a run can fill.
-RUN_VARIABLES = (
-    "batch_id", "params", "macros", "pipeline", "interval", "data_interval_start", "data_interval_end", "logical_date",
-    "ds", "ds_nodash", "ts", "ts_nodash", "run_key",
-)  # fmt: skip
-
-
-def read_model(text: str, *, file: str, this: str) -> SqlModel:
-    """Learn what a SQL model reads and how it is configured, by rendering it with placeholders, once as a first run
-    and once as an incremental one: a branch that only one of them takes counts too.
+def relative_path(path: str, *, where: str | None = None) -> str:
+    """A rendered path, `/` between its parts, which stays below the folder that it is taken from.
 
     Raises:
-        UserError: the template cannot be read.
-        DefinitionError: it reads itself by `ref`.
+        Refused: it is empty, absolute, has a drive or a scheme, goes up by `..`, or has control characters.
     """
-    dependencies: dict[tuple[str, str], None] = {}
-    config: dict[str, Any] = {}
-    filters = dict.fromkeys(("ds", "ds_nodash", "ts", "ts_nodash"), lambda _value: "0")
-    reader = _ENVIRONMENT.overlay()
-    reader.filters = {**_ENVIRONMENT.filters, **filters}
-    for incremental in (False, True):
-        recorder = _Recorder(lambda name, _scope: quote(name), incremental, quote(this))
-        names = {**dict.fromkeys(RUN_VARIABLES, _Anything()), **recorder.functions()}
-        try:
-            reader.from_string(text).render(names)
-        except TemplateSyntaxError as error:
-            raise UserError(f"The template cannot be read: {error.message}.", where=f"{file}:{error.lineno}") from None
-        except UndefinedError as error:
-            raise _undefined(error, names, file) from None
-        except SecurityError as error:
-            raise UserError(f"The template asks for what templates may not do: {error}.", where=file) from None
-        except (TemplateError, TypeError, ValueError) as error:
-            raise UserError(f"The template fails: {error}.", where=file) from None
-        dependencies |= recorder.dependencies
-        config |= recorder.config
-    for name, _ in dependencies:
-        if name == this or name == this.rpartition(".")[2]:
-            raise DefinitionError(
-                f'The model reads itself by ref("{name}").', where=file, hint="{{ this }} is the table before this run"
-            )
-    return SqlModel(tuple(Dependency(n, s) for n, s in dependencies), config)
-
-
-def render_model(
-    text: str,
-    variables: Mapping[str, Any],
-    *,
-    this: str,
-    incremental: bool,
-    resolve: Callable[[str, str], str],
-    where: str,
-) -> str:
-    """Render a SQL model for a run.
-
-    Args:
-        text: the template.
-        variables: from `variables_of`.
-        this: the SQL name of the model's own table as it is before this run.
-        incremental: what `is_incremental()` says: the table exists and the model is incremental.
-        resolve: (name as written, scope) -> SQL name of the relation.
-        where: file, for errors.
-    """
-    recorder = _Recorder(resolve, incremental, this)
-    return render(text, {**variables, **recorder.functions()}, where=where)
+    reason = None
+    if not path.strip():
+        reason = "it is empty"
+    elif any(ord(c) < 32 or ord(c) == 127 for c in path):
+        reason = "it has control characters"
+    elif _SCHEME.match(path):
+        reason = "it is an address"
+    elif path.startswith(("/", "\\", "~")) or _DRIVE.match(path):
+        reason = "it is absolute"
+    elif "\\" in path:
+        reason = "it has a backslash"
+    elif ".." in PurePosixPath(path).parts:
+        reason = 'it goes up by ".."'
+    if reason:
+        raise Refused(f'The path "{path}" is refused: {reason}.', where=where, hint="a path below the project's folder")
+    return str(PurePosixPath(path))

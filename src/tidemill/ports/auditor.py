@@ -14,8 +14,9 @@ from tidemill.model.table import Scan
 class Auditor(Protocol):
     """Measures checks.
 
-    Promises: all checks are measured in one query that reads each file at most once; a check on a column that the
-    table does not have is an UnknownName before any row is read; failing rows come in the table's order.
+    Promises: all checks are measured in one query that reads the columns they name and no others; a check on a column
+    that the table does not have is an UnknownName, one that does not fit its columns' types a DefinitionError, before
+    any row is read; failing rows come in the table's order.
     """
 
     def measure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -128,9 +129,12 @@ class ProjectRunner:
 
 
 def _settings_for(pipeline: Pipeline) -> Settings:
-    """The project of the file that declares the pipeline; code typed at a prompt belongs to the current folder."""
+    """The project that TIDEMILL_PROJECT names, or else that of the file which declares the pipeline; code typed at a
+    prompt belongs to the current folder.
+    """
     file = Path(pipeline.place.rpartition(":")[0])
-    return load_settings(file.parent if file.is_file() else None)
+    named = bool(os.environ.get("TIDEMILL_PROJECT"))
+    return load_settings(file.parent if file.is_file() and not named else None)
 
 
 def _failure(error: BaseException) -> BaseException:

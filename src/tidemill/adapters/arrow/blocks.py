@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 #: Bytes of a block: large enough that a call's cost vanishes (0.1 ms against 60), small enough for the cache.
 BLOCK_BYTES = 4 << 20
-#: A record may be so many times longer than its longest field.
-_FIELDS_IN_RECORD = 4
+#: A record may be so long, or so many times its longest field, before its end is given up for lost.
+_RECORD_BYTES, _RECORD_FIELDS = 64 << 20, 4
 
 #: Byte order marks and what they announce; the 32-bit one begins like the 16-bit one, so it comes first.
 _BOMS = (
@@ -50,7 +50,7 @@ class Cutting:
     @property
     def max_record(self) -> int:
         """How long one record may be."""
-        return _FIELDS_IN_RECORD * self.options.max_field
+        return max(_RECORD_BYTES, _RECORD_FIELDS * self.options.max_field)
 
 
 def cut_blocks(stream: Stream, cut: Cut, cutting: Cutting) -> Iterator[bytes]:
@@ -77,7 +77,7 @@ def cut_blocks(stream: Stream, cut: Cut, cutting: Cutting) -> Iterator[bytes]:
         elif size > cutting.max_record:
             raise record_too_long(cutting)
         else:
-            wanted = size * 2
+            wanted = min(size * 2, cutting.max_record + 1)
     if held:
         yield held
 
@@ -203,7 +203,7 @@ class _Array:
                 whole = end < len(self._text) or self._ended
                 why = ""
             except (StopIteration, json.JSONDecodeError) as error:
-                whole, why = False, error.msg.lower() if isinstance(error, json.JSONDecodeError) else "no value"
+                whole, why = False, error.msg.lower() if isinstance(error, json.JSONDecodeError) else "expecting value"
             except RecursionError:
                 raise self._broken("it is nested too deep") from None
             if whole:

@@ -189,9 +189,12 @@ class _Block:
         known = self._named(known)
         texts, places = self._read()
         structural = dict(self._errors)
+        empties = (self._layout.options.quote or "").encode() * 2
+        quoted = bool(empties) and empties in self._data
         while True:
             self._errors = dict(structural)
-            columns, after = Typing(self._layout.names, known, texts, places, self._errors).run()
+            typing = Typing(self._layout.names, known, texts, places, self._errors, empties=quoted)
+            columns, after = typing.run()
             if after == known:
                 break
             known = after
@@ -250,6 +253,8 @@ class _Block:
             places = list(range(table.num_rows))
         if len(self._data) > self._layout.cutting.options.max_field:
             self._note_long(table, places)
+            kept = [place not in self._errors for place in places]
+            table, places = table.filter(pa.array(kept, pa.bool_())), [p for p in places if p not in self._errors]
         return table, places
 
     def _join(self) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tidemill.adapters.arrow.decoded import array_of
 from tidemill.adapters.arrow.text import column_type, parse, type_beside
 from tidemill.adapters.arrow.types import to_arrow_type
 from tidemill.model.table import OnMisfit
@@ -24,16 +25,26 @@ class Typing:
         texts: the block's rows, every column as text.
         places: which record of the block each row is.
         errors: why records are rejected; filled here.
+        empties: there are quoted empty texts.
     """
 
     def __init__(
-        self, names: Sequence[str], known: Known, texts: pa.Table, places: Sequence[int], errors: dict[int, str]
+        self,
+        names: Sequence[str],
+        known: Known,
+        texts: pa.Table,
+        places: Sequence[int],
+        errors: dict[int, str],
+        *,
+        empties: bool,
     ) -> None:
         self._names = names
         self._known = known
         self._texts = texts
         self._places = places
         self._errors = errors
+        self._present = frozenset(names)
+        self._empties = empties
 
     def run(self) -> tuple[list[pa.Array], Known]:
         """The columns of `Known.schema`, and what is known now; the columns count only if that has not changed."""
@@ -47,15 +58,23 @@ class Typing:
                 self._unknown(name)
         if after != self._known:
             return [], after
+        offers: list[tuple[str, Type]] = []
         for column in self._known.columns:
             if column.base is None:
-                made[column.name], after = self._open(column, after)
+                made[column.name], wider = self._open(column)
+                if wider is not None:
+                    offers.append((column.name, wider))
+        after, _ = after.offer(offers)
         return [made[column.name] for column in self._known.columns if settled(column.type) is not None], after
 
-    def _column(self, name: str) -> pa.Array:
-        if name in self._names:
-            return self._texts.column(name).combine_chunks()
-        return pa.nulls(self._texts.num_rows, pa.string())
+    def _column(self, name: str, kind: Type) -> pa.Array:
+        """A column's texts; quoted empty ones are nulls unless it holds text: where all is quoted, no other null is."""
+        if name not in self._present:
+            return pa.nulls(self._texts.num_rows, pa.string())
+        texts = array_of(self._texts.column(name))
+        if kind == STRING or not self._empties:
+            return texts
+        return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
     def _reject(self, mask: pa.Array, error: Callable[[int], str]) -> None:
         for row in pc.indices_nonzero(mask).to_pylist():
@@ -63,7 +82,7 @@ class Typing:
 
     def _based(self, column: KnownColumn, known: Known) -> tuple[pa.Array, Known]:
         """A column that a table has, or that is declared: what does not fit widens it as Iceberg allows, or goes."""
-        texts = _without_empty(self._column(column.name), column.type)
+        texts = self._column(column.name, column.type)
         kind = settled(column.type) or STRING
         typed, bad = _parse(texts, kind, column.declared)
         if bad is not None:
@@ -86,36 +105,28 @@ class Typing:
         """A column that the contract does not let in: only what it holds matters."""
         if self._known.on_misfit == OnMisfit.DISCARD_COLUMNS:
             return
-        texts = _without_empty(self._column(name), UNKNOWN)
+        texts = self._column(name, UNKNOWN)
         if self._known.on_misfit == OnMisfit.FREEZE and texts.null_count < len(texts):
             raise Differs([name])
         self._reject(texts.is_valid(), lambda row: f'unknown column "{name}"')
 
-    def _open(self, column: KnownColumn, known: Known) -> tuple[pa.Array, Known]:
-        """A column that no table has yet: it becomes whatever its texts are, those of rejected rows apart."""
-        if column.name not in self._names:
-            return pa.nulls(self._texts.num_rows, to_arrow_type(settled(column.type) or STRING)), known
-        texts = _without_empty(self._column(column.name), column.type)
+    def _open(self, column: KnownColumn) -> tuple[pa.Array, Type | None]:
+        """A column that no table has yet, and the type that its texts, those of rejected rows apart, widen it to."""
+        if column.name not in self._present:
+            return pa.nulls(self._texts.num_rows, to_arrow_type(settled(column.type) or STRING)), None
+        texts = self._column(column.name, column.type)
         typed, bad = (texts, texts.is_valid()) if column.type == UNKNOWN else _parse(texts, column.type, False)
-        if bad is not None:
-            if self._errors:
-                bad = pc.and_(bad, pa.array([place not in self._errors for place in self._places], pa.bool_()))
-            known, _ = known.offer([(column.name, column_type(texts.filter(bad), numbers=True))])
-        return typed, known
+        if bad is None:
+            return typed, None
+        if self._errors:
+            bad = pc.and_(bad, pa.array([place not in self._errors for place in self._places], pa.bool_()))
+        return typed, column_type(texts.filter(bad), numbers=True)
 
 
 def _parse(texts: pa.Array, kind: Type, lenient: bool) -> tuple[pa.Array, pa.Array | None]:
     if isinstance(kind, Struct | List | Map):
         return pa.nulls(len(texts), to_arrow_type(kind)), texts.is_valid()
     return parse(texts, kind, lenient=lenient)
-
-
-def _without_empty(texts: pa.Array, kind: Type) -> pa.Array:
-    """Quoted empty texts as nulls, unless the column holds text: a file that quotes everything has no other null."""
-    if kind == STRING:
-        return texts
-    empty = pc.equal(texts, "")
-    return pc.if_else(empty, pa.scalar(None, pa.string()), texts) if pc.any(empty).as_py() else texts
 
 
 def _shown(text: str) -> str:

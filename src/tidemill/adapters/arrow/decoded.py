@@ -59,6 +59,11 @@ def check_system_names(names: Iterable[str]) -> None:
             )
 
 
+def array_of(column: pa.ChunkedArray) -> pa.Array:
+    """A column of a table that was read in one call: its only chunk, without the copy that combining makes."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def batch_of(schema: Schema, columns: Sequence[pa.Array], rows: int) -> pa.RecordBatch:
     """A batch of `columns`; it keeps its number of rows also where there are none."""
     if not columns:

@@ -24,7 +24,7 @@ import pyarrow.json as pj
 from tidemill.adapters.arrow import shape
 from tidemill.adapters.arrow.blocks import Cutting, array_blocks, cut_blocks, cut_lines, text_stream
 from tidemill.adapters.arrow.compression import Peekable
-from tidemill.adapters.arrow.decoded import BlockError, Decoded, Work, batch_of, is_utf8, raw_text
+from tidemill.adapters.arrow.decoded import BlockError, Decoded, Work, array_of, batch_of, is_utf8, raw_text
 from tidemill.adapters.arrow.slow import HARD_DEPTH, Exam, examine
 from tidemill.adapters.arrow.types import to_arrow_type
 from tidemill.model.errors import LimitError
@@ -42,6 +42,7 @@ _PIECE_BYTES = 1 << 16
 #: Looking for the bad lines of a piece by halving it ends after so many calls; all of them are examined then.
 _MAX_CALLS = 32
 _SPACE = b" \t\r\n"
+_EMPTY = pa.table({})
 
 
 def jsonl_work(stream: Peekable, cutting: Cutting) -> Iterator[Work]:
@@ -99,19 +100,17 @@ class _Attempt:
             if self.known != self._start:
                 return None
             places = self._accepted()
-            table, error = self._read(places, strict=True) if places else (None, "")
-            if table is None and places:
+            table, error = self._read(places, self.known, strict=True) if places else (_EMPTY, "")
+            if table is None:
                 suspects = self._explore(places, error)
-                if self.known != self._start:
-                    return None
-                continue
-            if table is not None:
-                self._widen(table)
-                if self.known != self._start:
-                    return None
-            columns, suspects = self._convert(table, places)
-            if not suspects:
-                return self._decoded(columns, len(places))
+            else:
+                columns, suspects, wider = self._convert(table, places)
+                if not suspects and not wider:
+                    return self._decoded(columns, len(places))
+                if not suspects:
+                    self.known, _ = self.known.offer(wider)
+            if self.known != self._start:
+                return None
 
     # -- lines
 
@@ -203,15 +202,16 @@ class _Attempt:
             return self._places
         return [i for i in self._places if i not in self._exams or self._exams[i].error is None]
 
-    def _read(self, places: Sequence[int], *, strict: bool) -> tuple[pa.Table | None, str]:
+    def _read(self, places: Sequence[int], known: Known, *, strict: bool) -> tuple[pa.Table | None, str]:
         """Some lines as a table of carriers, a row for each; or None and what Arrow says against them."""
         whole = not self._exams and len(places) == len(self._places)
         data = self._data if whole else b"\n".join([self._as_read(i) for i in places])
+        told = {column.name: shape.carrier(column.type) for column in known.columns}
         try:
-            table = self._call(data, {}, strict)
+            table = self._call(data, told, strict)
             times = {f.name: kind for f in table.schema if (kind := shape.times_as_text(f.type)) != f.type}
             if times:
-                table = self._call(data, times, strict)
+                table = self._call(data, told | times, strict)
         except pa.ArrowException as error:
             return None, str(error)
         if table.num_rows != len(places):
@@ -222,8 +222,7 @@ class _Attempt:
         exam = self._exams.get(place)
         return self._lines[place] if exam is None else exam.line
 
-    def _call(self, data: bytes, times: dict[str, pa.DataType], strict: bool) -> pa.Table:
-        told = {column.name: shape.carrier(column.type) for column in self.known.columns} | times
+    def _call(self, data: bytes, told: dict[str, pa.DataType], strict: bool) -> pa.Table:
         if not strict:
             told = {name: read for name, kind in told.items() if (read := shape.without_nulls(kind)) is not None}
         unexpected = "ignore" if self._ignoring else "error" if strict or self.known.closed else "infer"
@@ -239,18 +238,23 @@ class _Attempt:
         """Find out why a block cannot be read: lines to examine, or else new types, which are then known."""
         known = self.known
         suspects: set[int] = set()
+        done = 0
         for piece in self._pieces(places):
             parts, refused = self._halve(piece)
             suspects |= refused
+            before = known
             for part, table in parts:
                 offers, doubts = self._offers(table)
                 suspects |= self._convert(table, part)[1]
-                if not suspects:
-                    suspects |= self._too_deep(table, part)
+                suspects |= self._too_deep(table, part)
                 known, turned_down = known.offer(offers)
                 self._check_width(known)
                 if doubts or turned_down or self._collide(known):
                     return set(self._places) - self._exams.keys() or self._give_up(part, why)
+            done += len(piece)
+            # Most often one piece tells it all, and what is left of the block can be read knowing it.
+            if known != before and not suspects and self._read(places[done:], known, strict=True)[0] is not None:
+                break
         if suspects:
             return suspects
         if known == self.known:
@@ -277,7 +281,7 @@ class _Attempt:
             calls += 1
             if calls > _MAX_CALLS and self._exams.keys().isdisjoint(piece):
                 return [], set(piece)
-            table, error = self._read(part, strict=False)
+            table, error = self._read(part, self.known, strict=False)
             if table is not None:
                 parts.append((part, table))
             elif len(part) > 1:
@@ -299,7 +303,7 @@ class _Attempt:
         offers = []
         doubts = False
         for name, column in zip(table.column_names, table.columns, strict=True):
-            kind, array = self.known.get(name), column.combine_chunks()
+            kind, array = self.known.get(name), array_of(column)
             doubts = doubts or shape.doubtful(array, kind) or name.lower() in SYSTEM_NAMES
             if (found := shape.discover(array, kind)) != kind or name not in self.known.by_name:
                 offers.append((name, found))
@@ -316,33 +320,29 @@ class _Attempt:
         changed = (column for column in known.columns if column is not self.known.by_name.get(column.name))
         return len(known.by_folded) < len(known.columns) or any(shape.collides(column.type) for column in changed)
 
-    def _widen(self, table: pa.Table) -> None:
-        """Learn of integers that a double would not hold."""
-        offers = []
-        for column in self.known.columns:
-            if shape.has_small(column.type):
-                found = shape.discover(table.column(column.name).combine_chunks(), column.type)
-                offers.append((column.name, found))
-        self.known, _ = self.known.offer(offers)
-
-    def _convert(self, table: pa.Table | None, places: Sequence[int]) -> tuple[list[pa.Array], set[int]]:
-        """The columns, and the lines with values that Arrow may have misread or that do not fit."""
+    def _convert(
+        self, table: pa.Table, places: Sequence[int]
+    ) -> tuple[list[pa.Array], set[int], list[tuple[str, Type]]]:
+        """The columns; the lines with values that Arrow may have misread or that do not fit; wider types."""
         columns = []
         suspects: set[int] = set()
+        wider: list[tuple[str, Type]] = []
         for column in self.known.columns:
             kind = settled(column.type)
             if kind is None:
                 continue
-            if table is None:
+            if not table.num_rows:
                 columns.append(pa.nulls(0, to_arrow_type(kind)))
                 continue
-            read = table.column(column.name).combine_chunks()
-            made, rows = shape.convert(read, kind)
+            read = array_of(table.column(column.name))
+            made = shape.convert(read, column.type, column.base is not None)
+            columns.append(made.array)
+            if made.kind != column.type:
+                wider.append((column.name, made.kind))
+            suspects.update(places[row] for row in made.doubts)
             if not column.nullable and read.null_count:
-                rows |= set(pc.indices_nonzero(read.is_null()).to_pylist())
-            suspects.update(places[row] for row in rows)
-            columns.append(made)
-        return columns, suspects - self._exams.keys()
+                suspects.update(places[row] for row in pc.indices_nonzero(read.is_null()).to_pylist())
+        return columns, suspects - self._exams.keys(), wider
 
     def _decoded(self, columns: list[pa.Array], rows: int) -> Decoded:
         rejected = tuple(

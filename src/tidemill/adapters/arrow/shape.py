@@ -8,6 +8,7 @@ the data has beyond what is known, `convert` makes the columns, and both name wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,7 +29,7 @@ from tidemill.model.types import (
     Struct,
     Type,
 )
-from tidemill.plan.evolve import BIG, EXACT_IN_DOUBLE, SMALL, join
+from tidemill.plan.evolve import BIG, EXACT_IN_DOUBLE, SMALL, join, settled
 
 _NUMBERS = {BOOLEAN: pa.bool_(), INT: pa.int64(), SMALL: pa.int64(), LONG: pa.int64()}
 
@@ -122,21 +123,10 @@ def fields_in(kind: Type) -> int:
     return fields_in(kind.value) if isinstance(kind, Map) else 0
 
 
-def has_small(kind: Type) -> bool:
-    """Whether a type holds integers that may yet turn out to be large."""
-    if isinstance(kind, Struct):
-        return any(has_small(part) for _, part in kind.fields)
-    if isinstance(kind, List):
-        return has_small(kind.element)
-    return kind == SMALL
-
-
 def discover(array: pa.Array, kind: Type) -> Type:
     """What a column's data says beyond the type that is known of it; `kind` itself where it says nothing new."""
     if kind == UNKNOWN:
         return _natural(array)
-    if kind == SMALL:
-        return LONG if _wide(array) else SMALL
     if isinstance(kind, List):
         return List(discover(_values(array), kind.element))
     if isinstance(kind, Struct):
@@ -179,80 +169,101 @@ def doubtful(array: pa.Array, kind: Type) -> bool:
     return pa.types.is_float64(array.type) and beyond_double(array) is not None
 
 
-def convert(array: pa.Array, kind: Type) -> tuple[pa.Array, set[int]]:
-    """A column of carriers as its type, and the rows that must be looked at: Arrow misread them, or they do not fit.
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A column, converted.
+
+    Args:
+        array: in the type that `settled` gives of the column's.
+        doubts: the rows that must be looked at: Arrow may have misread them, or they do not fit.
+        kind: the column's type, wider where its values ask for it.
+    """
+
+    array: pa.Array
+    doubts: frozenset[int]
+    kind: Type
+
+
+def convert(array: pa.Array, kind: Type, fixed: bool) -> Made:
+    """A column of carriers as its type.
 
     Args:
         array: what Arrow read.
-        kind: the column's type, without unknown parts.
+        kind: the column's type, of which something is known (`settled`).
+        fixed: a table has the column, or it is declared: texts that do not fit are doubts. Others widen the column.
     """
-    if isinstance(kind, List):
-        return _convert_list(array, kind)
-    if isinstance(kind, Map):
-        return _convert_map(array, kind)
+    if isinstance(kind, List | Map):
+        return _convert_list(_whole(array), kind, fixed)
     if isinstance(kind, Struct):
-        return _convert_struct(array, kind)
-    if kind in (BOOLEAN, SMALL, LONG, STRING):
-        return array, set()
-    target = to_arrow_type(kind)
+        return _convert_struct(array, kind, fixed)
+    if kind in (BOOLEAN, LONG, STRING):
+        return Made(array, frozenset(), kind)
+    if kind == SMALL:
+        return Made(array, frozenset(), LONG if _wide(array) else SMALL)
     if kind == INT:
         outside = pc.or_(pc.less(array, -(2**31)), pc.greater(array, 2**31 - 1))
-        return _cast_but(array, outside, target)
+        return _cast_but(array, outside, kind)
     if kind in (FLOAT, DOUBLE):
-        return _cast_but(array, beyond_double(array), target)
+        return _cast_but(array, beyond_double(array), kind)
     if isinstance(kind, Decimal):  # Arrow reads "1e3" into decimal(5,2), where it has no room
-        top = pa.scalar(10 ** (kind.precision - kind.scale), pa.decimal128(38, 0)) if kind.precision < 38 else None
-        return _cast_but(array, None if top is None else pc.greater_equal(pc.abs(array), top), target)
+        top = 10 ** (kind.precision - kind.scale) if kind.precision < BIG.precision else None
+        return _cast_but(array, None if top is None else pc.greater_equal(pc.abs(array), top), kind)
     typed, bad = parse(array, kind)
-    return typed, _rows(bad)
+    if bad is None or fixed:
+        return Made(typed, _rows(bad), kind)
+    return Made(typed, frozenset(), join(kind, column_type(array.filter(bad), numbers=False)))
 
 
-def _cast_but(array: pa.Array, bad: pa.Array | None, target: pa.DataType) -> tuple[pa.Array, set[int]]:
-    rows = _rows(bad)
+def _cast_but(array: pa.Array, bad: pa.Array | None, kind: Type) -> Made:
+    """Cast all but the rows in doubt."""
+    rows, target = _rows(bad), to_arrow_type(kind)
     if rows and target != array.type:
         array = pc.if_else(bad, pa.scalar(None, array.type), array)
-    return array.cast(target, safe=False), rows
+    return Made(array.cast(target, safe=False), rows, kind)
 
 
-def _rows(mask: pa.Array | None) -> set[int]:
-    return set() if mask is None else set(pc.indices_nonzero(mask).to_pylist())
+def _rows(mask: pa.Array | None) -> frozenset[int]:
+    return frozenset() if mask is None else frozenset(pc.indices_nonzero(mask).to_pylist())
 
 
-def _convert_struct(array: pa.Array, kind: Struct) -> tuple[pa.Array, set[int]]:
+def _convert_struct(array: pa.Array, kind: Struct, fixed: bool) -> Made:
     places = {field.name: i for i, field in _fields(array)}
-    children, rows = [], set()
+    children, fields, doubts = [], [], frozenset[int]()
     for name, part in kind.fields:
+        if settled(part) is None:
+            fields.append((name, part))
+            continue
         if name in places:
-            child, bad = convert(array.field(places[name]), part)
-            rows |= bad
+            made = convert(array.field(places[name]), part, fixed)
         else:
-            child = pa.nulls(len(array), to_arrow_type(part))
-        children.append(child)
+            made = Made(pa.nulls(len(array), to_arrow_type(settled(part) or part)), frozenset(), part)
+        children.append(made.array)
+        fields.append((name, made.kind))
+        doubts |= made.doubts
     mask = array.is_null() if array.null_count else None
-    return pa.StructArray.from_arrays(children, fields=list(to_arrow_type(kind)), mask=mask), rows
+    whole = pa.StructArray.from_arrays(children, fields=list(to_arrow_type(settled(kind) or kind)), mask=mask)
+    return Made(whole, doubts, Struct(tuple(fields)))
 
 
-def _convert_list(array: pa.Array, kind: List) -> tuple[pa.Array, set[int]]:
-    array = _whole(array)
-    values, bad = convert(array.values, kind.element)
+def _convert_list(array: pa.Array, kind: List | Map, fixed: bool) -> Made:
     mask = array.is_null() if array.null_count else None
-    made = pa.ListArray.from_arrays(array.offsets, values, type=to_arrow_type(kind), mask=mask)
-    return made, _parents(array, bad)
-
-
-def _convert_map(array: pa.Array, kind: Map) -> tuple[pa.Array, set[int]]:
-    array = _whole(array)
+    target = to_arrow_type(settled(kind) or kind)
+    if isinstance(kind, List):
+        made = convert(array.values, kind.element, fixed)
+        whole = pa.ListArray.from_arrays(array.offsets, made.array, type=target, mask=mask)
+        return Made(whole, _parents(array, made.doubts), List(made.kind))
     pairs = array.values
-    values, bad = convert(pairs.field(1), kind.value)
-    mask = array.is_null() if array.null_count else None
-    made = pa.MapArray.from_arrays(array.offsets, pairs.field(0), values, type=to_arrow_type(kind), mask=mask)
-    return made, _parents(array, bad)
+    made = convert(pairs.field(1), kind.value, fixed)
+    whole = pa.MapArray.from_arrays(array.offsets, pairs.field(0), made.array, type=target, mask=mask)
+    return Made(whole, _parents(array, made.doubts), Map(kind.key, made.kind))
 
 
-def _parents(array: pa.Array, children: Iterable[int]) -> set[int]:
+def _parents(array: pa.Array, children: Iterable[int]) -> frozenset[int]:
     """The rows that hold the list elements `children`."""
     wanted = sorted(children)
-    return set(pc.list_parent_indices(array).take(pa.array(wanted, pa.int64())).to_pylist()) if wanted else set()
+    if not wanted:
+        return frozenset()
+    return frozenset(pc.list_parent_indices(array).take(pa.array(wanted, pa.int64())).to_pylist())
 
 
 def _whole(array: pa.Array) -> pa.Array:

@@ -172,8 +172,8 @@ def _fit(record: Pairs, known: Known, options: DecodeOptions) -> tuple[Known, Pa
     if (depth := _depth(record)) > options.max_depth:
         raise Misfit(_too_deep(depth, options.max_depth))
     _check_keys(record, known.by_folded, "")
-    for _, value in record:
-        _check_nested_keys(value)
+    for key, value in record:
+        _check_nested_keys(value, f"{key}.")
     after, refused = known.offer([(key, _type_of(value, known.get(key), key)) for key, value in record])
     for key, value in record:
         if key in refused:
@@ -210,11 +210,14 @@ def _check_keys(pairs: Pairs, folded: Mapping[str, str], path: str) -> None:
         mine[low] = key
 
 
-def _check_nested_keys(value: Value, path: str = "") -> None:
-    for key, part in _parts(value):
-        _check_nested_keys(part, f"{path}{key}.")
+def _check_nested_keys(value: Value, path: str) -> None:
     if isinstance(value, Pairs):
         _check_keys(value, {}, path)
+        for key, part in value:
+            _check_nested_keys(part, f"{path}{key}.")
+    elif isinstance(value, list):
+        for part in value:
+            _check_nested_keys(part, path)
 
 
 def _type_of(value: Value, kind: Type, path: str) -> Type:

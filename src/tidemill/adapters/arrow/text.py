@@ -75,8 +75,11 @@ _PY_INTEGER, _PY_NUMBER = re.compile(_INTEGER), re.compile(_NUMBER)
 _PY = {kind: re.compile(pattern) for kind, pattern in PATTERNS.items()}
 _PY_SPECIAL = re.compile(_SPECIAL)
 
-_FIRST = pa.scalar(datetime(1, 1, 1), pa.timestamp("us"))
-_LAST = pa.scalar(datetime(9999, 12, 31, 23, 59, 59, 999999), pa.timestamp("us"))
+#: Years 1 to 9999, which is what every reader of a table can show.
+_DAYS = tuple((day - date(1970, 1, 1)).days for day in (date.min, date.max))
+_MICROS = (_DAYS[0] * 86_400_000_000, (_DAYS[1] + 1) * 86_400_000_000 - 1)
+#: The largest double of which it is certain that no integer was rounded to it.
+_ALMOST = float(EXACT_IN_DOUBLE - 1)
 
 
 def integer_type(digits: str) -> Type:
@@ -197,7 +200,7 @@ def parse(texts: pa.Array, kind: Type, *, lenient: bool = False) -> tuple[pa.Arr
         pattern = _LENIENT.get(kind, _LENIENT_DECIMAL if isinstance(kind, Decimal) else pattern)
     like = pc.match_substring_regex(texts, rf"\A(?:{pattern})\z")
     good = texts
-    if not pc.all(like).as_py() and len(texts) > texts.null_count:
+    if like.true_count + like.null_count < len(like):
         good = pc.if_else(like, texts, pa.scalar(None, pa.string()))
     if lenient and kind in (INT, LONG):
         good = pc.replace_substring_regex(good, r"\A\+", "")
@@ -242,16 +245,16 @@ def _checked(typed: pa.Array, texts: pa.Array, kind: Type) -> pa.Array:
     if kind in (FLOAT, DOUBLE):
         large = beyond_double(typed)
         return typed if large is None else _null_where(typed, _lost(texts, large, typed))
-    if kind in (DATE, TIMESTAMP, TIMESTAMPTZ):
-        return _null_where(typed, _not_between(typed.cast(pa.timestamp("us")), _FIRST, _LAST))
+    if kind == DATE:
+        return _null_where(typed, _not_between(typed.view(pa.int32()), *_DAYS))
+    if kind in (TIMESTAMP, TIMESTAMPTZ):
+        return _null_where(typed, _not_between(typed.view(pa.int64()), *_MICROS))
     return typed
 
 
 def beyond_double(numbers: pa.Array) -> pa.Array | None:
     """Where a floating-point number is so large (or infinite) that it may be a rounded integer; None: nowhere."""
-    span = pc.min_max(pc.abs(numbers))
-    largest = span["max"].as_py()
-    if largest is None or largest < EXACT_IN_DOUBLE:
+    if _not_between(numbers, -_ALMOST, _ALMOST) is None:
         return None
     return pc.greater_equal(pc.abs(numbers), pa.scalar(float(EXACT_IN_DOUBLE), numbers.type))
 
@@ -269,11 +272,10 @@ def _holds(value: float, text: str) -> bool:
     return abs(value) != float("inf") and number_type(text) in (SMALL, DOUBLE)
 
 
-def _not_between(values: pa.Array, low: object, high: object) -> pa.Array | None:
-    span = pc.min_max(values)
-    if not span["min"].is_valid or (
-        pc.greater_equal(span["min"], low).as_py() and pc.less_equal(span["max"], high).as_py()
-    ):
+def _not_between(values: pa.Array, low: float, high: float) -> pa.Array | None:
+    """Where a value lies outside; None: nowhere."""
+    span = pc.min_max(values).as_py()
+    if span["min"] is None or low <= span["min"] <= span["max"] <= high:
         return None
     return pc.or_(pc.less(values, low), pc.greater(values, high))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -79,50 +81,27 @@ def arrow_type(kind: IcebergType) -> Any:
     return _TYPES[type(kind)]
 
 
-class Match(Protocol):
-    """How the fields of data are found for the fields of a table."""
-
-    def find(self, source: Any, target: Any) -> int:
-        """The position in `source` (a list of Arrow fields) of what belongs to the field `target`; -1 for none."""
-        ...
-
-    def leftover(self, source: Any, used: set[int], path: str) -> None:
-        """Judge the fields of `source` that no field of the table took."""
-        ...
-
-
-class ByName:
-    """Data that comes in: names count, and a column that the table lacks is an error, for it would be lost."""
-
-    def find(self, source: Any, target: Any) -> int:
-        """The field of the same name."""
-        return next((i for i, field in enumerate(source) if field.name == target.name), -1)
-
-    def leftover(self, source: Any, used: set[int], path: str) -> None:
-        """Raise ContractError for a field that the table lacks."""
-        if missing := [path + field.name for i, field in enumerate(source) if i not in used]:
-            raise ContractError(
-                "The data has columns that the table lacks: " + ", ".join(f'"{m}"' for m in missing) + ".",
-                hint="evolve the table first, or leave the columns out",
-            )
-
-
-class ById:
-    """Files of the table itself: field ids count, and what was dropped since is left out."""
-
-    def find(self, source: Any, target: Any) -> int:
-        """The field of the same id."""
-        wanted = field_id(target)
-        return next((i for i, field in enumerate(source) if field_id(field) == wanted), -1)
-
-    def leftover(self, source: Any, used: set[int], path: str) -> None:
-        """Dropped fields are no concern."""
-
-
 def field_id(field: Any) -> int | None:
     """The id that an Arrow field carries."""
     found = (field.metadata or {}).get(FIELD_ID)
     return int(found) if found is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How the fields of data are found for the fields of a table: those with the same `key` belong together.
+
+    `lossless`: a field of the data that the table lacks is an error, for it would be lost.
+    """
+
+    key: Callable[[Any], Hashable]
+    lossless: bool
+
+
+#: Data that comes in.
+BY_NAME = Match(lambda field: field.name, lossless=True)
+#: Files of the table itself: what was dropped since is left out.
+BY_ID = Match(field_id, lossless=False)
 
 
 def conform(batch: Any, schema: Any, match: Match) -> Any:
@@ -137,14 +116,22 @@ def conform(batch: Any, schema: Any, match: Match) -> Any:
 
 
 def _children(source: Any, column: Any, targets: Any, rows: int, match: Match, path: str) -> list[Any]:
-    columns, used = [], set()
+    positions = {match.key(field): at for at, field in enumerate(source)}
+    if match.lossless and len(positions) < len(source):
+        raise ContractError("The data has two columns of the same name.", hint="rename one of them")
+    columns = []
     for target in targets:
-        at = match.find(source, target)
-        used.add(at)
+        at = positions.pop(match.key(target), None)
         name = path + target.name
-        array = pa.nulls(rows, target.type) if at < 0 else _fit(column(at), source[at].type, target.type, match, name)
+        array = (
+            pa.nulls(rows, target.type) if at is None else _fit(column(at), source[at].type, target.type, match, name)
+        )
         columns.append(_checked(array, target, name))
-    match.leftover(source, used, path)
+    if positions and match.lossless:
+        raise ContractError(
+            "The data has columns that the table lacks: " + ", ".join(f'"{path}{key}"' for key in positions) + ".",
+            hint="evolve the table first, or leave the columns out",
+        )
     return columns
 
 
@@ -222,9 +209,9 @@ def _cast(array: Any, source: Any, target: Any, name: str) -> Any:
     if target == pa.uuid():
         return _to_uuid(array, source, name)
     if source == pa.bool8():  # DuckDB's booleans
-        return _fit(array.storage.cast(pa.bool_()), pa.bool_(), target, ByName(), name)
+        return _fit(array.storage.cast(pa.bool_()), pa.bool_(), target, BY_NAME, name)
     if isinstance(source, pa.BaseExtensionType):
-        return _fit(array.storage, source.storage_type, target, ByName(), name)
+        return _fit(array.storage, source.storage_type, target, BY_NAME, name)
     if _family(source) != _family(target) and not (pa.types.is_date(source) and target == pa.timestamp("us")):
         raise _misfit(name, source, target, "")
     try:

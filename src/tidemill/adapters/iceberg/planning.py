@@ -58,7 +58,9 @@ class Batches:
         return int.from_bytes(low, "little", signed=True), int.from_bytes(high, "little", signed=True)
 
     def may_hold(self, file: ManifestDataFile, batch_id: int) -> bool:
-        """False where no row can be of that batch."""
+        """False where no row can be of that batch: other batches' only, or rows of another tool's that have none."""
+        if file.record_count and (file.null_value_counts or {}).get(self._field) == file.record_count:
+            return False
         bounds = self.bounds(file)
         return bounds is None or bounds[0] <= batch_id <= bounds[1]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from pyiceberg.schema import Schema as IcebergSchema
 
-from tidemill.adapters.iceberg.arrow import ById, arrow_schema, conform
+from tidemill.adapters.iceberg.arrow import BY_ID, arrow_schema, conform
 from tidemill.adapters.iceberg.store import Store
 
 _BATCH_ROWS = 65_536
@@ -20,4 +20,4 @@ def read_rows(store: Store, schema: IcebergSchema, addresses: Iterable[str]) -> 
     for address in addresses:
         with store.files.open(store.files.relative(address)) as stream:
             for batch in pq.ParquetFile(stream).iter_batches(batch_size=_BATCH_ROWS):
-                yield conform(batch, wanted, ById())
+                yield conform(batch, wanted, BY_ID)

@@ -125,11 +125,8 @@ def without_snapshots(snapshot_ids: Iterable[int]) -> TableUpdate:
 
 
 def in_order(store: Store, manifests: Iterable[ManifestFile]) -> list[ManifestEntry]:
-    """Live entries in the order in which their rows came: by commit, then by place.
-
-    Manifests are listed newest first, while the entries of one stand oldest first.
-    """
-    entries = [item for manifest in reversed(list(manifests)) for item in store.live(manifest)]
+    """Live entries in the order in which their rows came: by commit, then by place in its manifest."""
+    entries = [item for manifest in manifests for item in store.live(manifest)]
     return sorted(entries, key=lambda item: item.sequence_number or 0)
 
 

@@ -35,12 +35,13 @@ from tidemill.ports.files import Files
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
-#: Metadata of a table with 100 snapshots takes about 0.5 MB as objects.
-_METADATA_KEPT = 64
-_LISTS_KEPT = 512
+#: Bytes of metadata kept parsed: a hundred versions with 100 snapshots each. Objects take about ten times as much.
+_METADATA_BYTES_KEPT = 8 << 20
+#: Manifests in kept lists, and columns in kept footers: some 20 MB each.
+_LISTED_KEPT = 20_000
+_FACTS_KEPT = 50_000
 #: Bytes of manifests kept parsed. Parsed, they take about 20 times as much: 80 MB at most.
 _MANIFEST_BYTES_KEPT = 4 << 20
-_FACTS_KEPT = 4096
 _VERSION = re.compile(r"(\d+)-[0-9a-f-]{36}\.metadata\.json$")
 #: Every Iceberg reader knows deflate, and PyIceberg writes an entry a block, where the others gain nothing.
 _CODEC: Literal["deflate"] = "deflate"
@@ -52,17 +53,18 @@ class Store:
     def __init__(self, files: Files) -> None:
         self.files = files
         self._io = _PortIO(files)
-        self._metadata: _Cache[str, TableMetadata] = _Cache(_METADATA_KEPT)
-        self._lists: _Cache[str, tuple[ManifestFile, ...]] = _Cache(_LISTS_KEPT)
+        self._metadata: _Cache[str, TableMetadata] = _Cache(_METADATA_BYTES_KEPT)
+        self._lists: _Cache[str, tuple[ManifestFile, ...]] = _Cache(_LISTED_KEPT)
         self._entries: _Cache[str, tuple[ManifestEntry, ...]] = _Cache(_MANIFEST_BYTES_KEPT)
         self._facts: _Cache[str, FileFacts] = _Cache(_FACTS_KEPT)
 
     def metadata(self, pointer: str) -> TableMetadata:
         """The table metadata at `pointer`. Raises FileNotFoundError."""
 
-        def read() -> TableMetadata:
+        def read() -> tuple[TableMetadata, int]:
             with self.files.open(self.files.relative(pointer)) as stream:
-                return TableMetadataUtil.parse_raw(stream.read().decode())
+                content = stream.read()
+            return TableMetadataUtil.parse_raw(content.decode()), len(content)
 
         return self._metadata.get(pointer, read)
 
@@ -71,9 +73,10 @@ class Store:
         found = _VERSION.search(previous) if previous else None
         number = int(found[1]) + 1 if found else 0
         pointer = f"{metadata.location}/metadata/{number:05d}-{uuid.uuid4()}.metadata.json"
+        content = metadata.model_dump_json().encode()
         with self.files.create(self.files.relative(pointer)) as stream:
-            stream.write(metadata.model_dump_json().encode())
-        self._metadata.put(pointer, metadata)
+            stream.write(content)
+        self._metadata.put(pointer, metadata, len(content))
         return pointer
 
     def manifests(self, snapshot: Snapshot | None) -> tuple[ManifestFile, ...]:
@@ -81,7 +84,12 @@ class Store:
         if snapshot is None:
             return ()
         address = snapshot.manifest_list
-        return self._lists.get(address, lambda: tuple(read_manifest_list(self._io.new_input(address))))
+
+        def read() -> tuple[tuple[ManifestFile, ...], int]:
+            manifests = tuple(read_manifest_list(self._io.new_input(address)))
+            return manifests, len(manifests)
+
+        return self._lists.get(address, read)
 
     def write_manifests(self, metadata: TableMetadata, snapshot: Snapshot, manifests: list[ManifestFile]) -> None:
         """Write the manifest list of a new snapshot."""
@@ -95,15 +103,16 @@ class Store:
             _CODEC,
         ) as writer:
             writer.add_manifests(manifests)
-        self._lists.put(snapshot.manifest_list, tuple(manifests))
+        self._lists.put(snapshot.manifest_list, tuple(manifests), len(manifests))
 
     def live(self, manifest: ManifestFile) -> tuple[ManifestEntry, ...]:
         """The entries of a manifest that are not deleted, in its order. They are shared: never change them."""
 
-        def read() -> tuple[ManifestEntry, ...]:
-            return tuple(manifest.fetch_manifest_entry(self._io, discard_deleted=True))
+        def read() -> tuple[tuple[ManifestEntry, ...], int]:
+            entries = tuple(manifest.fetch_manifest_entry(self._io, discard_deleted=True))
+            return entries, manifest.manifest_length
 
-        return self._entries.get(manifest.manifest_path, read, weight=manifest.manifest_length)
+        return self._entries.get(manifest.manifest_path, read)
 
     def is_parsed(self, manifest: ManifestFile) -> bool:
         """True where `live` needs no file."""
@@ -132,15 +141,16 @@ class Store:
     def facts(self, address: str) -> FileFacts:
         """What the footer of a data file tells. Raises FileNotFoundError."""
 
-        def read() -> FileFacts:
+        def read() -> tuple[FileFacts, int]:
             with self.files.open(self.files.relative(address)) as stream:
-                return read_facts(pq.read_metadata(stream))
+                facts = read_facts(pq.read_metadata(stream))
+            return facts, len(facts.columns)
 
         return self._facts.get(address, read)
 
     def keep_facts(self, address: str, facts: FileFacts) -> None:
         """Remember the facts of a file that was just written, so that its commit need not open it."""
-        self._facts.put(address, facts)
+        self._facts.put(address, facts, len(facts.columns))
 
 
 def data_manifests(name: object, manifests: Iterable[ManifestFile]) -> list[ManifestFile]:
@@ -205,17 +215,17 @@ class _Cache(Generic[_K, _V]):
     def __contains__(self, key: _K) -> bool:
         return key in self._items
 
-    def get(self, key: _K, read: Callable[[], _V], weight: int = 1) -> _V:
-        """What is kept under `key`, or what `read` gives. Two threads may both read; they read the same."""
+    def get(self, key: _K, read: Callable[[], tuple[_V, int]]) -> _V:
+        """What is kept under `key`, or what `read` gives, with its weight. Two threads may read; they read the same."""
         with self._lock:
             if key in self._items:
                 self._items.move_to_end(key)
                 return self._items[key][0]
-        value = read()
+        value, weight = read()
         self.put(key, value, weight)
         return value
 
-    def put(self, key: _K, value: _V, weight: int = 1) -> None:
+    def put(self, key: _K, value: _V, weight: int) -> None:
         """Keep `value`, unless it alone is over the capacity."""
         with self._lock:
             if key in self._items or weight > self._capacity:

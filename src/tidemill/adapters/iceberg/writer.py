@@ -25,7 +25,7 @@ from pyiceberg.table.sorting import SortDirection
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
 
-from tidemill.adapters.iceberg.arrow import ByName, arrow_schema, conform
+from tidemill.adapters.iceberg.arrow import BY_NAME, arrow_schema, conform
 from tidemill.adapters.iceberg.completion import Completion
 from tidemill.adapters.iceberg.footers import FileFacts, marks
 from tidemill.adapters.iceberg.parquet import ParquetFile
@@ -35,8 +35,11 @@ from tidemill.model.branch import StagedFile
 from tidemill.model.errors import Refused
 from tidemill.model.table import BATCH_ID
 
-#: Rows that are conformed at once; a larger batch is cut, without a copy.
+#: Rows that are conformed at once. A larger batch is cut, without a copy; smaller ones are joined up to the second
+#: figure or 4 MB first, for conforming costs 80 µs a column, however few the rows.
 _SLICE_ROWS = 65_536
+_JOINED_ROWS = 16_384
+_JOINED_BYTES = 4 << 20
 #: What is gathered before it is written: a row group. DuckDB reads groups of 122,880 rows in parallel; 32 MB keep
 #: wide rows from filling memory. Partitioned rows are gathered longer, for each partition gets a part of them.
 _GROUP_ROWS = 262_144
@@ -92,7 +95,8 @@ class StagingWriter:
 
     def write_rows(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add a few rows given as mappings from column to value."""
-        self.write(pa.Table.from_pylist(list(rows)))
+        names = dict.fromkeys(name for row in rows for name in row)
+        self.write(pa.table({name: [row.get(name) for row in rows] for name in names}))
 
     def finish(self) -> tuple[StagedFile, ...]:
         """Close the files and tell what they are."""
@@ -169,6 +173,9 @@ class _Stage:
         self._max_rows, self._max_bytes = (
             (_SPLIT_ROWS, _SPLIT_BYTES) if self._spec.fields else (_GROUP_ROWS, _GROUP_BYTES)
         )
+        self._small: list[Any] = []
+        self._small_rows = 0
+        self._small_bytes = 0
         self._gathered: list[Any] = []
         self._rows = 0
         self._bytes = 0
@@ -180,15 +187,17 @@ class _Stage:
     def take(self, batch: Any) -> None:
         """Gather the rows of a batch, and write what is enough."""
         for part in _table(batch).to_batches(max_chunksize=_SLICE_ROWS):
-            rows = conform(self._completion.of(part, self._arrow), self._arrow, ByName())
-            self._gathered.append(rows)
-            self._rows += len(rows)
-            self._bytes += rows.nbytes
-            if self._rows >= self._max_rows or self._bytes >= self._max_bytes:
-                self._write_gathered()
+            if self._small and not part.schema.equals(self._small[0].schema):
+                self._gather()
+            self._small.append(part)
+            self._small_rows += len(part)
+            self._small_bytes += part.nbytes
+            if self._small_rows >= _JOINED_ROWS or self._small_bytes >= _JOINED_BYTES:
+                self._gather()
 
     def finish(self) -> tuple[StagedFile, ...]:
         """Write what is gathered and close the files. Those of one partition come in the order of their rows."""
+        self._gather()
         self._write_gathered()
         for partition in self._partitions.values():
             self._close(partition)
@@ -200,6 +209,19 @@ class _Stage:
             if partition.file is not None:
                 partition.file.abandon(error)
                 partition.file = None
+
+    def _gather(self) -> None:
+        """Conform what came in small batches."""
+        if not self._small:
+            return
+        joined = self._small[0] if len(self._small) == 1 else pa.concat_batches(self._small)
+        self._small, self._small_rows, self._small_bytes = [], 0, 0
+        rows = conform(self._completion.of(joined, self._arrow), self._arrow, BY_NAME)
+        self._gathered.append(rows)
+        self._rows += len(rows)
+        self._bytes += rows.nbytes
+        if self._rows >= self._max_rows or self._bytes >= self._max_bytes:
+            self._write_gathered()
 
     def _write_gathered(self) -> None:
         if not self._rows:

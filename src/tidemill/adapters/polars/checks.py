@@ -1,4 +1,4 @@
-"""The port `auditor` by Polars: one `collect_all` for all checks of a table."""
+"""The port `auditor` by Polars: one query for all checks of a table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-import polars as pl
 import pyarrow as pa
 from polars.exceptions import PolarsError
 
@@ -14,7 +13,7 @@ from tidemill.adapters.polars.scan import Scanner
 from tidemill.model.errors import UserError
 from tidemill.model.expectation import Expectation, Measured
 from tidemill.model.table import Scan
-from tidemill.plan.check import Tables, check_columns, failing, measured, queries
+from tidemill.plan.check import Tables, check_columns, failing, measured, query
 
 
 class PolarsAuditor:
@@ -31,14 +30,13 @@ class PolarsAuditor:
         self, checks: Sequence[Expectation], batch: Scan, whole: Scan, others: Mapping[str, Scan], moment: datetime
     ) -> list[Measured]:
         """See the port."""
-        check_columns(checks, whole.schema.names, str(whole.name))
         tables = self._tables(batch, whole, others)
+        check_columns(checks, tables, str(whole.name))
         try:
-            # Polars finds the scans that the queries share and reads each once.
-            results = pl.collect_all(queries(checks, tables), engine="streaming")
+            result = query(checks, tables).collect(engine="streaming")
         except PolarsError as error:
             raise _unmeasurable(checks, tables, whole) or error from None
-        return measured(checks, results, moment)
+        return measured(checks, result, moment)
 
     @contextmanager
     def failing(
@@ -58,7 +56,7 @@ def _unmeasurable(checks: Sequence[Expectation], tables: Tables, whole: Scan) ->
     """The check that Polars cannot compute, found by measuring one at a time; None: none fails alone."""
     for check in checks:
         try:
-            pl.collect_all(queries([check], tables), engine="streaming")
+            query([check], tables).collect(engine="streaming")
         except PolarsError as error:
             what = str(error).split("\n", 1)[0]
             return UserError(

@@ -103,7 +103,10 @@ delay_by_carrier = flights.sql("models/delay_by_carrier.sql")
 delay_by_weather = flights.sql("models/delay_by_weather.sql")
 flights.sql("models/airline_delays.sql")
 
-delay_by_carrier.expect(tm.not_null("flight_date", "carrier"), tm.expect(tm.col("cancelled") <= tm.col("flights")))
+delay_by_carrier.expect(
+    tm.not_null("flight_date", "carrier"),
+    tm.expect(tm.col("cancelled") <= tm.col("flights"), name="cancelled_are_flights"),
+)
 delay_by_weather.expect(tm.between("departures", 1), tm.between("beaufort", 0, 12))
 
 if __name__ == "__main__":

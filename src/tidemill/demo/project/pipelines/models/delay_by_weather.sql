@@ -1,8 +1,8 @@
--- What wind and rain do to departures, over all days: not incremental, so each run makes the table anew.
+-- What wind and frost do to departures, over all days: not incremental, so each run makes the table anew.
 -- Weather is observed once an hour at each airport; departures of an hour without observation are left out.
 select
     beaufort(w.wind_speed) as beaufort,
-    w.precip > 0 as wet,
+    w.temp < 32 as frost,
     count(*) as departures,
     avg(f.dep_delay) as mean_dep_delay,
     avg(f.late::int) as share_late

@@ -1,0 +1,138 @@
+"""SIGKILL of the whole process group at random moments of a backfill, while a reader compares facts with their sum.
+
+TIDEMILL_SIGKILLS sets the number of kills: 200 is the figure of record, the default keeps the suite short.
+TIDEMILL_SIGKILL_SEED repeats the moments of an earlier session.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from harness import crashing, racing
+
+pytestmark = pytest.mark.slow
+
+# The server that processes are forked from looks for its modules here.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["harness.racing"])
+KILLS = int(os.environ.get("TIDEMILL_SIGKILLS", "25"))
+SEED = int(os.environ.get("TIDEMILL_SIGKILL_SEED", random.randrange(1 << 32)))
+DAYS = crashing.DAYS
+#: A process that takes longer than this hangs.
+PATIENCE = 300
+
+
+@dataclass
+class Bench:
+    """Folders of backfills, one after another, each watched by a reader of its own."""
+
+    base: Path
+    kills: int = 0
+    completed: int = 0
+    reads: int = 0
+    states: int = 0
+    #: Seconds after which each kill came.
+    delays: list[float] = field(default_factory=list)
+    folder: int = 0
+
+    @property
+    def root(self) -> Path:
+        return self.base / str(self.folder)
+
+    def told(self) -> str:
+        return (
+            f"seed {SEED}: {self.kills} kills, {self.completed} completed backfills, {self.reads} reads of "
+            f"{self.states} states; killed after {', '.join(f'{d:.3f}' for d in self.delays[-8:])} s"
+        )
+
+
+def report_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else "no report"
+
+
+def start_backfill(bench: Bench, days: list[str] = DAYS) -> tuple[BaseProcess, Path]:
+    """Start it, and wait until it leads its process group."""
+    report = bench.base / f"backfill-{bench.folder}.txt"
+    report.unlink(missing_ok=True)
+    ready, tell = CONTEXT.Pipe(duplex=False)
+    child = CONTEXT.Process(target=racing.backfill, args=(bench.root, days, tell, report))
+    child.start()
+    tell.close()
+    assert ready.poll(PATIENCE), "the backfill does not start"
+    assert ready.recv() == "ready"
+    ready.close()
+    return child, report
+
+
+def start_reader(bench: Bench) -> tuple[BaseProcess, Connection, Path]:
+    report = bench.base / f"reader-{bench.folder}.txt"
+    stop, tell = CONTEXT.Pipe(duplex=False)
+    child = CONTEXT.Process(target=racing.compare, args=(bench.root, stop, report))
+    child.start()
+    stop.close()
+    return child, tell, report
+
+
+def backfill_under_fire(bench: Bench, rng: random.Random, longest: float) -> None:
+    """One backfill in a fresh folder, killed and begun again until it completes or enough kills have happened."""
+    bench.folder += 1
+    crashing.write_feeds(bench.root, DAYS)
+    reader, tell, noted = start_reader(bench)
+    while True:
+        child, report = start_backfill(bench)
+        delay = rng.uniform(0, longest) if bench.kills < KILLS else PATIENCE
+        child.join(delay)
+        if child.exitcode is None:
+            assert bench.kills < KILLS, f"the backfill hangs; {bench.told()}"
+            assert child.pid is not None
+            os.killpg(child.pid, signal.SIGKILL)
+            child.join(PATIENCE)
+        if child.exitcode != -signal.SIGKILL:
+            break
+        bench.kills += 1
+        bench.delays.append(delay)
+        assert reader.is_alive(), f"the reader ended: {report_of(noted)}; {bench.told()}"
+    assert child.exitcode == 0, f"{report_of(report)}; {bench.told()}"
+    tell.send("stop")
+    reader.join(PATIENCE)
+    assert reader.exitcode == 0, f"{report_of(noted)}; {bench.told()}"
+    seen = json.loads(noted.read_text(encoding="utf-8"))
+    bench.reads += seen["reads"]
+    bench.states += len(seen["states"])
+    judge = CONTEXT.Process(target=racing.verify, args=(bench.root, DAYS, report))
+    judge.start()
+    judge.join(PATIENCE)
+    assert judge.exitcode == 0, f"{report_of(report)}; {bench.told()}"
+    bench.completed += 1
+    shutil.rmtree(bench.root)
+
+
+def test_kills_at_random_moments_are_never_seen_by_a_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path)
+    crashing.write_feeds(bench.root, DAYS)
+    child, report = start_backfill(bench, DAYS[:3])
+    child.join(PATIENCE)
+    assert child.exitcode == 0, report_of(report)
+    setup, *runs = json.loads(report_of(report))
+    # From before the first run begins to the end of the second: most kills fall into a run, every other one after
+    # a publish, so that backfills advance.
+    longest = setup + 2 * sum(runs) / len(runs)
+    rng = random.Random(SEED)
+    while bench.kills < KILLS:
+        backfill_under_fire(bench, rng, longest)
+    with capsys.disabled():
+        print(f"\n{bench.told()}; a run takes {sum(runs) / len(runs):.2f} s", flush=True)
+    assert bench.completed >= 1
+    assert bench.reads > bench.kills
