@@ -207,11 +207,14 @@ class _Attempt:
         whole = not self._exams and len(places) == len(self._places)
         data = self._data if whole else b"\n".join([self._as_read(i) for i in places])
         told = {column.name: shape.carrier(column.type) for column in known.columns}
+        if not strict:
+            told = {name: read for name, kind in told.items() if (read := shape.without_nulls(kind)) is not None}
+        unexpected = "ignore" if self._ignoring else "error" if strict or known.closed else "infer"
         try:
-            table = self._call(data, told, strict)
+            table = _call(data, told, unexpected)
             times = {f.name: kind for f in table.schema if (kind := shape.times_as_text(f.type)) != f.type}
             if times:
-                table = self._call(data, told | times, strict)
+                table = _call(data, told | times, unexpected).select(table.column_names)
         except pa.ArrowException as error:
             return None, str(error)
         if table.num_rows != len(places):
@@ -221,18 +224,6 @@ class _Attempt:
     def _as_read(self, place: int) -> bytes:
         exam = self._exams.get(place)
         return self._lines[place] if exam is None else exam.line
-
-    def _call(self, data: bytes, told: dict[str, pa.DataType], strict: bool) -> pa.Table:
-        if not strict:
-            told = {name: read for name, kind in told.items() if (read := shape.without_nulls(kind)) is not None}
-        unexpected = "ignore" if self._ignoring else "error" if strict or self.known.closed else "infer"
-        return pj.read_json(
-            pa.BufferReader(data),
-            read_options=pj.ReadOptions(use_threads=False, block_size=len(data) + 1),
-            parse_options=pj.ParseOptions(
-                explicit_schema=pa.schema(list(told.items())), unexpected_field_behavior=unexpected
-            ),
-        )
 
     def _explore(self, places: Sequence[int], why: str) -> set[int]:
         """Find out why a block cannot be read: lines to examine, or else new types, which are then known."""
@@ -307,6 +298,7 @@ class _Attempt:
             doubts = doubts or shape.doubtful(array, kind) or name.lower() in SYSTEM_NAMES
             if (found := shape.discover(array, kind)) != kind or name not in self.known.by_name:
                 offers.append((name, found))
+                doubts = doubts or shape.collides(found)
         return offers, doubts
 
     def _too_deep(self, table: pa.Table, places: Sequence[int]) -> set[int]:
@@ -352,6 +344,16 @@ class _Attempt:
         )
         lines = self._shapely or len(self._lines)
         return Decoded(batch_of(self.known.schema, columns, rows), self.known, rejected, lines)
+
+
+def _call(data: bytes, told: dict[str, pa.DataType], unexpected: str) -> pa.Table:
+    return pj.read_json(
+        pa.BufferReader(data),
+        read_options=pj.ReadOptions(use_threads=False, block_size=len(data) + 1),
+        parse_options=pj.ParseOptions(
+            explicit_schema=pa.schema(list(told.items())), unexpected_field_behavior=unexpected
+        ),
+    )
 
 
 def _is_object(line: bytes) -> bool:

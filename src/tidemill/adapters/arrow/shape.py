@@ -125,8 +125,8 @@ def fields_in(kind: Type) -> int:
 
 def discover(array: pa.Array, kind: Type) -> Type:
     """What a column's data says beyond the type that is known of it; `kind` itself where it says nothing new."""
-    if kind == UNKNOWN:
-        return _natural(array)
+    if settled(kind) is None:
+        return join(kind, _natural(array))
     if isinstance(kind, List):
         return List(discover(_values(array), kind.element))
     if isinstance(kind, Struct):
@@ -155,13 +155,11 @@ def _wide(array: pa.Array) -> bool:
 
 def doubtful(array: pa.Array, kind: Type) -> bool:
     """Whether new numbers, which Arrow inferred as doubles, may be integers beyond 64 bits: it rounds them silently."""
-    if isinstance(kind, List):
-        return doubtful(_values(array), kind.element)
-    if isinstance(kind, Struct):
-        known = dict(kind.fields)
-        return any(doubtful(array.field(i), known.get(field.name, UNKNOWN)) for i, field in _fields(array))
-    if kind != UNKNOWN:
-        return False
+    if settled(kind) is not None:
+        if isinstance(kind, List):
+            return doubtful(_values(array), kind.element)
+        known = dict(kind.fields) if isinstance(kind, Struct) else {}
+        return any(doubtful(array.field(i), known.get(f.name, UNKNOWN)) for i, f in _fields(array) if known)
     if pa.types.is_list(array.type):
         return doubtful(_values(array), UNKNOWN)
     if pa.types.is_struct(array.type):
@@ -275,4 +273,4 @@ def _values(array: pa.Array) -> pa.Array:
 
 
 def _fields(array: pa.Array) -> Iterator[tuple[int, pa.Field]]:
-    return enumerate(array.type)
+    return enumerate(array.type) if pa.types.is_struct(array.type) else enumerate(())

@@ -171,9 +171,8 @@ def _fit(record: Pairs, known: Known, options: DecodeOptions) -> tuple[Known, Pa
         record = _only(record, Struct(tuple((column.name, column.type) for column in known.columns)))
     if (depth := _depth(record)) > options.max_depth:
         raise Misfit(_too_deep(depth, options.max_depth))
-    _check_keys(record, known.by_folded, "")
-    for key, value in record:
-        _check_nested_keys(value, f"{key}.")
+    _check_keys(record, "")
+    _check_known(record, known.by_folded, "")
     after, refused = known.offer([(key, _type_of(value, known.get(key), key)) for key, value in record])
     for key, value in record:
         if key in refused:
@@ -197,27 +196,31 @@ def _only(value: Value, kind: Type) -> Value:
     return value
 
 
-def _check_keys(pairs: Pairs, folded: Mapping[str, str], path: str) -> None:
-    """Raise `Misfit` where two keys are the same, also when case is ignored; `folded` are the keys known before."""
-    mine: dict[str, str] = {}
-    for key, _ in pairs:
-        low = key.lower()
-        if mine.get(low) == key:
-            raise Misfit(f'the key "{path}{key}" appears twice')
-        other = mine.setdefault(low, folded.get(low, key))
-        if other != key:
-            raise Misfit(f'the key "{path}{key}" differs from "{path}{other}" only in case')
-        mine[low] = key
-
-
-def _check_nested_keys(value: Value, path: str) -> None:
+def _check_keys(value: Value, path: str) -> None:
+    """Raise `Misfit` where an object, on any level, has a key twice, also when case is ignored."""
     if isinstance(value, Pairs):
-        _check_keys(value, {}, path)
+        own: dict[str, str] = {}
         for key, part in value:
-            _check_nested_keys(part, f"{path}{key}.")
+            other = own.get(key.lower())
+            if other is not None:
+                raise Misfit(f'the key "{path}{key}" appears twice') if other == key else _case(path, key, other)
+            own[key.lower()] = key
+            _check_keys(part, f"{path}{key}.")
     elif isinstance(value, list):
         for part in value:
-            _check_nested_keys(part, path)
+            _check_keys(part, path)
+
+
+def _check_known(pairs: Pairs, known: Mapping[str, str], path: str) -> None:
+    """Raise `Misfit` where a key differs only in case from a known one; `known` are names by their lower case."""
+    for key, _ in pairs:
+        other = known.get(key.lower(), key)
+        if other != key:
+            raise _case(path, key, other)
+
+
+def _case(path: str, key: str, other: str) -> Misfit:
+    return Misfit(f'the key "{path}{key}" differs from "{path}{other}" only in case')
 
 
 def _type_of(value: Value, kind: Type, path: str) -> Type:
@@ -234,7 +237,7 @@ def _type_of(value: Value, kind: Type, path: str) -> Type:
         if isinstance(kind, Map):
             return Map(STRING, _join_all(_type_of(part, kind.value, f"{path}.{key}") for key, part in value))
         fields = dict(kind.fields) if isinstance(kind, Struct) else {}
-        _check_keys(value, {name.lower(): name for name in fields}, f"{path}.")
+        _check_known(value, {name.lower(): name for name in fields}, f"{path}.")
         return Struct(tuple((k, _type_of(part, fields.get(k, UNKNOWN), f"{path}.{k}")) for k, part in value))
     if isinstance(value, list):
         element = kind.element if isinstance(kind, List) else UNKNOWN

@@ -74,6 +74,7 @@ _LENIENT_DECIMAL = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _PY_INTEGER, _PY_NUMBER = re.compile(_INTEGER), re.compile(_NUMBER)
 _PY = {kind: re.compile(pattern) for kind, pattern in PATTERNS.items()}
 _PY_SPECIAL = re.compile(_SPECIAL)
+_WRITTEN_AS_TEXT = frozenset((DATE, TIME, TIMESTAMP, TIMESTAMPTZ, UUID, BINARY))
 
 #: Years 1 to 9999, which is what every reader of a table can show.
 _DAYS = tuple((day - date(1970, 1, 1)).days for day in (date.min, date.max))
@@ -150,7 +151,7 @@ def fits(text: str, kind: Type) -> bool:
     """Whether a text is a value of a type that is written as text in every format (times, uuid, binary, string)."""
     if kind == STRING:
         return True
-    if kind not in _PY or not _PY[kind].fullmatch(text):
+    if kind not in _WRITTEN_AS_TEXT or not _PY[kind].fullmatch(text):
         return False
     try:
         if kind == DATE:
