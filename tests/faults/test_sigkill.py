@@ -12,6 +12,9 @@ import os
 import random
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -20,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from harness import crashing, racing
+from tidemill.wiring.services import alive
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +121,19 @@ def backfill_under_fire(bench: Bench, rng: random.Random, longest: float) -> Non
     assert judge.exitcode == 0, f"{report_of(report)}; {bench.told()}"
     bench.completed += 1
     shutil.rmtree(bench.root)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the state of processes is read from /proc")
+def test_a_killed_process_that_its_parent_has_not_waited_for_is_gone() -> None:
+    """In a container without an init process it would else block its batch until the lease ends."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    holder = f"{socket.gethostname()}:{child.pid}:0"
+    assert alive(holder)
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not alive(holder)
+    child.communicate()
+    assert not alive(holder)
 
 
 def test_kills_at_random_moments_are_never_seen_by_a_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,14 +161,23 @@ def alive(other: str) -> bool:
         return False
     except PermissionError:
         pass
+    stat = _stat(int(pid))
+    if stat[:1] in (["Z"], ["X"]):  # dead, and kept by a parent that has not asked how it ended
+        return False
     now = _started(int(pid))
     return now is None or not started.isdigit() or int(started) == 0 or now == int(started)
 
 
 def _started(pid: int) -> int | None:
     """When a process began, in the kernel's ticks; None where the system does not tell."""
+    stat = _stat(pid)
+    return int(stat[19]) if stat else None
+
+
+def _stat(pid: int) -> list[str]:
+    """What the kernel tells of a process, from its state on; nothing where the system does not tell."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
-    return int(stat.rpartition(")")[2].split()[19])
+        return []
+    return text.rpartition(")")[2].split()
