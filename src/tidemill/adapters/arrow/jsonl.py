@@ -26,7 +26,7 @@ from tidemill.adapters.arrow.blocks import Cutting, array_blocks, cut_blocks, cu
 from tidemill.adapters.arrow.compression import Peekable
 from tidemill.adapters.arrow.decoded import BlockError, Decoded, Work, array_of, batch_of, is_utf8, raw_text
 from tidemill.adapters.arrow.slow import HARD_DEPTH, Exam, examine
-from tidemill.adapters.arrow.types import to_arrow_type
+from tidemill.adapters.arrow.types import from_arrow_type, to_arrow_type
 from tidemill.model.errors import LimitError
 from tidemill.model.table import OnMisfit
 from tidemill.model.types import Type
@@ -296,9 +296,9 @@ class _Attempt:
         for name, column in zip(table.column_names, table.columns, strict=True):
             kind, array = self.known.get(name), array_of(column)
             doubts = doubts or shape.doubtful(array, kind) or name.lower() in SYSTEM_NAMES
+            doubts = doubts or shape.colliding(from_arrow_type(array.type)) is not None
             if (found := shape.discover(array, kind)) != kind or name not in self.known.by_name:
                 offers.append((name, found))
-                doubts = doubts or shape.collides(found)
         return offers, doubts
 
     def _too_deep(self, table: pa.Table, places: Sequence[int]) -> set[int]:
@@ -310,7 +310,7 @@ class _Attempt:
     def _collide(self, known: Known) -> bool:
         """Whether new names differ from others only in case, on any level."""
         changed = (column for column in known.columns if column is not self.known.by_name.get(column.name))
-        return len(known.by_folded) < len(known.columns) or any(shape.collides(column.type) for column in changed)
+        return len(known.by_folded) < len(known.columns) or any(shape.colliding(c.type) for c in changed)
 
     def _convert(
         self, table: pa.Table, places: Sequence[int]

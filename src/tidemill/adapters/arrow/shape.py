@@ -95,14 +95,18 @@ def depth_of_type(kind: pa.DataType) -> int:
     return 0
 
 
-def collides(kind: Type) -> bool:
-    """Whether fields of one struct have names that differ only in case."""
-    if isinstance(kind, Struct):
-        names = {name.lower() for name, _ in kind.fields}
-        return len(names) < len(kind.fields) or any(collides(part) for _, part in kind.fields)
-    if isinstance(kind, List):
-        return collides(kind.element)
-    return isinstance(kind, Map) and collides(kind.value)
+def colliding(kind: Type, path: str = "") -> tuple[str, str, str] | None:
+    """Two fields of one struct whose names differ only in case, the later first; with the path that leads to them."""
+    if isinstance(kind, List | Map):
+        return colliding(kind.element if isinstance(kind, List) else kind.value, path)
+    seen: dict[str, str] = {}
+    for name, part in kind.fields if isinstance(kind, Struct) else ():
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            return path, name, other
+        if (inner := colliding(part, f"{path}{name}.")) is not None:
+            return inner
+    return None
 
 
 def names_in(kind: Type) -> object:

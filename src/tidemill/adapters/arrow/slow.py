@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from tidemill.adapters.arrow.decoded import check_system_names
+from tidemill.adapters.arrow.shape import colliding
 from tidemill.adapters.arrow.text import decimal_type, fits, number_type, text_type
 from tidemill.model.table import OnMisfit
 from tidemill.model.types import BOOLEAN, DOUBLE, FLOAT, INT, STRING, UNKNOWN, Decimal, List, Map, Struct, Type
@@ -172,8 +173,14 @@ def _fit(record: Pairs, known: Known, options: DecodeOptions) -> tuple[Known, Pa
     if (depth := _depth(record)) > options.max_depth:
         raise Misfit(_too_deep(depth, options.max_depth))
     _check_keys(record, "")
-    _check_known(record, known.by_folded, "")
-    after, refused = known.offer([(key, _type_of(value, known.get(key), key)) for key, value in record])
+    for key, _ in record:
+        if (other := known.by_folded.get(key.lower(), key)) != key:
+            raise _case("", key, other)
+    types = [(key, _type_of(value, known.get(key), key)) for key, value in record]
+    for key, kind in types:
+        if isinstance(kind, Struct | List | Map) and (pair := colliding(join(known.get(key), kind), f"{key}.")):
+            raise _case(*pair)
+    after, refused = known.offer(types)
     for key, value in record:
         if key in refused:
             column = known.by_name.get(key)
@@ -182,8 +189,7 @@ def _fit(record: Pairs, known: Known, options: DecodeOptions) -> tuple[Known, Pa
     for column in after.columns:
         if not column.nullable and given.get(column.name) is None:
             raise Misfit(f"{column.name}: null, but the column is declared not null")
-    types = after.by_name
-    return after, Pairs([(key, _rewritten(value, types[key].type)) for key, value in record if key in types])
+    return after, Pairs([(key, _rewritten(value, after.get(key))) for key, value in record if key in after.by_name])
 
 
 def _only(value: Value, kind: Type) -> Value:
@@ -211,24 +217,12 @@ def _check_keys(value: Value, path: str) -> None:
             _check_keys(part, path)
 
 
-def _check_known(pairs: Pairs, known: Mapping[str, str], path: str) -> None:
-    """Raise `Misfit` where a key differs only in case from a known one; `known` are names by their lower case."""
-    for key, _ in pairs:
-        other = known.get(key.lower(), key)
-        if other != key:
-            raise _case(path, key, other)
-
-
 def _case(path: str, key: str, other: str) -> Misfit:
     return Misfit(f'the key "{path}{key}" differs from "{path}{other}" only in case')
 
 
 def _type_of(value: Value, kind: Type, path: str) -> Type:
-    """The type of a value for a column of type `kind`: `kind` itself, or less, if it fits; else its own.
-
-    Raises:
-        Misfit: a key of a struct differs from a known field only in case.
-    """
+    """The type of a value for a column of type `kind`: `kind` itself, or less, if it fits; else its own."""
     if value is None:
         return UNKNOWN
     if kind == STRING:
@@ -237,7 +231,6 @@ def _type_of(value: Value, kind: Type, path: str) -> Type:
         if isinstance(kind, Map):
             return Map(STRING, _join_all(_type_of(part, kind.value, f"{path}.{key}") for key, part in value))
         fields = dict(kind.fields) if isinstance(kind, Struct) else {}
-        _check_known(value, {name.lower(): name for name in fields}, f"{path}.")
         return Struct(tuple((k, _type_of(part, fields.get(k, UNKNOWN), f"{path}.{k}")) for k, part in value))
     if isinstance(value, list):
         element = kind.element if isinstance(kind, List) else UNKNOWN
