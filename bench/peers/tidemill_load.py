@@ -38,9 +38,8 @@ def opened(spec: dict[str, Any], work: Path, variant: str) -> tuple[Callable[[st
 
     names = dict(TABLES)
     if "items" in spec["tables"]:
-        names[""] = (
-            "(select *, user_id as user__id, user_name as user__name, user_addr_city as user__addr__city from bench.loaded)"
-        )
+        renamed = "user_id as user__id, user_name as user__name, user_addr_city as user__addr__city"
+        names[""] = f"(select *, {renamed}, user_addr_zip as user__addr__zip from bench.loaded)"
         names["items"] = "(select id as parent, * from bench.loaded__items)"
         names["tags"] = "(select id as parent, * from bench.loaded__tags)"
     return query, names
