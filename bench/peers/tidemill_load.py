@@ -25,7 +25,7 @@ def load(spec: dict[str, Any], work: Path, variant: str) -> None:
     os.environ["TIDEMILL_PROJECT"] = str(work)
     os.chdir(work)
     pipeline = tm.Pipeline("bench")
-    nested = {"flatten": True, "key": "id"} if "items" in spec["tables"] else {}
+    nested: dict[str, Any] = {"flatten": True, "key": "id"} if "items" in spec["tables"] else {}
     pipeline.files("feeds/*", name="loaded", **nested)
     pipeline.run("once")
 
