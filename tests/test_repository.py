@@ -209,7 +209,7 @@ def test_no_tracked_file_holds_a_path_of_somebodys_machine():
 
 
 def test_no_code_is_left_for_later():
-    pattern = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b")
+    pattern = re.compile(r"\b(TODO|FIXME|XXX)\b|raise NotImplementedError")
     found = {
         path.relative_to(ROOT).as_posix()
         for path in tracked()
