@@ -81,10 +81,10 @@ def test_check_shows_what_each_table_promises(shop):
 shop  @daily from 2026-01-01 to 2026-01-03, 5 tasks
   pipelines/shop.py:5
 
-  table  made by  write  publish  contract
-  orders  files, by interval  append  by run  evolve
-  clean_orders  polars function  upsert by order_id  by run  evolve
-  revenue_by_country  SQL  replace  by run  evolve
+  table  write  publish  contract  made by
+  orders  append  by run  evolve  files, by interval
+  clean_orders  upsert by order_id  by run  evolve  polars function
+  revenue_by_country  replace  by run  evolve  SQL
 
   check of  expects  a failure  rows
   clean_orders  not_null(order_id, country)  fails the run  batch
@@ -122,9 +122,9 @@ def test_check_shows_contracts_thresholds_and_views(cli):
     result = cli("check", "varied").out
     assert "varied  15m in Europe/London, 4 tasks" in result
     assert (
-        "events  function, by bookmark  append  by table  freeze, 2 columns declared, at most 1.00% rejected" in result
+        "events  append  by table  freeze, 2 columns declared, at most 1.00% rejected  function, by bookmark" in result
     )
-    assert "shown  SQL  view  by table  -" in result
+    assert "shown  view  by table  -  SQL" in result
     assert "events  not_null(name)  is reported (mostly 0.9)  batch" in result
     assert "events  row_count(1..5): 1 to 5 rows  fails the run  whole" in result
     told = cli("check", "--json").object["pipelines"][0]

@@ -40,7 +40,7 @@ def test_many_rows_are_cut_and_counted(cli):
 def test_wide_values_are_cut_and_counted(cli):
     result = cli("query", "select repeat('x', 500) as long, 1 as one")
     assert result.stdout.splitlines()[1] == "x" * 47 + "…    1"
-    assert result.err == "1 value cut to the width of their column (all of it: --json)"
+    assert result.err == "1 value cut to the width of the column (--json has all)"
 
 
 def test_json_has_columns_and_all_rows(cli):

@@ -100,7 +100,8 @@ def delay_by_weather() -> pd.DataFrame:
     """A row for each force of the wind, with and without frost."""
     flown = clean_departures().query("not cancelled")
     met = flown.merge(weather(), on=["origin", "time_hour"])
-    met["beaufort"] = [bisect.bisect_right(BEAUFORT, mph) if mph == mph else None for mph in met.wind_speed]
+    met = met[met.wind_speed <= 150]
+    met = met.assign(beaufort=[bisect.bisect_right(BEAUFORT, mph) for mph in met.wind_speed])
     met["frost"] = met.temp < 32
     groups = met.groupby(["beaufort", "frost"])
     return pd.DataFrame({

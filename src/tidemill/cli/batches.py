@@ -193,7 +193,7 @@ def _print_tasks(invocation: Invocation, tasks: list[TaskRun]) -> None:
         return
     invocation.out.line()
     columns = [Column("task"), Column("state"), Column("rows", right=True), Column("bytes", right=True, yields=1),
-               Column("took", right=True), Column("error")]  # fmt: skip
+               Column("took", right=True), Column("error", wraps=True)]  # fmt: skip
     rows = [
         [t.task, _task_state(t), count(t.rows), size(t.bytes), _took(t), (t.error or "").split("\n", 1)[0]]
         for t in tasks
@@ -215,7 +215,7 @@ def _print_checks(invocation: Invocation, checks: list[CheckRecord]) -> None:
     if not checks:
         return
     invocation.out.line()
-    columns = [Column("check"), Column("table", yields=2), Column("result"), Column("severity", yields=1),
+    columns = [Column("check", wraps=True), Column("table", yields=2), Column("result"), Column("severity", yields=1),
                Column("failed", right=True), Column("of rows", right=True), Column("observed"),
                Column("expected", yields=3), Column("failing rows", yields=4)]  # fmt: skip
     rows = [

@@ -60,17 +60,19 @@ def _print(invocation: Invocation, spec: PipelineSpec) -> None:
     out.line(f"{out.styled(spec.name, 'heading')}  {_schedule(spec)}, {count(len(tasks_of(spec)), 'tasks')}")
     out.line(f"  {short(spec.place)}")
     out.line()
-    columns = [Column("table"), Column("made by"), Column("write"), Column("publish", yields=1), Column("contract")]
+    columns = [Column("table"), Column("write", wraps=True), Column("publish"), Column("contract", wraps=True),
+               Column("made by", yields=1)]  # fmt: skip
     rows = [
-        [t["table"], t["made_by"], t["write"] + (f" by {', '.join(t['key'])}" if t["key"] else ""), t["publish"],
-         t["contract"]["text"]]
+        [t["table"], t["write"] + (f" by {', '.join(t['key'])}" if t["key"] else ""), t["publish"],
+         t["contract"]["text"], t["made_by"]]
         for t in _tables(spec)
     ]  # fmt: skip
     out.grid(columns, rows, indent="  ")
     out.line()
     checks = [[name, *_check_cells(c)] for name, found in spec.checks.items() for c in found]
     if checks:
-        out.grid([Column("check of"), Column("expects"), Column("a failure"), Column("rows")], checks, indent="  ")
+        headings = [Column("check of"), Column("expects", wraps=True), Column("a failure", wraps=True), Column("rows")]
+        out.grid(headings, checks, indent="  ")
         out.line()
 
 

@@ -37,12 +37,14 @@ class Styled(str):
 class Column:
     """A column: its heading, whether it is aligned to the right, and when it gives way.
 
-    `yields`: columns of the highest number are hidden first where the table is too wide; 0 is only shrunk.
+    `yields`: columns of the highest number are hidden first where the table is too wide; 0 is only shrunk. `wraps`:
+    what does not fit goes on in the next line, instead of being cut.
     """
 
     name: str
     right: bool = False
     yields: int = 0
+    wraps: bool = False
 
 
 @dataclass(slots=True)
@@ -83,15 +85,31 @@ def render(
         line = [paint(_pad(cut(columns[i].name, widths[i]), widths[i], columns[i].right), "heading") for i in shown]
         grid.lines.append(GAP.join(line).rstrip())
     for row in cells:
-        line = []
-        for i in shown:
-            text = cut(row[i], widths[i])
-            grid.cut_cells += text != row[i]
-            padded = _pad(text, widths[i], columns[i].right)
-            kind = row[i]
-            line.append(paint(padded, kind.style) if isinstance(kind, Styled) else padded)
-        grid.lines.append(GAP.join(line).rstrip())
+        texts = {i: _lines(row[i], widths[i], columns[i].wraps) for i in shown}
+        grid.cut_cells += sum(texts[i] == [cut(row[i], widths[i])] != [row[i]] for i in shown)
+        for height in range(max((len(t) for t in texts.values()), default=1)):
+            line = []
+            for i in shown:
+                text = texts[i][height] if height < len(texts[i]) else ""
+                padded = _pad(text, widths[i], columns[i].right)
+                kind = row[i]
+                line.append(paint(padded, kind.style) if isinstance(kind, Styled) else padded)
+            grid.lines.append(GAP.join(line).rstrip())
     return grid
+
+
+def _lines(text: str, limit: int, wraps: bool) -> list[str]:
+    """The lines of a cell."""
+    if not wraps or width(text) <= limit:
+        return [cut(text, limit)]
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}".lstrip()
+        if width(longer) <= limit or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [cut(line, limit) for line in lines]
 
 
 def _pad(text: str, to: int, right: bool) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from tidemill.cli.grid import Column, Grid, render
-from tidemill.cli.text import jsonable
+from tidemill.cli.text import count, jsonable
 
 _CODES = {"heading": "1", "null": "2", "good": "32", "bad": "31;1", "warn": "33", "dim": "2", "added": "32",
           "removed": "31", "changed": "33"}  # fmt: skip
@@ -80,7 +80,7 @@ class Output:
         for text in made.lines:
             self.line(indent + text)
         if made.hidden:
-            self.note(f"{_listed(made.hidden)} hidden: the terminal has {self.width} columns (all of it: --json)")
+            self.note(f"{_listed(made.hidden)} do not fit (--json has them)")
         return made
 
     def facts(self, facts: Iterable[Sequence[str]], *, error: bool = False) -> None:
@@ -100,8 +100,8 @@ class Output:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-    return f"{len(names)} column{'s' if len(names) > 1 else ''} ({shown})"
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"{count(len(names), 'columns')} ({shown})"
 
 
 def _write(stream: TextIO, text: str) -> None:

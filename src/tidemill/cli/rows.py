@@ -62,7 +62,7 @@ def print_rows(out: Output, found: Head, *, total: int | None = None) -> None:
     if total > len(found.rows):
         out.note(f"{count(len(found.rows))} of {count(total, 'rows')} shown")
     if made.cut_cells:
-        out.note(f"{count(made.cut_cells, 'values')} cut to the width of their column (all of it: --json)")
+        out.note(f"{count(made.cut_cells, 'values')} cut to the width of the column (--json has all)")
 
 
 def _cell(value: Any) -> str:

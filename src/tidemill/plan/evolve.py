@@ -99,6 +99,40 @@ def _join_primitives(a: Primitive, b: Primitive) -> Type:
     return STRING
 
 
+def join_ranked(a: Type, b: Type) -> Type:
+    """As `join`, but what nests keeps its place: a list beats a struct, and both beat scalars, which are then misfits.
+
+    For input whose structs and lists are taken apart: as text, one odd value would hide those of the whole batch.
+    """
+    if _rank(a) != _rank(b):
+        return max(a, b, key=_rank)
+    if isinstance(a, Struct) and isinstance(b, Struct):
+        other = dict(b.fields)
+        fields = [(name, join_ranked(kind, other.pop(name, UNKNOWN))) for name, kind in a.fields]
+        return Struct((*fields, *((name, kind) for name, kind in b.fields if name in other)))
+    if isinstance(a, List) and isinstance(b, List):
+        return List(join_ranked(a.element, b.element))
+    return join(a, b)
+
+
+def misplaced(known: Type, kind: Type) -> bool:
+    """Whether `kind` has, somewhere, a scalar or struct where `known` has what beats it in `join_ranked`."""
+    if kind == UNKNOWN or known == UNKNOWN:
+        return False
+    if _rank(kind) != _rank(known):
+        return _rank(kind) < _rank(known)
+    if isinstance(known, Struct) and isinstance(kind, Struct):
+        fields = dict(known.fields)
+        return any(misplaced(fields.get(name, UNKNOWN), part) for name, part in kind.fields)
+    return isinstance(known, List) and isinstance(kind, List) and misplaced(known.element, kind.element)
+
+
+def _rank(kind: Type) -> int:
+    if isinstance(kind, List | Map):
+        return 3
+    return 2 if isinstance(kind, Struct) else int(kind != UNKNOWN)
+
+
 def settled(kind: Type) -> Type | None:
     """`kind` as a table can store it: `SMALL` as long, parts that have held nothing left out; None if nothing stays."""
     if kind == UNKNOWN:

@@ -13,7 +13,7 @@ from functools import cached_property
 from tidemill.model.errors import ContractError
 from tidemill.model.table import BATCH_ID, LOADED_AT, Column, Contract, OnMisfit, Schema
 from tidemill.model.types import LONG, UNKNOWN, List, Map, Struct, Type
-from tidemill.plan.evolve import SMALL, join, settled, widens
+from tidemill.plan.evolve import SMALL, join, join_ranked, misplaced, settled, widens
 
 #: Names that only Tidemill writes.
 SYSTEM_NAMES = frozenset((BATCH_ID, LOADED_AT))
@@ -54,11 +54,13 @@ class Known:
         on_misfit: the contract's rule.
         closed: columns beyond these are misfits (the table exists or columns are declared, and the rule is not
             `evolve`).
+        ranked: structs and lists will be taken apart, so that what nests keeps its place (`join_ranked`).
     """
 
     columns: tuple[KnownColumn, ...] = ()
     on_misfit: OnMisfit = OnMisfit.EVOLVE
     closed: bool = False
+    ranked: bool = False
 
     @classmethod
     def start(cls, table: Schema | None, found: Schema, contract: Contract) -> Known:
@@ -84,6 +86,11 @@ class Known:
                 columns[column.name] = replace(old, type=join(old.type, relaxed(column.type)))
         fixed = table is not None or len(contract.columns) > 0
         return cls(tuple(columns.values()), contract.on_misfit, fixed and contract.on_misfit != OnMisfit.EVOLVE)
+
+    @classmethod
+    def nested(cls, columns: Schema) -> Known:
+        """What is known of records that will be taken apart: no table has them, so that all of it may widen."""
+        return cls(tuple(KnownColumn(column.name, relaxed(column.type)) for column in columns), ranked=True)
 
     @cached_property
     def by_name(self) -> Mapping[str, KnownColumn]:
@@ -116,8 +123,10 @@ class Known:
             old = changed.get(name) or self.by_name.get(name)
             if old is not None:
                 kind = _within(kind, old.type) if self.closed and self.on_misfit == OnMisfit.DISCARD_COLUMNS else kind
-                joined = join(old.type, kind)
-                if joined != old.type and (new := self._widened(old, joined)) is not old:
+                joined = self.join(old.type, kind)
+                if self.ranked and misplaced(old.type, kind):
+                    refused.add(name)
+                elif joined != old.type and (new := self._widened(old, joined)) is not old:
                     if new is None:
                         refused.add(name)
                     else:
@@ -132,6 +141,10 @@ class Known:
             return self, frozenset(refused)
         kept = tuple(changed.pop(c.name, c) for c in self.columns)
         return replace(self, columns=(*kept, *changed.values())), frozenset(refused)
+
+    def join(self, a: Type, b: Type) -> Type:
+        """The type that holds two, by the rule for these columns."""
+        return join_ranked(a, b) if self.ranked else join(a, b)
 
     def _widened(self, old: KnownColumn, joined: Type) -> KnownColumn | None:
         """The column with type `joined`, the column itself where that says nothing new, or None if it may not be."""
