@@ -83,6 +83,9 @@ def naive(rows: list[Any], kind: pa.StructType, identity: str, first_row: int) -
         last = suffix.rsplit("__", 1)[-1]
         own = [f"{last}_{name}" if name in names[:carried] else name for name in names[carried:]]
         tables[suffix] = ([*names[:carried], *own], oracle.rows.get(suffix, []))
+    if identity != "id":
+        names, found = tables[""]
+        tables[""] = (["_row", *names], [(first_row + at, *row) for at, row in enumerate(found)])
     return tables
 
 
@@ -215,10 +218,10 @@ def test_a_batch_of_no_rows_knows_its_tables() -> None:
 
 
 def test_rows_without_columns_are_counted() -> None:
-    """A parent of lists only still has its rows."""
+    """A parent of lists only still has its rows, by their number."""
     tables = flatten(batch_of([{"l": [1]}, {"l": []}]), (), 1)
     assert tables[""].num_rows == 2
-    assert tables[""].num_columns == 0
+    assert tables[""].schema.names == ["_row"]
 
 
 def test_the_element_field_named_like_the_key_is_prefixed() -> None:
@@ -280,4 +283,4 @@ def test_a_list_cannot_be_a_key() -> None:
 
 def test_names_that_differ_in_case_beside_each_other_pass() -> None:
     """Flattening did not make them; the contract judges them."""
-    assert flatten(batch_of([{"a": 1, "A": 2}]), (), 1)[""].schema.names == ["a", "A"]
+    assert flatten(batch_of([{"a": 1, "A": 2}]), (), 1)[""].schema.names == ["_row", "a", "A"]

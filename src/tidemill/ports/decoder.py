@@ -32,7 +32,8 @@ class DecodeOptions:
         format: csv, jsonl, avro, parquet; None finds out.
         csv: delimiter, quote, header (bool), column_names, null_values, encoding.
         flatten: nested lists become child tables `<table>__<field>`, structs become columns `<field>_<sub>`.
-        key: the parent's key columns that child rows carry (default: `_parent_row`, the parent's position).
+        key: the parent's key columns that child rows carry (default: the parent's position in the batch, `_row` in the
+            parent and `_parent_row` in its children).
         jsonpaths: column -> JSONPath, for JSON feeds mapped by hand.
         max_unpacked: bytes one feed may unpack to; max_ratio: unpacked/packed bytes; max_depth: of nesting;
         max_field: bytes of one field; max_columns.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -27,12 +27,22 @@ class Decoded:
         known: what is known after the block.
         rejected: the others; lines count from the block's start.
         lines: how many lines (or records) of the file the block spans.
+        places: the line of each row of `batch`, from 0. CSV leaves it empty: rows of its kind are not taken apart.
+        raw: the text of the record at such a place.
     """
 
     batch: pa.RecordBatch
     known: Known
     rejected: tuple[Rejected, ...]
     lines: int
+    places: Sequence[int] = ()
+    raw: Callable[[int], str] | None = None
+
+    def moved(self, lines: int) -> Decoded:
+        """The same with rejected rows whose lines count from `lines` lines before the block's start."""
+        if not lines or not self.rejected:
+            return self
+        return replace(self, rejected=tuple(replace(row, line=row.line + lines) for row in self.rejected))
 
 
 #: A block to decode by what is known at its turn. It may run ahead, and again, so it depends on nothing else.

@@ -8,20 +8,25 @@ again, so the outcome is that of one block after the other.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
+from tidemill.adapters.arrow.apart import Apart, survey
+from tidemill.adapters.arrow.avro import read_avro
 from tidemill.adapters.arrow.blocks import BLOCK_BYTES, Cutting, ahead
+from tidemill.adapters.arrow.conform import decode_typed
 from tidemill.adapters.arrow.csv import CsvOptions, csv_work
 from tidemill.adapters.arrow.decoded import BlockError, Decoded, Work
-from tidemill.adapters.arrow.detect import Opened, extension, open_feed
+from tidemill.adapters.arrow.detect import Opened, extension, open_feed, unpacked_feed
 from tidemill.adapters.arrow.jsonl import jsonl_work
+from tidemill.adapters.arrow.parquet import read_parquet
 from tidemill.adapters.arrow.types import from_arrow
-from tidemill.model.errors import ContractError, DecodeError, DefinitionError
+from tidemill.model.errors import ContractError, DecodeError
 from tidemill.model.table import Contract, Schema
 from tidemill.model.types import Type
 from tidemill.plan.evolve import difference
@@ -42,14 +47,20 @@ class _Task:
     work: Work
 
 
-class ArrowDecoder:
-    """Decodes CSV and JSON Lines with Arrow; see the port for its promises.
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A decoded block in its place: lines count from the start of its feed."""
 
-    Avro and Parquet feeds, flattening and JSONPaths have readers of their own in this folder; they do not take part in
-    contracts yet, so asking for them is refused instead of giving rows that nobody has judged.
+    feed: Feed
+    line: int
+    decoded: Decoded
+
+
+class ArrowDecoder:
+    """Decodes CSV, JSON Lines, Avro and Parquet with Arrow; see the port for its promises.
 
     Args:
-        block_bytes: how much is decoded at a time. It changes speed and memory, never the outcome.
+        block_bytes: how much text is decoded at a time. It changes speed and memory, never the outcome.
     """
 
     def __init__(self, block_bytes: int = BLOCK_BYTES) -> None:
@@ -71,56 +82,91 @@ class ArrowDecoder:
         options: DecodeOptions,
     ) -> Iterator[Chunk]:
         """See `tidemill.ports.decoder.Decoder.decode`."""
-        if options.flatten or options.jsonpaths:
-            asked = "flatten" if options.flatten else "jsonpaths"
-            raise DefinitionError(
-                f"A feed cannot be loaded with {asked} yet.",
-                hint="load it nested, and take it apart in a table: explode, unnest",
-            )
-        table = tables.get("")
-        known = Known.start(table, found, contract)
+        apart = options.flatten or bool(options.jsonpaths)
+        try:
+            if apart:
+                yield from self._apart(feeds, Apart(tables, contract, options, found), options)
+            else:
+                yield from self._whole(feeds, Known.start(tables.get(""), found, contract), options)
+        except Differs:
+            lines = (self._survey_parts if apart else self._survey)(feeds, tables, contract, options)
+            raise ContractError(
+                "The data differs from the table, and its contract is freeze:\n  " + lines.replace("\n", "\n  "),
+                where=", ".join(feed.name for feed in feeds[:3]) + (" ..." if len(feeds) > 3 else ""),
+                hint="change the source, or let the table follow: contract evolve",
+            ) from None
+
+    def _whole(self, feeds: Sequence[Feed], known: Known, options: DecodeOptions) -> Iterator[Chunk]:
+        """Rows as they are in the feeds."""
         emitted: dict[str, Type] = {}
         restart = False
-        try:
-            for decoded in self._decoded(feeds, known, options):
-                known = decoded.known
-                # Once types turn out too narrow, the rest is read for its types only: one restart finds them all.
-                restart = restart or not known.follows(emitted)
-                if not restart and (decoded.batch.num_rows or decoded.rejected):
-                    emitted = {column.name: column.type for column in known.columns}
-                    yield Chunk("", known.schema, decoded.batch, decoded.rejected)
-        except Differs:
-            raise self._difference(feeds, table, contract, options) from None
+        for turn in self._turns(feeds, known, options):
+            decoded = turn.decoded
+            known = decoded.known
+            # Once types turn out too narrow, the rest is read for its types only: one restart finds them all.
+            restart = restart or not known.follows(emitted)
+            if not restart and (decoded.batch.num_rows or decoded.rejected):
+                emitted = {column.name: column.type for column in known.columns}
+                yield Chunk("", known.schema, decoded.batch, decoded.rejected)
         if restart:
             raise Restart(known.found)
 
-    def _difference(
-        self, feeds: Sequence[Feed], table: Schema | None, contract: Contract, options: DecodeOptions
-    ) -> ContractError:
-        """The error under `freeze`: all that differs, from the first feed to the last."""
-        start = Known.start(table, Schema(), contract)
+    def _apart(self, feeds: Sequence[Feed], apart: Apart, options: DecodeOptions) -> Iterator[Chunk]:
+        """Rows of the tables that records are taken apart into."""
+        known = apart.records
+        restart = False
+        for turn in self._turns(feeds, known, options, apart.seeded):
+            known = turn.decoded.known
+            if restart:
+                continue
+            try:
+                chunks = apart.chunks(turn.decoded, turn.feed.name, turn.line)
+            except BlockError as error:
+                raise _failed(error, turn.feed, turn.line) from None
+            restart = not apart.follows(known)
+            for chunk in () if restart else chunks:
+                apart.emit(chunk, known)
+                yield chunk
+        if restart:
+            raise Restart(known.found)
+
+    def _survey(
+        self, feeds: Sequence[Feed], tables: Mapping[str, Schema], contract: Contract, options: DecodeOptions
+    ) -> str:
+        """All that differs, from the first feed to the last."""
+        start = Known.start(tables.get(""), Schema(), contract)
         data = start.unfixed()
-        for decoded in self._decoded(feeds, data, options):
-            data = decoded.known
-        lines = difference(start.schema, data.found, contract).text.replace("\n", "\n  ")
-        return ContractError(
-            f"The data differs from the table, and its contract is freeze:\n  {lines}",
-            where=", ".join(feed.name for feed in feeds[:3]) + (" ..." if len(feeds) > 3 else ""),
-            hint="change the source, or let the table follow: contract evolve",
-        )
+        for turn in self._turns(feeds, data, options):
+            data = turn.decoded.known
+        return difference(start.schema, data.found, contract).text
+
+    def _survey_parts(
+        self, feeds: Sequence[Feed], tables: Mapping[str, Schema], contract: Contract, options: DecodeOptions
+    ) -> str:
+        apart = Apart(tables, contract, options, Schema())
+        turns = self._turns(feeds, apart.records, options, apart.seeded)
+        return survey((turn.decoded for turn in turns), tables, contract, options)
 
     # -- the stages
 
-    def _decoded(self, feeds: Sequence[Feed], known: Known, options: DecodeOptions) -> Iterator[Decoded]:
-        """Every block, decoded by all that is known at its turn; rejected rows with their lines in the file."""
+    def _turns(
+        self,
+        feeds: Sequence[Feed],
+        known: Known,
+        options: DecodeOptions,
+        refine: Callable[[Known], Known] = lambda known: known,
+    ) -> Iterator[_Turn]:
+        """Every block, decoded by all that is known at its turn; rows and rejected rows with their lines in the feed.
+
+        `refine` may change what is known after a block, which is then decoded again.
+        """
         line = 0
         with closing(ahead(self._tasks(feeds, options), _WAITING)) as tasks:
-            for task, decoded in _in_order(tasks, known):
+            for task, decoded in _in_order(tasks, known, refine):
                 line = 0 if task.first else line
                 if isinstance(decoded, BlockError):
-                    where = f"{task.feed.name} line {line + decoded.line}"
-                    raise DecodeError(decoded.what, where=where, hint=decoded.hint)
-                yield replace(decoded, rejected=tuple(replace(r, line=r.line + line) for r in decoded.rejected))
+                    raise _failed(decoded, task.feed, line)
+                yield _Turn(task.feed, line, decoded.moved(line))
                 line += decoded.lines
 
     def _tasks(self, feeds: Sequence[Feed], options: DecodeOptions) -> Iterator[_Task]:
@@ -134,18 +180,34 @@ class ArrowDecoder:
 
     def _work(self, opened: Opened, options: DecodeOptions) -> Iterator[Work]:
         cutting = Cutting(opened.feed.name, options, self._block_bytes)
-        if opened.format == "csv":
-            return csv_work(opened.stream, cutting, CsvOptions.of(options.csv, extension(opened.feed.name)))
-        if opened.format in ("avro", "parquet"):
+        if opened.format == "avro":
+            return _typed_work(read_avro(unpacked_feed(opened, seekable=False), options), opened.feed.name)
+        if opened.format == "parquet":
+            return _typed_work(read_parquet(unpacked_feed(opened, seekable=True), options), opened.feed.name)
+        if opened.format == "jsonl":
+            return jsonl_work(opened.stream, cutting)
+        if options.flatten or options.jsonpaths:
             raise DecodeError(
-                f"{opened.feed.name} is {opened.format.capitalize()}, which feeds cannot be yet.",
+                f"{opened.feed.name} is CSV, whose rows are flat.",
                 where=opened.feed.name,
-                hint="CSV or JSON Lines",
+                hint=f"leave {'flatten' if options.flatten else 'jsonpaths'} out",
             )
-        return jsonl_work(opened.stream, cutting)
+        return csv_work(opened.stream, cutting, CsvOptions.of(options.csv, extension(opened.feed.name)))
 
 
-def _in_order(tasks: Iterator[_Task], known: Known) -> Iterator[tuple[_Task, Decoded | BlockError]]:
+def _failed(error: BlockError, feed: Feed, line: int) -> DecodeError:
+    """The error with its place in the feed, of which `line` lines came before the block."""
+    return DecodeError(error.what, where=f"{feed.name} line {line + error.line}", hint=error.hint)
+
+
+def _typed_work(batches: Iterator[tuple[pa.RecordBatch, int]], name: str) -> Iterator[Work]:
+    for rows, _ in batches:
+        yield partial(decode_typed, rows, name=name)
+
+
+def _in_order(
+    tasks: Iterator[_Task], known: Known, refine: Callable[[Known], Known]
+) -> Iterator[tuple[_Task, Decoded | BlockError]]:
     """Decode tasks ahead of their turn, and again where more is known by then."""
     pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="tidemill-decode")
     waiting: deque[tuple[_Task, Future[Decoded | BlockError]]] = deque()
@@ -163,6 +225,8 @@ def _in_order(tasks: Iterator[_Task], known: Known) -> Iterator[tuple[_Task, Dec
                 return
             task, running = waiting.popleft()
             result = running.result()
+            while isinstance(result, Decoded) and (refined := refine(result.known)) != result.known:
+                result = _attempt(task.work, refined)
             if isinstance(result, Decoded) and result.known != known:
                 known = result.known
                 for _ in range(len(waiting)):

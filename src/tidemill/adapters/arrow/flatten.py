@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 from tidemill.adapters.arrow.normal import is_list, list_offsets
 from tidemill.model.errors import DecodeError, DefinitionError, UnknownName
 
-#: Column of child rows where the parent has no key: the parent's position in the batch's input.
+#: Column of the parent where no key is named: its position in the batch's input, from 0.
+ROW = "_row"
+#: What child rows carry of it.
 PARENT_ROW = "_parent_row"
 #: Column of child rows: position in the list, from 0. A list further up is named: `_pos_items`.
 POSITION = "_pos"
@@ -48,13 +50,13 @@ def flatten(batch: pa.RecordBatch, key: tuple[str, ...], first_row: int) -> dict
         first_row: position in the batch's input of the first row.
 
     Returns:
-        Tables by the child's suffix. `""` is the parent: a struct's fields become columns `<field>_<sub>`; a null
-        struct cannot be told from one of nulls. Each list, and each map (with columns `key` and `value`),
-        becomes a child: its suffix is the path of field names joined by `__` (`items`, `items__tags`); its columns are
-        the parent's key columns (or `_parent_row`), `_pos_<suffix>` for each list around it, `_pos`, then
-        the elements' fields, or `value`. A field of the elements that has the name of one of the former is
-        prefixed with the list's name (`items_id`). Null and empty lists give no rows. A list of which only nulls
-        are known gives no column `value`: a later batch may bring structs.
+        Tables by the child's suffix. `""` is the parent: `_row` where there is no key, then its columns; a struct's
+        fields become columns `<field>_<sub>`, and a null struct cannot be told from one of nulls. Each list, and each
+        map (with columns `key` and `value`), becomes a child: its suffix is the path of field names joined by `__`
+        (`items`, `items__tags`); its columns are the parent's key columns (or `_parent_row`), `_pos_<suffix>` for
+        each list around it, `_pos`, then the elements' fields, or `value`. A field of the elements that has the name
+        of one of the former is prefixed with the list's name (`items_id`). Null and empty lists give no rows. A list
+        of which only nulls are known gives no column `value`: a later batch may bring structs.
 
     Raises:
         DecodeError: two columns, or two children, would have one name.
@@ -62,9 +64,10 @@ def flatten(batch: pa.RecordBatch, key: tuple[str, ...], first_row: int) -> dict
     """
     tables: dict[str, pa.RecordBatch] = {}
     own, lists = _apart(zip(batch.schema.names, batch.columns, strict=True))
-    tables[""] = _table((), own, (), batch.num_rows)
+    numbers = () if key else (_Leaf((ROW,), pa.arange(first_row, first_row + batch.num_rows)),)
+    tables[""] = _table((), own, numbers, batch.num_rows)
     if lists:
-        carried = _identity(tables[""], key, lists, first_row)
+        carried = _identity(tables[""], key, lists)
         for nested in lists:
             _add_child(tables, nested, (), carried)
     return tables
@@ -103,10 +106,10 @@ def _entries(array: Any) -> Any:
     )
 
 
-def _identity(parent: pa.RecordBatch, key: tuple[str, ...], lists: list[_Leaf], first_row: int) -> list[_Leaf]:
+def _identity(parent: pa.RecordBatch, key: tuple[str, ...], lists: list[_Leaf]) -> list[_Leaf]:
     """What child rows carry of their parent, one value for each parent."""
     if not key:
-        return [_Leaf((PARENT_ROW,), pa.arange(first_row, first_row + parent.num_rows))]
+        return [_Leaf((PARENT_ROW,), parent.column(ROW))]
     for name in key:
         if any(leaf.name == name for leaf in lists):
             raise DefinitionError(

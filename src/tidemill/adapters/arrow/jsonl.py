@@ -106,7 +106,7 @@ class _Attempt:
             else:
                 columns, suspects, wider = self._convert(table, places)
                 if not suspects and not wider:
-                    return self._decoded(columns, len(places))
+                    return self._decoded(columns, places)
                 if not suspects:
                     self.known, _ = self.known.offer(wider)
             if self.known != self._start:
@@ -336,14 +336,18 @@ class _Attempt:
                 suspects.update(places[row] for row in pc.indices_nonzero(read.is_null()).to_pylist())
         return columns, suspects - self._exams.keys(), wider
 
-    def _decoded(self, columns: list[pa.Array], rows: int) -> Decoded:
+    def _decoded(self, columns: list[pa.Array], places: Sequence[int]) -> Decoded:
         rejected = tuple(
-            Rejected(self._name, i + 1, raw_text(self._lines[i].rstrip(b"\r")), exam.error)
+            Rejected(self._name, i + 1, self._raw(i), exam.error)
             for i, exam in sorted(self._exams.items())
             if exam.error is not None
         )
         lines = self._shapely or len(self._lines)
-        return Decoded(batch_of(self.known.schema, columns, rows), self.known, rejected, lines)
+        batch = batch_of(self.known.schema, columns, len(places))
+        return Decoded(batch, self.known, rejected, lines, places, self._raw)
+
+    def _raw(self, place: int) -> str:
+        return raw_text(self._lines[place].rstrip(b"\r"))
 
 
 def _call(data: bytes, told: dict[str, pa.DataType], unexpected: str) -> pa.Table:

@@ -17,7 +17,7 @@ from tidemill.adapters.arrow.shape import colliding
 from tidemill.adapters.arrow.text import decimal_type, fits, number_type, text_type
 from tidemill.model.table import OnMisfit
 from tidemill.model.types import BOOLEAN, DOUBLE, FLOAT, INT, STRING, UNKNOWN, Decimal, List, Map, Struct, Type
-from tidemill.plan.evolve import BIG, SMALL, join
+from tidemill.plan.evolve import BIG, SMALL, join, misplaced, settled
 from tidemill.plan.known import Known
 from tidemill.ports.decoder import DecodeOptions
 
@@ -176,7 +176,7 @@ def _fit(record: Pairs, known: Known, options: DecodeOptions) -> tuple[Known, Pa
     for key, _ in record:
         if (other := known.by_folded.get(key.lower(), key)) != key:
             raise _case("", key, other)
-    types = [(key, _type_of(value, known.get(key), key)) for key, value in record]
+    types = [(key, _type_of(value, known.get(key), ranked=known.ranked)) for key, value in record]
     for key, kind in types:
         if isinstance(kind, Struct | List | Map) and (pair := colliding(join(known.get(key), kind), f"{key}.")):
             raise _case(*pair)
@@ -221,20 +221,23 @@ def _case(path: str, key: str, other: str) -> Misfit:
     return Misfit(f'the key "{path}{key}" differs from "{path}{other}" only in case')
 
 
-def _type_of(value: Value, kind: Type, path: str) -> Type:
-    """The type of a value for a column of type `kind`: `kind` itself, or less, if it fits; else its own."""
+def _type_of(value: Value, kind: Type, *, ranked: bool = False) -> Type:
+    """The type of a value for a column of type `kind`: `kind` itself, or less, if it fits; else its own.
+
+    `ranked`: what nests does not become text, see `Known.ranked`.
+    """
     if value is None:
         return UNKNOWN
-    if kind == STRING:
+    if kind == STRING and not (ranked and isinstance(value, list)):
         return STRING
     if isinstance(value, Pairs):
         if isinstance(kind, Map):
-            return Map(STRING, _join_all(_type_of(part, kind.value, f"{path}.{key}") for key, part in value))
+            return Map(STRING, _join_all((_type_of(part, kind.value, ranked=ranked) for _, part in value), ranked))
         fields = dict(kind.fields) if isinstance(kind, Struct) else {}
-        return Struct(tuple((k, _type_of(part, fields.get(k, UNKNOWN), f"{path}.{k}")) for k, part in value))
+        return Struct(tuple((k, _type_of(part, fields.get(k, UNKNOWN), ranked=ranked)) for k, part in value))
     if isinstance(value, list):
         element = kind.element if isinstance(kind, List) else UNKNOWN
-        return List(_join_all(_type_of(part, element, path) for part in value))
+        return List(_join_all((_type_of(part, element, ranked=ranked) for part in value), ranked))
     if isinstance(value, bool):
         return BOOLEAN
     if isinstance(value, Number):
@@ -244,9 +247,11 @@ def _type_of(value: Value, kind: Type, path: str) -> Type:
     return kind if fits(value, kind) else text_type(value, numbers=False)
 
 
-def _join_all(kinds: Iterable[Type]) -> Type:
+def _join_all(kinds: Iterable[Type], ranked: bool) -> Type:
     joined: Type = UNKNOWN
     for kind in kinds:
+        if ranked and (misplaced(joined, kind) or misplaced(kind, joined)):
+            raise Misfit("a list mixes plain values, objects and lists, so that it cannot become one table")
         joined = join(joined, kind)
     return joined
 
@@ -268,17 +273,17 @@ def _complaint(value: Value, kind: Type, path: str) -> str:
         fields = dict(kind.fields)
         for key, part in value:
             if key not in fields:
-                if _type_of(part, UNKNOWN, path) != UNKNOWN:
+                if _type_of(part, UNKNOWN) != UNKNOWN:
                     return f'unknown field "{path}.{key}"'
-            elif join(fields[key], _type_of(part, fields[key], path)) != fields[key]:
+            elif join(fields[key], _type_of(part, fields[key])) != fields[key]:
                 return _complaint(part, fields[key], f"{path}.{key}")
     if isinstance(value, Pairs) and isinstance(kind, Map):
         parts, inner = [part for _, part in value], kind.value
     elif isinstance(value, list) and not isinstance(value, Pairs) and isinstance(kind, List):
         parts, inner = value, kind.element
     else:
-        return f"{path}: {_shown(value)} does not fit {kind}"
-    return next(_complaint(part, inner, path) for part in parts if join(inner, _type_of(part, inner, path)) != inner)
+        return f"{path}: {_shown(value)} does not fit {settled(kind) or kind}"
+    return next(_complaint(part, inner, path) for part in parts if join(inner, _type_of(part, inner)) != inner)
 
 
 def _rewritten(value: Value, kind: Type) -> Value:
