@@ -176,6 +176,18 @@ def widens(old: Type, new: Type) -> bool:
     return False
 
 
+def unfolds(old: Type, new: Type) -> bool:
+    """Whether a list or struct that `settled` left out of `old`, for it had held nothing, is there in `new`."""
+    if isinstance(old, Struct | List | Map) and settled(old) is None:
+        return settled(new) is not None
+    if isinstance(old, Struct) and isinstance(new, Struct):
+        fields = dict(new.fields)
+        return any(unfolds(kind, fields.get(name, UNKNOWN)) for name, kind in old.fields)
+    if isinstance(old, List) and isinstance(new, List):
+        return unfolds(old.element, new.element)
+    return isinstance(old, Map) and isinstance(new, Map) and unfolds(old.value, new.value)
+
+
 @dataclass(frozen=True, slots=True)
 class AddColumn:
     """A step: add a nullable column, or a field within one.

@@ -23,7 +23,7 @@ from tidemill.adapters.arrow.seeds import Path, leaf_paths, seeds_of, with_seeds
 from tidemill.model.errors import DecodeError
 from tidemill.model.table import INPUT_SUFFIX, QUARANTINE_SUFFIX, Contract, OnMisfit, Schema
 from tidemill.model.types import Type
-from tidemill.plan.evolve import difference, misplaced
+from tidemill.plan.evolve import difference, misplaced, unfolds
 from tidemill.plan.known import Known, relaxed
 from tidemill.ports.decoder import Chunk, DecodeOptions, Rejected
 
@@ -166,11 +166,13 @@ class Apart:
     def follows(self, records: Known) -> bool:
         """Whether what went out may stay as it is, knowing this of the records and what their last block told.
 
-        A value that went out as a scalar, where there are lists now, is a misfit that nobody has judged.
+        A value that went out as a scalar, where there are lists now, is a misfit that nobody has judged; lists that
+        held only nulls gave no rows of a child.
         """
-        return not any(misplaced(records.get(c.name), c.type) for c in self._typed.columns) and all(
-            self._known[child].follows(types) for child, types in self._emitted.items()
-        )
+        old = ((column.type, records.get(column.name)) for column in self._typed.columns)
+        if any(misplaced(new, kind) or unfolds(kind, new) for kind, new in old):
+            return False
+        return all(self._known[child].follows(types) for child, types in self._emitted.items())
 
     def _judged(self, records: pa.RecordBatch) -> dict[str, Conformed]:
         tables = self._parts.tables(records, self._rows)
