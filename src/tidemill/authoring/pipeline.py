@@ -272,9 +272,13 @@ class Pipeline:
         return function
 
     def expect(self, table: str, checks: Iterable[Expectation]) -> None:
-        """Add checks to one of the pipeline's tables; `Table.expect` is the usual way."""
+        """Add checks to one of the pipeline's tables; `Table.expect` is the usual way.
+
+        The tables that flattening makes have no other: `pipeline.expect("orders__items", [...])`.
+        """
         known = [*self._sources, *self._transforms]
-        if table not in known:
+        flat = [name for name, source in self._sources.items() if source.decode.get("flatten")]
+        if table not in known and not any(table.startswith(f"{name}__") for name in flat):
             raise UnknownName.of("table", table, known, where=here())
         kept = self._checks.setdefault(table, [])
         for check in checks:
@@ -331,7 +335,7 @@ class Pipeline:
         for transform in made.transforms.values():
             for needed in transform.inputs:
                 own = needed.table.namespace == self.name
-                if own and made.table(needed.table.table) is None and not _is_child(needed.table.table, made):
+                if own and not made.has(needed.table.table):
                     known = [*made.sources, *made.transforms]
                     raise UnknownName.of("table", needed.table.table, known, where=transform.place)
         tasks_of(made)
@@ -354,12 +358,6 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, {len(self._sources)} sources, {len(self._transforms)} tables)"
-
-
-def _is_child(name: str, pipeline: PipelineSpec) -> bool:
-    """True for the child tables that flattening a source makes (`orders__items`): known only from data."""
-    parent = name.split("__", 1)[0]
-    return parent != name and parent in pipeline.sources and bool(pipeline.sources[parent].decode.get("flatten"))
 
 
 def _moment(value: str | datetime | None, zone: str) -> datetime | None:

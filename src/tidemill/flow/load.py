@@ -13,21 +13,21 @@ from typing import BinaryIO
 
 from tidemill.flow.attempt import Attempt
 from tidemill.flow.quarantine import Quarantine
-from tidemill.flow.stage import Stage
+from tidemill.flow.stage import Stage, spec_from
 from tidemill.flow.write import commit_rows
 from tidemill.model.batch import Manifest, Part
-from tidemill.model.errors import ContractError
+from tidemill.model.errors import ContractError, DefinitionError
 from tidemill.model.pipeline import SourceSpec
 from tidemill.model.table import (
     BATCH_ID,
-    INPUT_SUFFIX,
     LOADED_AT,
-    QUARANTINE_SUFFIX,
     Schema,
     TableName,
     TableSpec,
     WriteMode,
+    check_name,
 )
+from tidemill.ports.catalog import TableVersion
 from tidemill.ports.decoder import DecodeOptions, Feed, Restart
 
 
@@ -74,24 +74,26 @@ def child_name(table: TableName, child: str) -> TableName:
 
 def known_schemas(attempt: Attempt, table: TableName) -> dict[str, Schema]:
     """The user's columns of the table and of its children, as the fork has them, by child suffix."""
-    found: dict[str, Schema] = {}
-    for name in _family(attempt, table):
-        version = attempt.services.catalog.load(name, attempt.fork[name])
-        child = name.table[len(table.table) + 2 :] if name != table else ""
-        found[child] = version.schema.without((BATCH_ID, LOADED_AT))
-    return found
+    return {
+        name.table[len(table.table) + 2 :] if name != table else "": version.schema.without((BATCH_ID, LOADED_AT))
+        for name, version in _family(attempt, table).items()
+    }
 
 
-def _family(attempt: Attempt, table: TableName) -> list[TableName]:
-    """The table and its children on the fork; quarantine and input tables are not among them."""
+def _family(attempt: Attempt, table: TableName) -> dict[TableName, TableVersion]:
+    """The table and its children on the fork; a table that only has a child's name is somebody else's."""
     prefix = f"{table.table}__"
-    return [
+    named = (
         name
         for name in attempt.fork
-        if name.namespace == table.namespace
-        and (name.table == table.table or name.table.startswith(prefix))
-        and not name.table.endswith((QUARANTINE_SUFFIX, INPUT_SUFFIX))
-    ]
+        if name == table or (name.namespace == table.namespace and name.table.startswith(prefix))
+    )
+    versions = {name: attempt.services.catalog.load(name, attempt.fork[name]) for name in named}
+    return {
+        name: version
+        for name, version in versions.items()
+        if name == table or spec_from(name, version.properties).parent == table
+    }
 
 
 def _load_once(
@@ -111,7 +113,7 @@ def _load_once(
 
         def stage(name: TableName) -> Stage:
             if name not in stages:
-                spec = source.table if name == table else _related(source.table, name)
+                spec = source.table if name == table else _child(attempt, source, name)
                 stages[name] = stack.enter_context(Stage(attempt, spec))
             return stages[name]
 
@@ -144,9 +146,24 @@ def _load_once(
     return loaded
 
 
-def _related(table: TableSpec, name: TableName) -> TableSpec:
-    """The spec of a child table: appended to, in the parent's publish mode."""
-    return TableSpec(name, WriteMode.APPEND, publish=table.publish, doc=f"belongs to {table.name}")
+def _child(attempt: Attempt, source: SourceSpec, name: TableName) -> TableSpec:
+    """The spec of a child table: appended to, in the parent's publish mode.
+
+    Raises:
+        DefinitionError: the name is another table's.
+    """
+    parent = source.table
+    declared = {*attempt.pipeline.sources, *attempt.pipeline.transforms}
+    if name.table in declared or (name in attempt.fork and name not in _family(attempt, parent.name)):
+        raise DefinitionError(
+            f'Flattening "{parent.name}" would make a table "{name}", and there is another of that name.',
+            where=source.place,
+            hint="rename the other table, or map the columns by jsonpaths",
+        )
+    check_name(name.table, "table")
+    return TableSpec(
+        name, WriteMode.APPEND, publish=parent.publish, parent=parent.name, doc=f"lists within {parent.name}"
+    )
 
 
 def _feed(attempt: Attempt, part: Part) -> Feed:

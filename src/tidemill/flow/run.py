@@ -243,18 +243,20 @@ class _Driver:
     def _publish_table(self, task: Task) -> None:
         """Publish mode "table": a table goes as soon as its own checks have passed (rule 12)."""
         pipeline = self.attempt.pipeline
-        spec = pipeline.table(task.name)
-        last = TaskKind.CHECK if pipeline.checks.get(task.name) else None
-        done = task.kind is last or (last is None and task.kind in (TaskKind.LOAD, TaskKind.BUILD))
+        owner = pipeline.loaded_by(task.name) or task.name
+        spec = pipeline.table(owner)
+        gates = [f"{TaskKind.CHECK}.{n}" for n in pipeline.checks if (pipeline.loaded_by(n) or n) == owner]
+        done = task.kind is TaskKind.CHECK if gates else task.kind in (TaskKind.LOAD, TaskKind.BUILD)
+        done = done and all(self.states.get(gate) is TaskState.SUCCESS for gate in gates)
         if not done or spec is None or spec.publish is not PublishMode.TABLE:
             return
-        sources = [task.name] if task.name in pipeline.sources else []
+        sources = [owner] if owner in pipeline.sources else []
         plan = publish_run(
             self.attempt,
             {s: self.manifests[s] for s in sources},
             recheck=self._recheck,
             final=False,
-            only=[n for n in self.attempt.written if _belongs(n, spec.name)],
+            only=[n for n in self.attempt.written if _belongs(n, spec.name, pipeline)],
             sources=sources,
         )
         self._note(plan)
@@ -328,6 +330,8 @@ class _Driver:
         return self.services.clock.monotonic() - self.began
 
 
-def _belongs(name: TableName, table: TableName) -> bool:
+def _belongs(name: TableName, table: TableName, pipeline: PipelineSpec) -> bool:
     """True for the table itself and what is published with it: children, quarantine, input."""
-    return name == table or (name.namespace == table.namespace and name.table.startswith(f"{table.table}__"))
+    if name in (table, table.quarantine, table.input):
+        return True
+    return name.namespace == table.namespace and pipeline.loaded_by(name.table) == table.table

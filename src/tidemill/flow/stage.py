@@ -30,6 +30,7 @@ def properties_of(spec: TableSpec) -> dict[str, str]:
         "order": spec.order or "",
         "surrogate_key": spec.surrogate_key or "",
         "delete_flag": spec.delete_flag or "",
+        "parent": str(spec.parent) if spec.parent else "",
         "doc": spec.doc,
     }
     return {PROPERTY + name: value for name, value in found.items() if value}
@@ -48,6 +49,7 @@ def spec_from(name: TableName, properties: Mapping[str, str]) -> TableSpec:
         order=say("order") or None,
         surrogate_key=say("surrogate_key") or None,
         delete_flag=say("delete_flag") or None,
+        parent=TableName.parse(say("parent")) if say("parent") else None,
         doc=say("doc"),
     )
 

@@ -158,6 +158,22 @@ class PipelineSpec:
             return self.transforms[name].table
         return None
 
+    def loaded_by(self, name: str) -> str | None:
+        """The source whose load writes the table `name`: its own, or a child that it makes by flattening.
+
+        Children are known only from data, so any name under a flattened source (`orders__items`) counts.
+        """
+        if name in self.sources:
+            return name
+        if name in self.transforms:
+            return None
+        parents = (name[:at] for at in range(len(name)) if name.startswith("__", at))
+        return next((p for p in parents if p in self.sources and self.sources[p].decode.get("flatten")), None)
+
+    def has(self, name: str) -> bool:
+        """Whether the pipeline writes a table of that name, or may."""
+        return name in self.transforms or self.loaded_by(name) is not None
+
     @property
     def bookmarked(self) -> bool:
         """True where a source goes on from a bookmark, so that batches form a chain."""
@@ -206,7 +222,8 @@ def tasks_of(pipeline: PipelineSpec) -> Tasks:
         """The task after which the table `name` may be read."""
         if pipeline.checks.get(name):
             return f"{TaskKind.CHECK}.{name}"
-        return f"{TaskKind.LOAD}.{name}" if name in pipeline.sources else f"{TaskKind.BUILD}.{name}"
+        source = pipeline.loaded_by(name)
+        return f"{TaskKind.BUILD}.{name}" if source is None else f"{TaskKind.LOAD}.{source}"
 
     def add_check(name: str, after: str) -> None:
         others = tuple(
@@ -214,7 +231,7 @@ def tasks_of(pipeline: PipelineSpec) -> Tasks:
                 guard(t.table)
                 for check in pipeline.checks.get(name, ())
                 if (t := _referenced(check, pipeline.name)) and t.namespace == pipeline.name and t.table != name
-                and pipeline.table(t.table) is not None
+                and pipeline.has(t.table)
             )
         )  # fmt: skip
         if pipeline.checks.get(name):
@@ -224,13 +241,17 @@ def tasks_of(pipeline: PipelineSpec) -> Tasks:
         tasks.append(Task(TaskKind.EXTRACT, name))
         tasks.append(Task(TaskKind.LOAD, name, (f"{TaskKind.EXTRACT}.{name}",)))
         add_check(name, f"{TaskKind.LOAD}.{name}")
+    for name in pipeline.checks:
+        source = pipeline.loaded_by(name)
+        if source not in (None, name):
+            add_check(name, f"{TaskKind.LOAD}.{source}")
     for name, transform in pipeline.transforms.items():
         upstream = tuple(
             dict.fromkeys(
                 guard(i.table.table)
                 for i in transform.inputs
                 if i.table.namespace == pipeline.name and i.table.table != name
-                and pipeline.table(i.table.table) is not None
+                and pipeline.has(i.table.table)
             )
         )  # fmt: skip
         tasks.append(Task(TaskKind.BUILD, name, upstream))

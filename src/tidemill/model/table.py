@@ -279,6 +279,8 @@ class TableSpec:
     surrogate_key: str | None = None
     #: Column that says "this key is gone" when true (upsert and history).
     delete_flag: str | None = None
+    #: The table whose nested lists this one holds the elements of, made by flattening a source.
+    parent: TableName | None = None
     doc: str = ""
 
     def __post_init__(self) -> None:

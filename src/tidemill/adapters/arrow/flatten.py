@@ -7,6 +7,7 @@ was cut from, and a null list may still own values (`list_parent_indices` counts
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ ROW = "_row"
 PARENT_ROW = "_parent_row"
 #: Column of child rows: position in the list, from 0. A list further up is named: `_pos_items`.
 POSITION = "_pos"
+#: What a table's name cannot hold.
+_NO_NAME = re.compile(r"[^A-Za-z0-9_]+")
 #: Column of a child whose list holds no structs.
 VALUE = "value"
 
@@ -53,10 +56,11 @@ def flatten(batch: pa.RecordBatch, key: tuple[str, ...], first_row: int) -> dict
         Tables by the child's suffix. `""` is the parent: `_row` where there is no key, then its columns; a struct's
         fields become columns `<field>_<sub>`, and a null struct cannot be told from one of nulls. Each list, and each
         map (with columns `key` and `value`), becomes a child: its suffix is the path of field names joined by `__`
-        (`items`, `items__tags`); its columns are the parent's key columns (or `_parent_row`), `_pos_<suffix>` for
-        each list around it, `_pos`, then the elements' fields, or `value`. A field of the elements that has the name
-        of one of the former is prefixed with the list's name (`items_id`). Null and empty lists give no rows. A list
-        of which only nulls are known gives no column `value`: a later batch may bring structs.
+        (`items`, `items__tags`), with `_` for what no table's name can hold; its columns are the parent's key columns
+        (or `_parent_row`), `_pos_<suffix>` for each list around it, `_pos`, then the elements' fields, or `value`. A
+        field of the elements that has the name of one of the former is prefixed with the list's name (`items_id`).
+        Null and empty lists give no rows. A list of which only nulls are known gives no column `value`: a later batch
+        may bring structs.
 
     Raises:
         DecodeError: two columns, or two children, would have one name.
@@ -131,7 +135,7 @@ def _add_child(tables: dict[str, pa.RecordBatch], nested: _Leaf, above: tuple[st
         carried: what that table's rows hand down.
     """
     path = (*above, *nested.path)
-    suffix = "__".join(path)
+    suffix = "__".join(_NO_NAME.sub("_", part) for part in path)
     if suffix in tables:
         raise DecodeError(f'Flattening gives two child tables "{suffix}".', where=".".join(path), hint=_HINT)
     parents, positions = _rows_of(nested.array)
