@@ -211,20 +211,26 @@ def batches(invocation: Invocation, which: str | None, limit: int) -> None:
               help="How long a file stays after it was found to be garbage.")  # fmt: skip
 @click.option("--keep", type=Age(), default="7d", show_default=True, metavar="AGE",
               help="How far back --at <time> reaches.")  # fmt: skip
+@click.option("--compact", is_flag=True, help="Join small data files of the tables on main first.")
 @pass_invocation
-def vacuum(invocation: Invocation, grace: timedelta, keep: timedelta) -> None:
+def vacuum(invocation: Invocation, grace: timedelta, keep: timedelta, compact: bool) -> None:
     """Delete files that nothing needs any more.
 
     Branches of failed runs go after 14 days. A file is deleted when it was found to be garbage a grace ago, and still
-    is.
+    is. With --compact, small data files are joined (in append tables those of one batch), and snapshots older than
+    --keep are forgotten; rows, and runs that are under way, stay as they are.
     """
     from tidemill.flow import maintain
+    from tidemill.flow.compact import compact_tables
 
+    joined = compact_tables(invocation.services, keep=keep) if compact else []
     done = maintain.vacuum(invocation.services, grace=grace, keep=keep)
     if invocation.json:
-        invocation.out.object({f: getattr(done, f) for f in done.__dataclass_fields__})
+        compacted = [{"table": str(c.table), "files_before": c.before, "files_after": c.after} for c in joined]
+        invocation.out.object({f: getattr(done, f) for f in done.__dataclass_fields__} | {"compacted": compacted})
         return
     facts = [
+        *(("compacted", str(c.table), f"{count(c.before, 'files')} -> {c.after}") for c in joined),
         ("kept", count(done.live, "files"), "in use"),
         ("marked", count(done.doomed, "files"), "garbage that waits for its grace"),
         ("deleted", count(done.deleted, "files"), size(done.bytes)),

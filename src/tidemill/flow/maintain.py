@@ -1,4 +1,4 @@
-"""Maintenance: the collector of what nothing needs any more, and the compactor of small files (rule 8).
+"""Maintenance: the collector of what nothing needs any more (rule 8).
 
     roots: pointers and bases of every ref that can still be read, main's log within `keep`, live leases
     mark:  every file that those versions need
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from tidemill.flow.compact import LIMIT, is_compacting
 from tidemill.flow.services import Services
 from tidemill.model.branch import MAIN, RefKind, RefState
 from tidemill.model.run import RUN_ENDS, Run, RunState
@@ -54,7 +55,8 @@ def vacuum(services: Services, *, grace: timedelta = GRACE, keep: timedelta = KE
     with services.metadata.write() as tx:
         expired = _expire_branches(tx, now, services.alive)
         roots, past = _roots(tx, now, keep, services.alive)
-        youngest = min([now - grace, *_live_attempts(tx, now, services.alive)])
+        compacting = [now - LIMIT for lease in tx.leases.live(now) if is_compacting(lease.holder)]
+        youngest = min([now - grace, *compacting, *_live_attempts(tx, now, services.alive)])
     marked = services.catalog.reachable(roots | _still_there(services, past))
     unmarked = [info for info in services.lake.list() if info.path not in marked and info.modified_at <= youngest]
     with services.metadata.write() as tx:
