@@ -14,7 +14,7 @@ from tidemill.model.errors import TidemillError, UserError
 from tidemill.model.frame import Frame, Input, as_frame
 from tidemill.model.pipeline import InputSpec, Materialized, Scope, TransformSpec
 from tidemill.model.table import BATCH_ID, LOADED_AT, Scan, Schema, TableName
-from tidemill.plan.sql import quote, tables_in
+from tidemill.plan.sql import quote
 from tidemill.plan.sql_model import Dependency, RenderedSql, render_model
 from tidemill.plan.template import variables_of
 
@@ -130,6 +130,8 @@ def _view_resolver(pipeline: str) -> Callable[[str, str], str]:
 
 def _views_for(attempt: Attempt, sql: str, inputs: dict[str, Scan]) -> dict[str, str]:
     """The views that a statement reads, and the tables below them, which are added to `inputs`."""
+    from tidemill.plan.sql_tables import tables_in
+
     all_views = attempt.views()
     found: dict[str, str] = {}
     todo = [t for t in tables_in(sql) if "." in t]

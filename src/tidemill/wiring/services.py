@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tidemill.model.errors import DefinitionError, SettingsError
 from tidemill.model.pipeline import FilesOrigin, FunctionOrigin, SourceSpec
@@ -15,10 +16,16 @@ from tidemill.wiring.settings import STATE_FOLDER, Settings
 
 if TYPE_CHECKING:
     from tidemill.flow.services import Services
+    from tidemill.ports.auditor import Auditor
     from tidemill.ports.clock import Clock
+    from tidemill.ports.engine import SqlEngine
     from tidemill.ports.files import Files
+    from tidemill.ports.frame_engine import FrameEngine
     from tidemill.ports.metadata import Metadata
+    from tidemill.ports.records import RecordEncoder
     from tidemill.ports.source import ExtractRequest, Source
+
+T = TypeVar("T")
 
 
 def connect(
@@ -39,11 +46,7 @@ def connect(
         Unreachable: a server does not answer.
     """
     from tidemill.adapters.arrow.decoder import ArrowDecoder
-    from tidemill.adapters.duckdb.engine import DuckDBEngine
     from tidemill.adapters.iceberg.catalog import IcebergCatalog
-    from tidemill.adapters.polars.checks import PolarsAuditor
-    from tidemill.adapters.polars.engine import PolarsEngine
-    from tidemill.adapters.records.encoder import ArchiveRecordEncoder
     from tidemill.flow.archive import Archive
     from tidemill.flow.services import Services
 
@@ -61,16 +64,59 @@ def connect(
         lake=lake,
         catalog=IcebergCatalog(lake, clock),
         decoder=ArrowDecoder(),
-        records=ArchiveRecordEncoder(),
-        frames=PolarsEngine(),
-        auditor=PolarsAuditor(),
-        sql=DuckDBEngine(),
+        records=late(_records),
+        frames=late(_frames),
+        auditor=late(_auditor),
+        sql=late(_sql),
         source=source_maker(settings),
         clock=clock,
         holder=holder(),
         alive=alive,
         code_version=code_version(settings.root),
     )
+
+
+def late(make: Callable[[], T]) -> T:
+    """What `make` gives, made when it is first used: loading Polars and DuckDB takes 0.2 s, and not every run does."""
+    return cast("T", _Late(make))
+
+
+class _Late:
+    """Stands for an adapter that does not exist yet."""
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        self._make = make
+
+    @cached_property
+    def _made(self) -> object:
+        return self._make()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)
+
+
+def _records() -> RecordEncoder:
+    from tidemill.adapters.records.encoder import ArchiveRecordEncoder
+
+    return ArchiveRecordEncoder()
+
+
+def _frames() -> FrameEngine:
+    from tidemill.adapters.polars.engine import PolarsEngine
+
+    return PolarsEngine()
+
+
+def _auditor() -> Auditor:
+    from tidemill.adapters.polars.checks import PolarsAuditor
+
+    return PolarsAuditor()
+
+
+def _sql() -> SqlEngine:
+    from tidemill.adapters.duckdb.engine import DuckDBEngine
+
+    return DuckDBEngine()
 
 
 def system_clock() -> Clock:

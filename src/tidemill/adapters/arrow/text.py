@@ -169,7 +169,7 @@ def column_type(texts: pa.Array, *, numbers: bool) -> Type:
     """The join of `text_type` over a column of strings, without looking at each in Python."""
     texts = texts.drop_null()
     if numbers:
-        texts = texts.filter(pc.not_equal(texts, ""))
+        texts = texts.filter(pc.binary_length(texts).cast(pa.bool_()))  # `!= ""` would load pandas: 0.2 s
     kind: Type = UNKNOWN
     while len(texts):
         kind = join(kind, text_type(texts[0].as_py(), numbers=numbers))
