@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tidemill.model.errors import DefinitionError, SettingsError
 from tidemill.model.pipeline import FilesOrigin, FunctionOrigin, SourceSpec
+from tidemill.wiring.loading import loading
 from tidemill.wiring.project import code_version
 from tidemill.wiring.settings import STATE_FOLDER, Settings
 
@@ -45,10 +46,12 @@ def connect(
         SettingsError: an address that no adapter takes.
         Unreachable: a server does not answer.
     """
-    from tidemill.adapters.arrow.decoder import ArrowDecoder
-    from tidemill.adapters.iceberg.catalog import IcebergCatalog
-    from tidemill.flow.archive import Archive
-    from tidemill.flow.services import Services
+    with loading():
+        from tidemill.adapters.arrow.decoder import ArrowDecoder
+        from tidemill.adapters.iceberg.catalog import IcebergCatalog
+        from tidemill.adapters.sql import store as _store  # noqa: F401  # `open_metadata` needs it
+        from tidemill.flow.archive import Archive
+        from tidemill.flow.services import Services
 
     clock = system_clock()
     lake, archive = open_files(settings, settings.lake_url), open_files(settings, settings.archive_url)

@@ -17,7 +17,6 @@ from functools import partial
 import pyarrow as pa
 
 from tidemill.adapters.arrow.apart import Apart, survey
-from tidemill.adapters.arrow.avro import read_avro
 from tidemill.adapters.arrow.blocks import BLOCK_BYTES, Cutting, ahead
 from tidemill.adapters.arrow.conform import decode_typed
 from tidemill.adapters.arrow.csv import CsvOptions, csv_work
@@ -181,6 +180,8 @@ class ArrowDecoder:
     def _work(self, opened: Opened, options: DecodeOptions) -> Iterator[Work]:
         cutting = Cutting(opened.feed.name, options, self._block_bytes)
         if opened.format == "avro":
+            from tidemill.adapters.arrow.avro import read_avro  # loading fastavro takes 20 ms
+
             return _typed_work(read_avro(unpacked_feed(opened, seekable=False), options), opened.feed.name)
         if opened.format == "parquet":
             return _typed_work(read_parquet(unpacked_feed(opened, seekable=True), options), opened.feed.name)
