@@ -27,12 +27,14 @@ class Decoded:
         known: what is known after the block.
         rejected: the others; lines count from the block's start.
         lines: how many lines (or records) of the file the block spans.
+        part: the position of its feed among all.
     """
 
     batch: pa.RecordBatch
     known: Known
     rejected: tuple[Rejected, ...]
     lines: int
+    part: int = 0
 
 
 #: A block to decode by what is known at its turn. It may run ahead, and again, so it depends on nothing else.

@@ -37,6 +37,7 @@ _WAITING = 2
 class _Task:
     """A block to decode, and the feed that it is from."""
 
+    part: int
     feed: Feed
     first: bool
     work: Work
@@ -88,7 +89,7 @@ class ArrowDecoder:
                 restart = restart or not known.follows(emitted)
                 if not restart and (decoded.batch.num_rows or decoded.rejected):
                     emitted = {column.name: column.type for column in known.columns}
-                    yield Chunk("", known.schema, decoded.batch, decoded.rejected)
+                    yield Chunk("", known.schema, decoded.batch, decoded.rejected, decoded.part)
         except Differs:
             raise self._difference(feeds, table, contract, options) from None
         if restart:
@@ -120,16 +121,17 @@ class ArrowDecoder:
                 if isinstance(decoded, BlockError):
                     where = f"{task.feed.name} line {line + decoded.line}"
                     raise DecodeError(decoded.what, where=where, hint=decoded.hint)
-                yield replace(decoded, rejected=tuple(replace(r, line=r.line + line) for r in decoded.rejected))
+                rejected = tuple(replace(r, line=r.line + line) for r in decoded.rejected)
+                yield replace(decoded, rejected=rejected, part=task.part)
                 line += decoded.lines
 
     def _tasks(self, feeds: Sequence[Feed], options: DecodeOptions) -> Iterator[_Task]:
-        for feed in feeds:
+        for part, feed in enumerate(feeds):
             opened = open_feed(feed, options)
             with closing(opened.stream):
                 first = True
                 for work in self._work(opened, options):
-                    yield _Task(feed, first, work)
+                    yield _Task(part, feed, first, work)
                     first = False
 
     def _work(self, opened: Opened, options: DecodeOptions) -> Iterator[Work]:
