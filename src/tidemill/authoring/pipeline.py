@@ -13,7 +13,7 @@ from typing import Any, overload
 
 from tidemill.authoring import registry
 from tidemill.authoring.handles import Source, Table, whole_name
-from tidemill.authoring.options import decode_options, names_of, table_spec
+from tidemill.authoring.options import check_source_options, decode_options, made_table, names_of, table_spec
 from tidemill.authoring.place import assigned_name, here, is_interactive
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.expectation import Expectation
@@ -157,6 +157,7 @@ class Pipeline:
         check_name(name, "source")
         self._claim(name)
         decode = decode_options(options)
+        check_source_options(name, isinstance(origin, FilesOrigin), kind, options)
         archive = options.pop("archive", "jsonl")
         compression = options.pop("compression", "zstd")
         on_failure = names_of(OnFailure, options.pop("on_failure", "wait"), "on_failure")
@@ -220,7 +221,7 @@ class Pipeline:
             scope = Scope.BATCH if text is None else Scope.WHOLE
             inputs.append(InputSpec(parameter.name, TableName.parse(text or parameter.name, self.name), scope))
         options.setdefault("doc", inspect.getdoc(function) or "")
-        table = table_spec(TableName(self.name, name), self._publish, options)
+        table = made_table(table_spec(TableName(self.name, name), self._publish, options))
         self._claim(name)
         self._transforms[name] = TransformSpec(
             table, tuple(inputs), function=function, engine=engine, wants=tuple(wants), place=place
@@ -256,7 +257,7 @@ class Pipeline:
         kind = names_of(Materialized, options.pop("materialized", "table"), "materialized")
         default = WriteMode.UPSERT if kind is Materialized.INCREMENTAL and options.get("key") else WriteMode.APPEND
         options.setdefault("write", "replace" if kind is not Materialized.INCREMENTAL else default.value)
-        table = table_spec(TableName(self.name, name), self._publish, options)
+        table = made_table(table_spec(TableName(self.name, name), self._publish, options))
         inputs = tuple(
             InputSpec(d.name, TableName.parse(d.name, self.name), Scope(d.scope)) for d in model.dependencies
         )

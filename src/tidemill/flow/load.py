@@ -13,11 +13,10 @@ from datetime import datetime
 from typing import BinaryIO
 
 from tidemill.flow.attempt import Attempt
-from tidemill.flow.quarantine import Quarantine
+from tidemill.flow.quarantine import Quarantine, too_many
 from tidemill.flow.stage import Stage
 from tidemill.flow.write import commit_rows
 from tidemill.model.batch import Contents, Manifest, Part
-from tidemill.model.errors import ContractError
 from tidemill.model.pipeline import SourceSpec
 from tidemill.model.table import (
     BATCH_ID,
@@ -63,7 +62,7 @@ def load(
             found = restart.found
     attempt.commit(loaded.moves)
     now = attempt.services.clock.now()
-    refused = _too_many_rejected(source, loaded, attempt)
+    refused = too_many(attempt, source.table, loaded.rows, loaded.rejected, source.place)
     described = None
     if refused is None and manifest.contents is None:
         described = attempt.services.archive.describe(
@@ -182,19 +181,3 @@ def _feed(attempt: Attempt, part: Part) -> Feed:
         return attempt.services.archive.open(part)
 
     return Feed(part.name, open_part, part.bytes, part.format, part.compression)
-
-
-def _too_many_rejected(source: SourceSpec, loaded: Loaded, attempt: Attempt) -> ContractError | None:
-    limit = source.table.contract.max_rejected
-    if limit is None or not loaded.rejected:
-        return None
-    total = loaded.rows + loaded.rejected
-    if loaded.rejected <= (limit * total if isinstance(limit, float) else limit):
-        return None
-    share = f"{loaded.rejected / total:.2%}"
-    return ContractError(
-        f'{loaded.rejected} of {total} rows ({share}) for "{source.table.name}" do not fit its contract; '
-        f"max_rejected is {limit}.",
-        where=source.place,
-        hint=f"tidemill data show {source.table.name.quarantine} --branch {attempt.branch}",
-    )

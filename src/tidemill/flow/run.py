@@ -204,10 +204,10 @@ class _Driver:
             return TaskReport(task, TaskState.SUCCESS, 0.0, rows=loaded.rows, rejected=loaded.rejected)
         if task.kind is TaskKind.BUILD:
             transform = pipeline.transforms[task.name]
-            rows = build(attempt, transform, progress)
-            if rows is not None:
-                self.rows[transform.table.name] = rows
-            return TaskReport(task, TaskState.SUCCESS, 0.0, rows=rows)
+            built = build(attempt, transform, progress)
+            if built.rows is not None:
+                self.rows[transform.table.name] = built.rows
+            return TaskReport(task, TaskState.SUCCESS, 0.0, rows=built.rows, rejected=built.rejected)
         records = audit(attempt, task.name)
         return TaskReport(task, TaskState.SUCCESS, 0.0, rows=max((r.rows or 0 for r in records), default=0),
                           checks=tuple(records))  # fmt: skip
