@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from tidemill.flow.services import Services
 from tidemill.model.batch import Batch, Interval
 from tidemill.model.branch import MAIN, RefKind, RefState
-from tidemill.model.errors import Conflict, Fenced, UnknownName
+from tidemill.model.errors import Conflict, DataError, Fenced, TidemillError, UnknownName
 from tidemill.model.pipeline import PipelineSpec, Scope
 from tidemill.model.run import RUN_ENDS, Read, Run
 from tidemill.model.table import Scan, TableName
@@ -83,16 +83,28 @@ class Attempt:
         """
         pointer = self.pointer(table)
         if pointer is None:
-            raise UnknownName.of("table", str(table), self.known_tables())
+            raise self._no_table(table)
         batch_id = self.batch.id if scope is Scope.BATCH else None
         scan = self.services.catalog.scan(table, pointer, batch_id=batch_id)
         self.reads.add(Read(str(table), scan.snapshot_id, scope.value))
         return scan
 
+    def _no_table(self, table: TableName) -> TidemillError:
+        source = self.pipeline.sources.get(table.table) if table.namespace == self.pipeline.name else None
+        if source is None:
+            return UnknownName.of("table", str(table), self.known_tables())
+        return DataError(
+            f'Table "{table}" has no columns yet: its source has brought no row so far.',
+            where=source.place,
+            hint=f'declare them: columns={{"id": "long"}}, or run an interval first that has rows of {source.name}',
+        )
+
     # -- writing ---------------------------------------------------------------------------------------------
 
     def commit(self, moves: Mapping[TableName, str], views: Mapping[TableName, str] | None = None) -> None:
         """Point the branch at new versions of tables, all in one transaction that checks the fence (rule 5).
+
+        Where nothing is written, no branch is made (rule 11).
 
         Raises:
             Fenced: a newer attempt has taken over.
@@ -102,6 +114,8 @@ class Attempt:
         new_views = {name: View(name, sql) for name, sql in (views or {}).items()}
         with self.services.metadata.write() as tx:
             tx.runs.check(self.run.id, self.run.fence)
+            if not moves and not new_views:
+                return
             if self.run.branch is None:
                 self._create_branch(tx)
             changes: dict[TableName, tuple[str | None, str | None]] = {}

@@ -108,7 +108,9 @@ def known_schemas(attempt: Attempt, table: TableName) -> dict[str, Schema]:
 
 
 def _family(attempt: Attempt, table: TableName) -> list[TableName]:
-    """The table and its children on the fork; quarantine and input tables are not among them."""
+    """The table and its children on the fork: not quarantine and input tables, nor a table of the pipeline's that
+    happens to be called like a child.
+    """
     prefix = f"{table.table}__"
     return [
         name
@@ -116,6 +118,7 @@ def _family(attempt: Attempt, table: TableName) -> list[TableName]:
         if name.namespace == table.namespace
         and (name.table == table.table or name.table.startswith(prefix))
         and not name.table.endswith((QUARANTINE_SUFFIX, INPUT_SUFFIX))
+        and (name == table or attempt.pipeline.table(name.table) is None)
     ]
 
 
