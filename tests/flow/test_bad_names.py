@@ -1,4 +1,4 @@
-"""Names that would leave their place: file patterns, links, names of files, pipelines and tables, through whole runs."""
+"""Names that would leave their place: file patterns, links, names of files, pipelines and tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A project of one feed, run from the command line: put files in, run a day, query what readers see.
+r"""A project of one feed, run from the command line: put files in, run a day, query what readers see.
 
 shop = Shop(tmp_path)
 shop.feed("orders.csv", b"id\n1\n", "2026-01-01")
