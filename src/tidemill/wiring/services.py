@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -183,15 +183,15 @@ def source_maker(settings: Settings) -> Callable[[SourceSpec], Source]:
             )
         from tidemill.adapters.localfs.source import LocalFilesSource
 
-        return LocalFilesSource(spec, settings.root, _render)
+        return LocalFilesSource(spec, settings.root, partial(_render, where=spec.place))
 
     return make
 
 
-def _render(pattern: str, request: ExtractRequest) -> str:
+def _render(pattern: str, request: ExtractRequest, *, where: str) -> str:
     from tidemill.plan.template import render_path
 
-    return render_path(pattern, request.batch, request.parameters)
+    return render_path(pattern, request.batch, request.parameters, where=where)
 
 
 def holder() -> str:

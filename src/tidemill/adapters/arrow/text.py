@@ -285,11 +285,26 @@ def _checked(typed: pa.Array, texts: pa.Array, kind: Type) -> pa.Array:
     if kind in (FLOAT, DOUBLE):
         large = beyond_double(typed)
         return typed if large is None else _null_where(typed, _lost(texts, large, typed))
+    if isinstance(kind, Decimal):
+        return _null_where(typed, _wrapped(texts, typed, kind))
     if kind == DATE:
         return _null_where(typed, _not_between(typed.view(pa.int32()), *_DAYS))
     if kind in (TIMESTAMP, TIMESTAMPTZ):
         return _null_where(typed, _not_between(typed.view(pa.int64()), *_MICROS))
     return typed
+
+
+def _wrapped(texts: pa.Array, typed: pa.Array, kind: Decimal) -> pa.Array | None:
+    """Where a number lies beyond 128 bits: Arrow's cast wraps around, 39 nines became -2.08e37. None: nowhere."""
+    suspect = pc.fill_null(pc.greater(pc.binary_length(texts), BIG.precision), False)
+    places = pc.indices_nonzero(suspect)
+    if not len(places):
+        return None
+    pairs = zip(texts.take(places).to_pylist(), typed.take(places).to_pylist(), strict=True)
+    top = decimal.Decimal(10) ** (kind.precision - kind.scale)
+    wrong = [value is not None and (decimal.Decimal(text) != value or value.copy_abs() >= top) for text, value in pairs]
+    nowhere = pa.array([False] * len(texts))
+    return pc.replace_with_mask(nowhere, suspect, pa.array(wrong, pa.bool_()))
 
 
 def beyond_double(numbers: pa.Array) -> pa.Array | None:
