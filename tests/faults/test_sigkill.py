@@ -7,7 +7,6 @@ TIDEMILL_SIGKILL_SEED repeats the moments of an earlier session.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -22,20 +21,15 @@ from pathlib import Path
 
 import pytest
 
-from harness import crashing, racing
+from harness import crashing, racing, services
+from harness.forking import PATIENCE, pipe, ran, started
 from tidemill.wiring.services import alive
 
 pytestmark = pytest.mark.slow
 
-# The server that processes are forked from looks for its modules here.
-os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["harness.racing"])
 KILLS = int(os.environ.get("TIDEMILL_SIGKILLS", "25"))
 SEED = int(os.environ.get("TIDEMILL_SIGKILL_SEED", random.randrange(1 << 32)))
 DAYS = crashing.DAYS
-#: A process that takes longer than this hangs.
-PATIENCE = 300
 
 
 @dataclass
@@ -70,9 +64,8 @@ def start_backfill(bench: Bench, days: list[str] = DAYS) -> tuple[BaseProcess, P
     """Start it, and wait until it leads its process group."""
     report = bench.base / f"backfill-{bench.folder}.txt"
     report.unlink(missing_ok=True)
-    ready, tell = CONTEXT.Pipe(duplex=False)
-    child = CONTEXT.Process(target=racing.backfill, args=(bench.root, days, tell, report))
-    child.start()
+    ready, tell = pipe()
+    child = started(racing.backfill, bench.root, days, tell, report)
     tell.close()
     assert ready.poll(PATIENCE), "the backfill does not start"
     assert ready.recv() == "ready"
@@ -82,9 +75,8 @@ def start_backfill(bench: Bench, days: list[str] = DAYS) -> tuple[BaseProcess, P
 
 def start_reader(bench: Bench) -> tuple[BaseProcess, Connection, Path]:
     report = bench.base / f"reader-{bench.folder}.txt"
-    stop, tell = CONTEXT.Pipe(duplex=False)
-    child = CONTEXT.Process(target=racing.compare, args=(bench.root, stop, report))
-    child.start()
+    stop, tell = pipe()
+    child = started(racing.compare, bench.root, stop, report)
     stop.close()
     return child, tell, report
 
@@ -115,10 +107,7 @@ def backfill_under_fire(bench: Bench, rng: random.Random, longest: float) -> Non
     seen = json.loads(noted.read_text(encoding="utf-8"))
     bench.reads += seen["reads"]
     bench.states += len(seen["states"])
-    judge = CONTEXT.Process(target=racing.verify, args=(bench.root, DAYS, report))
-    judge.start()
-    judge.join(PATIENCE)
-    assert judge.exitcode == 0, f"{report_of(report)}; {bench.told()}"
+    assert ran(racing.verify, bench.root, DAYS, report) == 0, f"{report_of(report)}; {bench.told()}"
     bench.completed += 1
     shutil.rmtree(bench.root)
 
@@ -136,7 +125,7 @@ def test_a_killed_process_that_its_parent_has_not_waited_for_is_gone() -> None:
     assert not alive(holder)
 
 
-def test_kills_at_random_moments_are_never_seen_by_a_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_kills_at_random_moments_are_never_seen_by_a_reader(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     bench = Bench(tmp_path)
     crashing.write_feeds(bench.root, DAYS)
     child, report = start_backfill(bench, DAYS[:3])
@@ -149,7 +138,6 @@ def test_kills_at_random_moments_are_never_seen_by_a_reader(tmp_path: Path, caps
     rng = random.Random(SEED)
     while bench.kills < KILLS:
         backfill_under_fire(bench, rng, longest)
-    with capsys.disabled():
-        print(f"\n{bench.told()}; a run takes {sum(runs) / len(runs):.2f} s", flush=True)
+    services.tell(request, f"kills: {bench.told()}; a run takes {sum(runs) / len(runs):.2f} s")
     assert bench.completed >= 1
     assert bench.reads > bench.kills

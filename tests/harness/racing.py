@@ -6,7 +6,6 @@ in a file. The oracles are plain Python and never ask Tidemill.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import random
@@ -34,21 +33,6 @@ from tidemill.model.batch import BatchState
 from tidemill.model.branch import MAIN
 from tidemill.model.errors import Conflict
 from tidemill.model.table import TableName
-
-# Forked processes find what they will need imported: without this each spends most of its life on it.
-for _name in (
-    "alembic.command",
-    "tidemill.adapters.arrow.decoder",
-    "tidemill.adapters.duckdb.engine",
-    "tidemill.adapters.iceberg.catalog",
-    "tidemill.adapters.polars.checks",
-    "tidemill.adapters.polars.engine",
-    "tidemill.adapters.records.encoder",
-    "tidemill.adapters.sql.store",
-    "tidemill.adapters.localfs.source",
-    "tidemill.adapters.system.clock",
-):
-    importlib.import_module(_name)
 
 NOTHING = timedelta(0)
 #: How often a reader looks, in seconds.
