@@ -42,7 +42,6 @@ def told(target: Any, *args: Any, report: Path) -> Any:
 
 
 def test_the_server_owns_no_thread_but_those_that_imports_start(tmp_path: Path) -> None:
-    told(forked.run_and_list_imports, tmp_path / "project", report=tmp_path / "imports.json")
     server = told(forked.look_at_server, report=tmp_path / "server.json")
     imports, run = (Counter(threads_after(what)) for what in ("nothing", "run"))
     assert not Counter(server["threads"]) - imports

@@ -178,8 +178,8 @@ def run_watched(root: Path, day: str, report: Path) -> None:
         assert project.run(p, day).ok
         after = _files(root)
         seen = {
-            "made": sorted(after - before),
-            "gone": sorted(before - after),
+            "made": [path for path, state in after.items() if before.get(path) != state],
+            "gone": sorted(before.keys() - after.keys()),
             "commits": sql.commits,
             "loose": sql.loose,
         }
@@ -188,9 +188,10 @@ def run_watched(root: Path, day: str, report: Path) -> None:
     guarded(work, report)
 
 
-def _files(root: Path) -> set[str]:
-    """All files below a project's folder but the database."""
-    return {str(f.relative_to(root)) for f in root.rglob("*") if f.is_file() and not f.name.startswith("metadata.db")}
+def _files(root: Path) -> dict[str, tuple[int, int]]:
+    """All files below a project's folder but the database; each with what tells that it was written again."""
+    files = [f for f in root.rglob("*") if f.is_file() and not f.name.startswith("tidemill.db")]
+    return {str(f.relative_to(root)): (f.stat().st_ino, f.stat().st_mtime_ns) for f in files}
 
 
 class _WatchedSql:
