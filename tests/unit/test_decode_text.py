@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidemill.adapters.arrow.text import column_type, fits, parse, text_type
+from tidemill.adapters.arrow.text import PATTERNS, column_type, fits, parse, text_type
 from tidemill.model.types import (
     BINARY,
     BOOLEAN,
     DATE,
     DOUBLE,
     FLOAT,
+    INT,
     LONG,
     STRING,
     TIME,
@@ -121,6 +124,40 @@ def test_what_does_not_parse_is_what_would_widen(texts: list[str], kind: Type) -
     _, bad = parse(pa.array(texts), kind)
     expected = [join(kind, text_type(text, numbers=True)) != kind for text in texts]
     assert ([False] * len(texts) if bad is None else bad.to_pylist()) == expected
+
+
+#: Texts as Arrow writes values of each type; such columns are read without asking the pattern.
+_PLAIN = {
+    INT: st.integers(-(2**31), 2**31 - 1).map(str),
+    SMALL: st.integers(-(2**53), 2**53).map(str),
+    LONG: st.integers(-(2**63), 2**63 - 1).map(str),
+    BOOLEAN: st.sampled_from(["true", "false"]),
+    DATE: st.dates().map(str),
+    TIMESTAMP: st.datetimes().map(lambda moment: str(moment.replace(microsecond=0))),
+}
+
+
+@given(st.data(), st.sampled_from(list(_PLAIN)))
+@settings(deadline=None)  # the first text loads pandas, where it is installed
+def test_only_what_the_pattern_takes_is_read(data: st.DataObject, kind: Type) -> None:
+    """A text is read alone, behind many that are written plainly, and among others, as the pattern says."""
+    plain = _PLAIN[kind]
+    spoiled = st.builds(
+        lambda text, at, other: text[:at] + other + text[at + 1 :],
+        plain,
+        st.integers(0, 18),
+        st.sampled_from(["", "0", " ", "T", "-", "+", "Z", "x", ":", "."]),
+    )
+    loose = st.sampled_from(["007", "0x1F", "-0", "+5", "1", "0", "TRUE", "2024-02-29 12", "2024-02-29T12:00:00"])
+    odd = data.draw(st.lists(st.sampled_from([_TEXTS, loose, spoiled, plain]).flatmap(lambda texts: texts), max_size=4))
+    texts = [data.draw(plain)] * data.draw(st.sampled_from([0, 1, 20])) + odd
+    typed, bad = parse(pa.array(texts, pa.string()), kind)
+    refused = [False] * len(texts) if bad is None else bad.to_pylist()
+    for text, value, wrong in zip(texts, typed, refused, strict=True):
+        alone, _ = parse(pa.array([text], pa.string()), kind)
+        assert alone[0] == value
+        assert wrong == (not value.is_valid)
+        assert wrong or re.fullmatch(PATTERNS[kind], text)
 
 
 @pytest.mark.parametrize(
