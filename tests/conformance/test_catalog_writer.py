@@ -139,9 +139,9 @@ def test_writer_keeps_the_order_of_rows_and_cuts_files_at_their_target(lake: Lak
         {"id": range(600_000), "v": [f"{noise.random()}" for _ in range(600_000)], "_batch_id": [4] * 600_000}
     )
     staged = lake.stage(pointer, rows, 4)
-    assert len(staged) == 3, "one file for each row group of 262,144 rows, for each is over a megabyte"
+    assert len(staged) == 5, "one file for each row group of 131,072 rows, for each is over a megabyte"
     assert all(pq.read_metadata(f.path).num_row_groups == 1 for f in staged)
-    assert [f.rows for f in staged] == [262_144, 262_144, 75_712]
+    assert [f.rows for f in staged] == [131_072] * 4 + [75_712]
     assert all(f.batch_id == 4 and f.bytes == Path(f.path).stat().st_size for f in staged)
     pointer = lake.catalog.commit(NAME, pointer, TableChange(ChangeKind.BATCH, staged, batch_id=4))
     assert lake.ids(pointer) == list(range(600_000))
