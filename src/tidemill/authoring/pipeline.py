@@ -339,9 +339,16 @@ class Pipeline:
         for transform in made.transforms.values():
             for needed in transform.inputs:
                 own = needed.table.namespace == self.name
+                if needed.table == transform.table.name and needed.scope is Scope.BATCH:
+                    raise DefinitionError(
+                        f'Table "{needed.table.table}" reads the rows of the batch that it is about to make.',
+                        where=transform.place,
+                        hint="tm.whole() reads what it held before; the function's name is that of the table it makes",
+                    )
                 if own and made.table(needed.table.table) is None and not _is_child(needed.table.table, made):
                     known = [*made.sources, *made.transforms]
-                    raise UnknownName.of("table", needed.table.table, known, where=transform.place)
+                    place = transform.place + _line_of(needed.parameter, transform.sql if transform.sql_file else None)
+                    raise UnknownName.of("table", needed.table.table, known, where=place)
         tasks_of(made)
         return made
 
@@ -373,6 +380,14 @@ def _is_child(name: str, pipeline: PipelineSpec) -> bool:
     """True for the child tables that flattening a source makes (`orders__items`): known only from data."""
     parent = name.split("__", 1)[0]
     return parent != name and parent in pipeline.sources and bool(pipeline.sources[parent].decode.get("flatten"))
+
+
+def _line_of(name: str, sql: str | None) -> str:
+    """`:7` where line 7 of a model's text names the table in quotes."""
+    for number, line in enumerate((sql or "").splitlines(), 1):
+        if f'"{name}"' in line or f"'{name}'" in line:
+            return f":{number}"
+    return ""
 
 
 def _moment(value: str | datetime | None, zone: str) -> datetime | None:

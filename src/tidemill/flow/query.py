@@ -11,7 +11,7 @@ from typing import Any
 from tidemill.flow.services import Services
 from tidemill.model.branch import MAIN, RefState
 from tidemill.model.errors import DataError, Refused, UnknownName, UserError
-from tidemill.model.table import Scan, TableName
+from tidemill.model.table import INPUT_SUFFIX, Scan, TableName
 from tidemill.plan.sql import tables_in
 from tidemill.ports.engine import Rows
 from tidemill.ports.metadata import View
@@ -34,8 +34,8 @@ class Reading:
     snapshot_id: int | None = None
 
     def names(self) -> list[str]:
-        """Every table and view, by name."""
-        return sorted(str(n) for n in {*self.pointers, *self.views})
+        """Every table and view that a user may mean, by name; input tables are Tidemill's own."""
+        return sorted(str(n) for n in {*self.pointers, *self.views} if not n.table.endswith(INPUT_SUFFIX))
 
     def resolve(self, text: str) -> TableName:
         """The table that a user means by `pipeline.table`, or by a bare name that only one pipeline has.
