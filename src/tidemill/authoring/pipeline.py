@@ -368,9 +368,9 @@ class Pipeline:
                 where=here(),
                 hint=f"the other one is at {older.place}",
             )
+        # Its checks stay: they are often in another cell, and a table must not lose them because its own ran again.
         self._sources.pop(name, None)
         self._transforms.pop(name, None)
-        self._checks.pop(name, None)
 
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, {len(self._sources)} sources, {len(self._transforms)} tables)"

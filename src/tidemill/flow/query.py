@@ -54,7 +54,8 @@ class Reading:
             return found[0]
         if found:
             raise UserError(f'"{text}" is a table of several pipelines.', hint=", ".join(map(str, found)))
-        raise UnknownName.of("table", text, self.names(), where=f'branch "{self.ref}"')
+        bare = {name.rpartition(".")[2]: name for name in self.names()}
+        raise UnknownName.of("table", text, bare, where=f'branch "{self.ref}"', offer=bare.__getitem__)
 
 
 @contextmanager
