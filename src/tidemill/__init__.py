@@ -69,7 +69,10 @@ __all__ = ["__version__", *_PUBLIC]
 
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
-        raise AttributeError(f"module 'tidemill' has no attribute {name!r}")
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, _PUBLIC, n=1)
+        raise AttributeError(f'tidemill has no "{name}"' + (f'; did you mean "{near[0]}"?' if near else ""))
     module, attribute = _PUBLIC[name]
     found = importlib.import_module(module)
     value = found if attribute is None else getattr(found, attribute)

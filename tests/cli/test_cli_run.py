@@ -190,7 +190,7 @@ def test_a_file_that_does_not_load_names_the_line(cli):
     result = cli("run", "p")
     assert result.exit_code == 2
     assert result.err.splitlines()[:2] == [
-        "error: AttributeError: module 'tidemill' has no attribute 'Pipelin'",
+        'error: AttributeError: tidemill has no "Pipelin"; did you mean "Pipeline"?',
         "  at: pipelines/a.py:3",
     ]
 

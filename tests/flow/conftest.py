@@ -29,3 +29,11 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     for name in sys.modules.keys() - modules.keys():
         if "pipelines" in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
+
+
+@pytest.fixture
+def stored(tmp_path: Path, database: str) -> Iterator[Project]:
+    """A project on each metadata store: a SQLite file, and the session's PostgreSQL."""
+    made = Project(tmp_path / "project", metadata_url=database)
+    yield made
+    made.close()

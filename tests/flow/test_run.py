@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -16,10 +15,9 @@ from tidemill.model.run import RunState
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    made = Project(tmp_path)
-    yield made
-    made.close()
+def project(stored: Project) -> Project:
+    """Every test here runs on both metadata stores."""
+    return stored
 
 
 #: What the source gives, by day; tests change it.

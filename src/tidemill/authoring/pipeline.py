@@ -343,9 +343,16 @@ class Pipeline:
         for transform in made.transforms.values():
             for needed in transform.inputs:
                 own = needed.table.namespace == self.name
+                if needed.table == transform.table.name and needed.scope is Scope.BATCH:
+                    raise DefinitionError(
+                        f'Table "{needed.table.table}" reads the rows of the batch that it is about to make.',
+                        where=transform.place,
+                        hint="tm.whole() reads what it held before; the function's name is that of the table it makes",
+                    )
                 if own and not made.has(needed.table.table):
                     known = [*made.sources, *made.transforms]
-                    raise UnknownName.of("table", needed.table.table, known, where=transform.place)
+                    place = transform.place + _line_of(needed.parameter, transform.sql if transform.sql_file else None)
+                    raise UnknownName.of("table", needed.table.table, known, where=place)
         tasks_of(made)
         return made
 
@@ -365,12 +372,20 @@ class Pipeline:
                 where=here(),
                 hint=f"the other one is at {older.place}",
             )
+        # Its checks stay: they are often in another cell, and a table must not lose them because its own ran again.
         self._sources.pop(name, None)
         self._transforms.pop(name, None)
-        self._checks.pop(name, None)
 
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, {len(self._sources)} sources, {len(self._transforms)} tables)"
+
+
+def _line_of(name: str, sql: str | None) -> str:
+    """`:7` where line 7 of a model's text names the table in quotes."""
+    for number, line in enumerate((sql or "").splitlines(), 1):
+        if f'"{name}"' in line or f"'{name}'" in line:
+            return f":{number}"
+    return ""
 
 
 def _moment(value: str | datetime | None, zone: str) -> datetime | None:

@@ -45,8 +45,11 @@ def add(pipeline: Pipeline) -> None:
             where=pipeline.place,
             hint=f"the other one is at {older.place}",
         )
-    for name, other in _pipelines.items():
+    for name, other in list(_pipelines.items()):
         if name != pipeline.name and name.lower() == pipeline.name.lower():
+            if is_interactive(pipeline.place):
+                del _pipelines[name]
+                continue
             raise DefinitionError(
                 f'Pipelines "{name}" and "{pipeline.name}" differ only in case, which SQL ignores.',
                 where=pipeline.place,

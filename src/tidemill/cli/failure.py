@@ -64,7 +64,8 @@ def explain(error: BaseException, invocation: Invocation, *, place: str | None =
     kind = type(error).__name__
     if isinstance(error, TidemillError):
         where = error.where or place
-        return Failure(kind, error.what, short(where) if where else None, error.hint, exit_code=error.exit_code)
+        hint = short(error.hint) if error.hint else None
+        return Failure(kind, error.what, short(where) if where else None, hint, exit_code=error.exit_code)
     if isinstance(error, click.ClickException):
         return _usage(error)
     said = f"{kind}: {str(error).strip()}" if str(error).strip() else kind

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from tidemill.flow.services import Services
 from tidemill.model.batch import Batch, Interval
 from tidemill.model.branch import MAIN, RefKind, RefState
-from tidemill.model.errors import Conflict, DataError, Fenced, TidemillError, UnknownName
+from tidemill.model.errors import Conflict, DataError, Fenced, TidemillError, UnknownName, UserError
 from tidemill.model.pipeline import PipelineSpec, Scope
 from tidemill.model.run import RUN_ENDS, Read, Run, RunState
 from tidemill.model.table import Scan, TableName
@@ -97,7 +97,13 @@ class Attempt:
         return scan
 
     def _no_table(self, table: TableName) -> TidemillError:
-        source = self.pipeline.sources.get(table.table) if table.namespace == self.pipeline.name else None
+        own = table.namespace == self.pipeline.name
+        source = self.pipeline.sources.get(table.table) if own else None
+        if own and table.table in self.pipeline.transforms:
+            return UserError(
+                f'Table "{table}" has not been made yet.',
+                hint=f"its own run makes it, on this branch or before: tidemill run {self.pipeline.name}",
+            )
         if source is None:
             return UnknownName.of("table", str(table), self.known_tables())
         return DataError(

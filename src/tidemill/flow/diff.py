@@ -134,7 +134,7 @@ def _both(services: Services, name: str) -> Iterator[_Sides]:
         ref = tx.refs.get(name)
         if ref is None:
             known = tx.refs.all(states=[RefState.OPEN, RefState.FAILED, RefState.ABSORBED])
-            raise UnknownName.of("branch", name, (r.name for r in known if r.kind is not RefKind.MAIN))
+            raise UnknownName.of("branch", name, (r.name for r in known))
         if ref.kind is RefKind.MAIN:
             raise UserError(f'"{MAIN}" is what branches are compared with.', hint="tidemill branch diff <branch>")
         if ref.state in (RefState.MERGED, RefState.DROPPED):

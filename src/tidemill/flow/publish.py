@@ -17,7 +17,7 @@ from tidemill.flow.attempt import Attempt, ticket_of_another
 from tidemill.flow.services import Services
 from tidemill.model.batch import BatchState, Manifest
 from tidemill.model.branch import MAIN, Ref, RefState, TableConflict
-from tidemill.model.errors import Conflict, Refused
+from tidemill.model.errors import Conflict, Refused, UnknownName
 from tidemill.model.pipeline import Isolation, SourceKind
 from tidemill.model.run import RunState
 from tidemill.model.table import TableName
@@ -66,9 +66,10 @@ def look(services: Services, branch: str, onto: str = MAIN) -> Look:
     with services.metadata.read() as tx:
         ref, head = tx.refs.get(branch), tx.refs.get(onto)
         assert head is not None
-        if ref is None or ref.state not in (RefState.OPEN, RefState.FAILED):
-            state = ref.state.value if ref else "unknown"
-            raise Refused(f'Branch "{branch}" cannot be published: it is {state}.', hint="tidemill branch ls --all")
+        if ref is None:
+            raise UnknownName.of("branch", branch, (r.name for r in tx.refs.all(states=[RefState.OPEN])))
+        if ref.state not in (RefState.OPEN, RefState.FAILED):
+            raise Refused(f'Branch "{branch}" cannot be published: it is {ref.state}.', hint="tidemill branch ls --all")
         return Look(
             ref, head, tx.refs.bases(branch), tx.refs.pointers(branch), tx.refs.pointers(onto),
             tx.refs.views(branch), tx.refs.views(onto),

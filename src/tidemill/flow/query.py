@@ -11,7 +11,7 @@ from typing import Any
 from tidemill.flow.services import Services
 from tidemill.model.branch import MAIN, RefState
 from tidemill.model.errors import DataError, Refused, UnknownName, UserError
-from tidemill.model.table import Scan, TableName
+from tidemill.model.table import INPUT_SUFFIX, Scan, TableName
 from tidemill.ports.engine import Rows
 from tidemill.ports.metadata import View
 
@@ -33,8 +33,8 @@ class Reading:
     snapshot_id: int | None = None
 
     def names(self) -> list[str]:
-        """Every table and view, by name."""
-        return sorted(str(n) for n in {*self.pointers, *self.views})
+        """Every table and view that a user may mean, by name; input tables are Tidemill's own."""
+        return sorted(str(n) for n in {*self.pointers, *self.views} if not n.table.endswith(INPUT_SUFFIX))
 
     def resolve(self, text: str) -> TableName:
         """The table that a user means by `pipeline.table`, or by a bare name that only one pipeline has.
@@ -53,7 +53,8 @@ class Reading:
             return found[0]
         if found:
             raise UserError(f'"{text}" is a table of several pipelines.', hint=", ".join(map(str, found)))
-        raise UnknownName.of("table", text, self.names(), where=f'branch "{self.ref}"')
+        bare = {name.rpartition(".")[2]: name for name in self.names()}
+        raise UnknownName.of("table", text, bare, where=f'branch "{self.ref}"', offer=bare.__getitem__)
 
 
 @contextmanager

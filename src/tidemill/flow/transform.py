@@ -124,7 +124,7 @@ def _from_sql(attempt: Attempt, transform: TransformSpec, progress: Progress) ->
     own = attempt.fork.get(transform.table.name)
     if own is not None:
         inputs[str(transform.table.name)] = attempt.services.catalog.scan(transform.table.name, own)
-    views = _views_for(attempt, rendered.sql, inputs)
+    views = _views_for(attempt, rendered, inputs)
     services = attempt.services
     functions = attempt.pipeline.functions
     with services.sql.query(rendered.sql, inputs, functions=functions, views=views, where=rendered.where) as reader:
@@ -162,13 +162,13 @@ def _view_resolver(pipeline: str) -> Callable[[str, str], str]:
     return resolve
 
 
-def _views_for(attempt: Attempt, sql: str, inputs: dict[str, Scan]) -> dict[str, str]:
+def _views_for(attempt: Attempt, rendered: RenderedSql, inputs: dict[str, Scan]) -> dict[str, str]:
     """The views that a statement reads, and the tables below them, which are added to `inputs`."""
     from tidemill.plan.sql_tables import tables_in
 
     all_views = attempt.views()
     found: dict[str, str] = {}
-    todo = [t for t in tables_in(sql) if "." in t]
+    todo = [t for t in tables_in(rendered.sql, where=rendered.where) if "." in t]
     while todo:
         text = todo.pop()
         if text in found or text in inputs:

@@ -21,7 +21,7 @@ TidemillError                 exit code
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class TidemillError(Exception):
@@ -76,14 +76,25 @@ class UnknownName(UserError):
     """A name that does not exist; the message offers the nearest ones that do."""
 
     @classmethod
-    def of(cls, kind: str, name: str, known: Iterable[str], *, where: str | None = None) -> UnknownName:
-        """Build the error for `name`, a `kind` ("table", "branch") looked up among `known`."""
+    def of(
+        cls,
+        kind: str,
+        name: str,
+        known: Iterable[str],
+        *,
+        where: str | None = None,
+        offer: Callable[[str], str] = str,
+    ) -> UnknownName:
+        """Build the error for `name`, a `kind` ("table", "branch") looked up among `known`.
+
+        `offer` makes of a known name what the user is offered to write.
+        """
         known = sorted(set(known))
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+        near = [offer(n) for n in difflib.get_close_matches(name, known, n=3, cutoff=0.6)]
         if near:
             hint = "did you mean " + " or ".join(f'"{n}"' for n in near) + "?"
         elif known:
-            shown = ", ".join(known[:8]) + (f", ... ({len(known)} in all)" if len(known) > 8 else "")
+            shown = ", ".join(offer(n) for n in known[:8]) + (f", ... ({len(known)} in all)" if len(known) > 8 else "")
             hint = f"known: {shown}"
         else:
             hint = f"there is no {kind} yet"

@@ -278,7 +278,7 @@ def _sorted(tasks: list[Task], pipeline: PipelineSpec) -> Tasks:
                 f'Tables of pipeline "{pipeline.name}" read each other in a circle: '
                 + " -> ".join(dict.fromkeys(circle))
                 + f" -> {circle[0]}.",
-                where=pipeline.place,
+                where=next((pipeline.transforms[n].place for n in circle if n in pipeline.transforms), pipeline.place),
                 hint="take one of these inputs out, or split a table in two",
             )
         visiting.append(task.id)

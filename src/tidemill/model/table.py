@@ -62,10 +62,10 @@ def check_pipeline_name(name: str) -> str:
     """
     check_name(name, "pipeline")
     if name.lower() in _RESERVED_SCHEMAS or name.lower().endswith(_BATCH_SUFFIX):
-        meant = "Tidemill's own tables" if name.lower() == "tidemill" else "something else"
+        meant = "is Tidemill's own" if name.lower() == "tidemill" else "means something else"
         free = name[: -len(_BATCH_SUFFIX)] if name.lower().endswith(_BATCH_SUFFIX) else f"{name}_data"
         raise DefinitionError(
-            f'"{name}" cannot name a pipeline: its tables would be "{name}.<table>" in SQL, where that means {meant}.',
+            f'"{name}" cannot name a pipeline: in SQL, "{name}.<table>" {meant}.',
             hint=f'"{free}"',
         )
     return name

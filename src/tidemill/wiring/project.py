@@ -79,9 +79,10 @@ def _load(file: Path) -> None:
         error.where = error.where or _place_in(error, file)
         raise
     except Exception as error:
-        raise DefinitionError(
-            f"{type(error).__name__}: {error}", where=_place_in(error, file), hint=f"python {file}"
-        ) from error
+        hint = f"python {file}"
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            hint = f"install {error.name.partition('.')[0]} into this environment, or mend the import"
+        raise DefinitionError(f"{type(error).__name__}: {error}", where=_place_in(error, file), hint=hint) from error
 
 
 def _place_in(error: BaseException, file: Path) -> str:

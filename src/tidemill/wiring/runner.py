@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidemill.authoring.pipeline import Pipeline
-from tidemill.model.batch import BatchKey
+from tidemill.model.batch import BatchKey, Interval
 from tidemill.model.errors import RunFailed, TidemillError, UnknownName, UserError
 from tidemill.plan.schedule import latest_complete, parse_intervals
 from tidemill.wiring.settings import Settings, load_settings
@@ -50,7 +50,9 @@ def keys_of(pipeline: PipelineSpec, when: str | None, services: Services) -> lis
             return [BatchKey(pipeline.name, run_key=f"manual-{uuid.uuid4().hex[:12]}")]
         return [BatchKey(pipeline.name, run_key=when)]
     if when is not None:
-        return [BatchKey(pipeline.name, i) for i in parse_intervals(when, pipeline.timetable, pipeline.start)]
+        meant = parse_intervals(when, pipeline.timetable, pipeline.start)
+        _check_within(pipeline, meant)
+        return [BatchKey(pipeline.name, i) for i in meant]
     newest = latest_complete(pipeline.timetable, services.clock.now(), start=pipeline.start, end=pipeline.end)
     if newest is None:
         raise UserError(
@@ -59,6 +61,21 @@ def keys_of(pipeline: PipelineSpec, when: str | None, services: Services) -> lis
             hint=f"tidemill run {pipeline.name} <date>",
         )
     return [BatchKey(pipeline.name, newest)]
+
+
+def _check_within(pipeline: PipelineSpec, meant: Sequence[Interval]) -> None:
+    """Intervals lie between the pipeline's start and end: a batch elsewhere is a slip of the finger."""
+    early = next((i for i in meant if pipeline.start and i.start < pipeline.start), None)
+    late = next((i for i in meant if pipeline.end and i.end > pipeline.end), None)
+    if early is None and late is None:
+        return
+    side, limit = ("before the start", pipeline.start) if early else ("after the end", pipeline.end)
+    assert limit is not None
+    raise UserError(
+        f'The interval {early or late} is {side} of "{pipeline.name}", {limit:%Y-%m-%d %H:%M}.',
+        where=pipeline.place,
+        hint="another date, or another start= or end= of the pipeline",
+    )
 
 
 def run_pipeline(
@@ -78,7 +95,10 @@ def run_pipeline(
     if params:
         unknown = [p for p in params if p not in pipeline.params]
         if unknown:
-            raise UnknownName.of("parameter", unknown[0], pipeline.params, where=pipeline.place)
+            error = UnknownName.of("parameter", unknown[0], pipeline.params, where=pipeline.place)
+            if not pipeline.params:
+                error.hint = f'declare it: tm.Pipeline("{pipeline.name}", params={{"{unknown[0]}": ...}})'
+            raise error
         pipeline = pipeline.with_params(params)
     reports: list[RunReport] = []
     for key in keys:

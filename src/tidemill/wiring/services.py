@@ -13,7 +13,7 @@ from tidemill.model.errors import DefinitionError, SettingsError
 from tidemill.model.pipeline import FilesOrigin, FunctionOrigin, SourceSpec
 from tidemill.wiring.loading import loading
 from tidemill.wiring.project import code_version
-from tidemill.wiring.settings import STATE_FOLDER, Settings
+from tidemill.wiring.settings import FILE, STATE_FOLDER, Settings, origins
 
 if TYPE_CHECKING:
     from tidemill.flow.services import Services
@@ -139,10 +139,20 @@ def open_metadata(settings: Settings, clock: Clock, *, migrate: bool = True) -> 
         file.parent.mkdir(parents=True, exist_ok=True)
         _ignore_state(settings.root)
         url = f"sqlite:///{file}"
-    store = SqlMetadata(url, settings.name, clock)
+    try:
+        store = SqlMetadata(url, settings.name, clock)
+    except SettingsError as error:
+        error.where = error.where or _origin(settings, "metadata.url")
+        raise
     if migrate:
         store.migrate()
     return store
+
+
+def _origin(settings: Settings, setting: str) -> str:
+    """Where a setting was made: the environment variable, or the settings file."""
+    origin = origins(settings)[setting]
+    return str(settings.root / origin) if origin == FILE else origin
 
 
 def _ignore_state(root: Path) -> None:
