@@ -92,11 +92,11 @@ def start_reader(bench: Bench) -> tuple[BaseProcess, Connection, Path]:
 
 
 def publishes(root: Path) -> int:
-    """How many publishes the log of a project holds, by plain SQL."""
+    """How many batches of a project are published, by plain SQL."""
     database = root / Settings(root, "test").metadata_url.removeprefix("sqlite:///")
     try:
         with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            (found,) = connection.execute("select count(*) from commits").fetchone()
+            (found,) = connection.execute("select count(*) from batches where state = 'published'").fetchone()
     except sqlite3.OperationalError:  # no file yet, or no tables in it
         return 0
     return int(found)
