@@ -15,7 +15,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -119,7 +119,8 @@ def backfill_under_fire(bench: Bench, rng: random.Random) -> None:
         if child.exitcode is None:
             assert bench.kills < KILLS, f"the backfill hangs; {bench.told()}"
             assert child.pid is not None
-            os.killpg(child.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just ended by itself
+                os.killpg(child.pid, signal.SIGKILL)
             child.join(PATIENCE)
         if child.exitcode != -signal.SIGKILL:
             break
