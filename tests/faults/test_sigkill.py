@@ -105,8 +105,8 @@ def publishes(root: Path) -> int:
 def backfill_under_fire(bench: Bench, rng: random.Random) -> None:
     """One backfill in a fresh folder, killed and begun again until it completes or enough kills have happened.
 
-    Kills come later where backfills get nowhere, and earlier where they advance: about every other one finds a
-    publish more than the one before, and so they fall before, into and after all steps of runs.
+    Kills come later where backfills get nowhere, and earlier where they advance: there is a publish to two kills, and
+    so they fall before, into and after all steps of runs.
     """
     bench.folder += 1
     crashing.write_feeds(bench.root, DAYS)
@@ -126,9 +126,9 @@ def backfill_under_fire(bench: Bench, rng: random.Random) -> None:
             break
         bench.kills += 1
         bench.delays.append(delay)
-        advances = publishes(bench.root) > done
-        bench.advanced += advances
-        bench.longest *= (1 / ADAPT) if advances else ADAPT
+        advance = publishes(bench.root) - done
+        bench.advanced += advance > 0
+        bench.longest *= ADAPT ** (1 - 2 * advance)
         assert reader.is_alive(), f"the reader ended: {report_of(noted)}; {bench.told()}"
     assert child.exitcode == 0, f"{report_of(report)}; {bench.told()}"
     tell.send("stop")
