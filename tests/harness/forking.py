@@ -27,9 +27,9 @@ _TESTS = str(Path(__file__).parent.parent)
 
 
 def started(target: Callable[..., None], *args: Any) -> BaseProcess:
-    """Start a function in a forked process."""
+    """Start a function in a forked process. One that a failed test leaves behind is ended with the session."""
     _start_server()
-    child = _CONTEXT.Process(target=target, args=args)
+    child = _CONTEXT.Process(target=target, args=args, daemon=True)
     child.start()
     return child
 
