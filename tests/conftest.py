@@ -17,8 +17,16 @@ from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.testing.clock import ManualClock
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    services.summary(terminalreporter, config)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    services.summary(terminalreporter)
+
+
+#: The longest files. Where files are dealt out to several processes, one that came last would keep the others waiting.
+LONGEST = ("test_crashes.py", "test_crashes_first.py", "test_races.py", "test_sigkill.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +45,7 @@ def postgres(postgres_or_why: Postgres | str, request: pytest.FixtureRequest) ->
     if isinstance(postgres_or_why, str):
         services.missing("PostgreSQL", postgres_or_why)
     assert isinstance(postgres_or_why, Postgres)
-    services.note_used(request.config, "PostgreSQL", postgres_or_why.version)
+    services.note_used(request, "PostgreSQL", postgres_or_why.version)
     return postgres_or_why
 
 
@@ -53,7 +61,7 @@ def backend(request: pytest.FixtureRequest) -> Postgres | None:
     if request.param == "postgresql":
         server: Postgres = request.getfixturevalue("postgres")
         return server
-    services.note_used(request.config, "SQLite", sqlite3.sqlite_version)
+    services.note_used(request, "SQLite", sqlite3.sqlite_version)
     return None
 
 

@@ -133,6 +133,22 @@ def test_the_demo_does_not_thin_out_a_developers_environment(checkout):
     assert "installing" not in run("demo", at=checkout, env=offline()).stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "parallel", "told"),
+    [
+        ([], True, []),
+        (["--quick"], True, ["-m", "not slow"]),
+        (["tests/unit", "--pdb"], False, ["tests/unit", "--pdb"]),
+        (["--quick", "tests/cli"], False, ["-m", "not slow", "tests/cli"]),
+    ],
+)
+def test_the_suite_uses_all_cores_and_what_is_asked_for_by_name_one_process(monkeypatch, arguments, parallel, told):
+    front_door = load_run()
+    monkeypatch.setattr(front_door, "set_up", lambda _profile: None)
+    monkeypatch.setattr(front_door, "become", lambda command: command[3:])
+    assert front_door.test(arguments) == told + (front_door.PARALLEL if parallel else [])
+
+
 # The automatic build
 
 

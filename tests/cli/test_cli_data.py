@@ -113,7 +113,7 @@ def test_one_batch_is_shown_with_its_archive_tasks_checks_and_tables(published):
     assert lines[:3] == ["batch  1", "pipeline  shop 2026-01-01", "state  published, 1 attempt"]
     tables = [line for line in lines if line.startswith("table")]
     assert tables == ["table  shop.clean_orders", "table  shop.orders", "table  shop.revenue_by_country"]
-    assert f"shop/orders/dt=2026-01-01/batch=1/a1-0000-orders.csv  199 B  -  1  {digest}" in lines
+    assert f"shop/orders/dt=2026-01-01/batch=1/a1-0000-orders.csv  199 B  4  1  {digest}" in lines
     assert "load.orders  success  4  -  SECONDS" in lines
     assert "unique(order_id)  shop.clean_orders  passed  error  0  3  3 rows" in lines
     assert lines[-1] == "next: tidemill branch revert 1"
@@ -123,6 +123,7 @@ def test_one_batch_as_json(published):
     told = published("data", "batches", "1", "--json").object
     (manifest,) = told["archive"]
     assert manifest["parts"][0]["name"] == "feeds/2026-01-01/orders.csv"
+    assert (manifest["rows"], manifest["rejected"], manifest["schema"]["order_id"]) == (4, 0, "long")
     assert [r["state"] for r in told["runs"]] == ["success"]
     assert {c["name"]: c["passed"] for c in told["checks"]} == {
         "not_null(order_id, country)": True, "between(quantity, 1, 1000)": True, "unique(order_id)": True,

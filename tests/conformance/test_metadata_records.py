@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from harness.records import DAY, DELAYS, FLIGHTS, MINUTE, START, check_record, day, manifest, start_run
 from tidemill.adapters.sql.store import SqlMetadata
-from tidemill.model.batch import Interval, Part
-from tidemill.model.errors import Conflict, Refused
+from tidemill.model.batch import Contents, Interval, Part
+from tidemill.model.errors import Conflict, Refused, UnknownName
 from tidemill.ports.metadata import BookmarkRecord
 from tidemill.testing.clock import ManualClock
 
@@ -69,7 +69,7 @@ def test_a_manifest_comes_back_whole_with_its_parts_in_order(store: SqlMetadata,
         interval=Interval(START, START + DAY),
         bookmark_before=None,
         bookmark_after={"page": 2},
-        schema={"z": "long", "a": "string"},
+        contents=Contents(5, 1, {"": {"z": "long", "a": "string"}}, (4, 2), {"flatten": True}, START, "abc"),
     )
     with store.write() as tx:
         tx.archive.add(full)
@@ -92,6 +92,25 @@ def test_recording_the_same_manifest_again_is_no_error_but_another_content_is_re
         with pytest.raises(Refused, match="never rewritten"):
             tx.archive.add(other)
         assert tx.archive.recent() == [same]
+
+
+def test_what_the_first_load_found_is_added_once_and_stays(store: SqlMetadata, clock: ManualClock) -> None:
+    batch, _ = start_run(store, clock)
+    sealed = manifest(batch.id)
+    first = sealed.described(Contents(27, 1, {"": {"id": "long"}}, (11, 17), {}, START, "abc"))
+    later = sealed.described(Contents(99, 0, {"": {"id": "string"}}, (82, 17), {}, START, "abd"))
+    with store.write() as tx:
+        tx.archive.add(sealed)
+        tx.archive.describe(first)
+        tx.archive.describe(later)
+        tx.archive.add(sealed)
+        with pytest.raises(UnknownName):
+            tx.archive.describe(manifest(batch.id, 2))
+    with store.read() as tx:
+        found = tx.archive.get(batch.id, "feed")
+    assert found == first
+    assert found is not None
+    assert ([p.rows for p in found.parts], found.rows) == ([11, 17], 28)
 
 
 def test_the_newest_version_is_the_one_in_use_and_older_ones_stay(store: SqlMetadata, clock: ManualClock) -> None:

@@ -1,63 +1,44 @@
 """Death at any moment: a run dies before and after every external effect, for every write mode, and nothing is lost.
 
-Each case restores the same project, dies at one fault point in a process of its own, and recovers in another one.
-The processes are forked from a server that has imported the libraries and run nothing.
+`test_crashes_first.py` has the same for the run that makes the tables: two files, as each takes minutes and processes
+that share a suite take files.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
+import json
+import re
 
 import pytest
 
-from harness import crashing
-from tidemill.testing.faults import DIED
+from harness import crashing, services
+from harness.deaths import Eve, die_everywhere
 
 pytestmark = pytest.mark.slow
 
-# The server that processes are forked from looks for its modules here.
-os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["harness.crashing"])
-BEFORE, DAY = crashing.DAYS[:2], crashing.DAYS[2]
-
-
-def process(target: object, *args: object, seconds: float = 120) -> int:
-    """Run a function in a forked process; its exit code."""
-    child = CONTEXT.Process(target=target, args=args)  # type: ignore[arg-type]
-    child.start()
-    child.join(seconds)
-    assert child.exitcode is not None, "the process hangs"
-    return child.exitcode
-
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path, Path]]:
-    """A project with two days published, a copy of it, and a file for reports. Pointers are absolute addresses, so
-    every case works in the one folder, restored from the copy.
-    """
-    base = tmp_path_factory.mktemp("crashes")
-    root, copy, report = base / "project", base / "copy", base / "report.txt"
-    crashing.write_feeds(root, crashing.DAYS)
-    assert process(crashing.run_days, root, BEFORE, report) == 0, report.read_text(encoding="utf-8")
-    shutil.copytree(root, copy)
-    yield root, copy, report
-    shutil.rmtree(base)
+def eve(tmp_path_factory: pytest.TempPathFactory) -> Eve:
+    return Eve(tmp_path_factory.mktemp("crashes"), days=2)
 
 
-def test_death_at_every_effect_of_a_run_loses_and_doubles_nothing(prepared: tuple[Path, Path, Path]) -> None:
-    root, copy, report = prepared
-    assert process(crashing.run_days, root, [DAY], report) == 0, report.read_text(encoding="utf-8")
-    effects = report.read_text(encoding="utf-8").splitlines()
-    assert len(effects) > 100
-    for at, effect in enumerate(effects):
-        shutil.rmtree(root)
-        shutil.copytree(copy, root)
-        died = process(crashing.run_days, root, [DAY], report, at)
-        assert died == DIED, f"at {effect}: {report.read_text(encoding='utf-8')}"
-        code = process(crashing.recover, root, BEFORE, DAY, report)
-        assert code == 0, f"died at effect {at} ({effect}): {report.read_text(encoding='utf-8')}"
+def test_every_effect_of_a_run_passes_a_fault_point(eve: Eve) -> None:
+    """Files are looked for on the disk and statements in the driver, so what goes past the wrapped ports is found."""
+    seen = json.loads(eve.watched())
+    passed: list[str] = seen["passed"]
+    visible = {p.removeprefix("visible ") for p in passed if p.startswith("visible ")}
+    assert {re.sub(r"^\.tidemill/(lake|archive)/", "", path) for path in seen["made"]} == visible
+    assert seen["gone"] == []
+    assert seen["loose"] == []
+    assert seen["commits"] == passed.count("before commit") == passed.count("after commit")
+    for step in ("begin", "written", "visible"):
+        for write, table in crashing.WRITES.items():
+            for kind in ("data", "metadata"):
+                pattern = rf"{step} shop/{table}-\w+/{kind}/"
+                assert [p for p in passed if re.match(pattern, p)], f"{step} {kind} of {write}"
+
+
+def test_death_at_every_effect_of_a_run_loses_and_doubles_nothing(eve: Eve, request: pytest.FixtureRequest) -> None:
+    deaths = die_everywhere(eve)
+    assert deaths > 100
+    services.tell(request, f"deaths: {deaths} in a run that adds to tables")

@@ -7,7 +7,6 @@ TIDEMILL_RACE_SEED repeats the choices of an earlier stress, TIDEMILL_RACE_RUNS 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import tempfile
@@ -22,62 +21,49 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import racing
+from harness import forking, racing, services
 from harness.project import Project
 from tidemill.flow.branches import revert_batch
 from tidemill.flow.maintain import vacuum
 from tidemill.model.errors import Busy
 
-# The server that processes are forked from looks for its modules here.
-os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["harness.racing"])
 SEED = int(os.environ.get("TIDEMILL_RACE_SEED", random.randrange(1 << 32)))
 PROCESSES = 8
 RUNS = int(os.environ.get("TIDEMILL_RACE_RUNS", "2"))
-#: A process that takes longer than this hangs.
-PATIENCE = 600
 #: What a run may be told; a day that is broken by design fails with its own error.
 REPORTED = {"ok", "Busy", "Conflict", "PublishConflict", "Fenced"}
 
 
-def started(target: object, *args: object) -> BaseProcess:
-    child = CONTEXT.Process(target=target, args=args)  # type: ignore[arg-type]
-    child.start()
-    return child
-
-
 def ended(child: BaseProcess, report: Path) -> str:
-    child.join(PATIENCE)
+    child.join(forking.PATIENCE)
     told = report.read_text(encoding="utf-8") if report.exists() else "no report"
     assert child.exitcode == 0, f"seed {SEED}: {told}"
     return told
 
 
 @pytest.mark.slow
-def test_eight_processes_and_plain_pyiceberg_lose_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_eight_processes_and_plain_pyiceberg_lose_nothing(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     root, reports = tmp_path / "project", [tmp_path / f"{n}.json" for n in range(PROCESSES)]
     first = tmp_path / "first.json"
     seed = next(s for s in range(100) if random.Random(s).choices(racing.RACED)[0] not in racing.BROKEN)
-    told = json.loads(ended(started(racing.race, root, seed, 1, first), first))
-    stop, tell = CONTEXT.Pipe(duplex=False)
-    plain = started(racing.keep_appending, root, stop, tmp_path / "plain.json")
-    racers = [started(racing.race, root, SEED + n, RUNS, report) for n, report in enumerate(reports)]
+    told = json.loads(ended(forking.started(racing.race, root, seed, 1, first), first))
+    stop, tell = forking.pipe()
+    plain = forking.started(racing.keep_appending, root, stop, tmp_path / "plain.json")
+    racers = [forking.started(racing.race, root, SEED + n, RUNS, report) for n, report in enumerate(reports)]
     for racer, report in zip(racers, reports, strict=True):
         told += json.loads(ended(racer, report))
     tell.send("stop")
     appended = json.loads(ended(plain, tmp_path / "plain.json"))
     outcomes = Counter(t["ended"] for t in told)
     retried = sum(t["attempt"] > 1 for t in told)
-    with capsys.disabled():
-        print(f"\nseed {SEED}: {dict(outcomes)}, {retried} on a later attempt; PyIceberg {appended}", flush=True)
+    services.tell(request, f"races: seed {SEED}: {dict(outcomes)}, {retried} on a later attempt; PyIceberg {appended}")
     for t in told:
         broken = t["day"] in racing.BROKEN
         assert t["ended"] in (REPORTED - {"ok"} | {"RuntimeError"} if broken else REPORTED), f"seed {SEED}: {t}"
     good = [t for t in told if t["ended"] == "ok"]
     days, runs = sorted({t["day"] for t in good}), [t["run"] for t in good]
     judge = tmp_path / "judge.txt"
-    ended(started(racing.verify_race, root, days, runs, appended["acknowledged"], judge), judge)
+    ended(forking.started(racing.verify_race, root, days, runs, appended["acknowledged"], judge), judge)
     assert len(good) > 1
     assert appended["acknowledged"] > 1
 

@@ -7,14 +7,15 @@ TIDEMILL_SIGKILL_SEED repeats the moments of an earlier session.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -22,20 +23,18 @@ from pathlib import Path
 
 import pytest
 
-from harness import crashing, racing
+from harness import crashing, racing, services
+from harness.forking import PATIENCE, pipe, ran, started
 from tidemill.wiring.services import alive
+from tidemill.wiring.settings import Settings
 
 pytestmark = pytest.mark.slow
 
-# The server that processes are forked from looks for its modules here.
-os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["harness.racing"])
-KILLS = int(os.environ.get("TIDEMILL_SIGKILLS", "25"))
+KILLS = int(os.environ.get("TIDEMILL_SIGKILLS", "50"))
 SEED = int(os.environ.get("TIDEMILL_SIGKILL_SEED", random.randrange(1 << 32)))
 DAYS = crashing.DAYS
-#: A process that takes longer than this hangs.
-PATIENCE = 300
+#: The factor by which the time of kills is adapted.
+ADAPT = 1.1
 
 
 @dataclass
@@ -43,7 +42,11 @@ class Bench:
     """Folders of backfills, one after another, each watched by a reader of its own."""
 
     base: Path
+    #: Seconds before which a kill comes. Adapted to how fast this computer is at present.
+    longest: float = 0.0
     kills: int = 0
+    #: How many kills came after a publish since the one before.
+    advanced: int = 0
     completed: int = 0
     reads: int = 0
     states: int = 0
@@ -56,9 +59,10 @@ class Bench:
         return self.base / str(self.folder)
 
     def told(self) -> str:
+        last = ", ".join(f"{d:.3f}" for d in self.delays[-8:])
         return (
-            f"seed {SEED}: {self.kills} kills, {self.completed} completed backfills, {self.reads} reads of "
-            f"{self.states} states; killed after {', '.join(f'{d:.3f}' for d in self.delays[-8:])} s"
+            f"seed {SEED}: {self.kills} kills, {self.advanced} of them after a publish, {self.completed} completed "
+            f"backfills, {self.reads} reads of {self.states} states; killed after ... {last} s"
         )
 
 
@@ -70,9 +74,8 @@ def start_backfill(bench: Bench, days: list[str] = DAYS) -> tuple[BaseProcess, P
     """Start it, and wait until it leads its process group."""
     report = bench.base / f"backfill-{bench.folder}.txt"
     report.unlink(missing_ok=True)
-    ready, tell = CONTEXT.Pipe(duplex=False)
-    child = CONTEXT.Process(target=racing.backfill, args=(bench.root, days, tell, report))
-    child.start()
+    ready, tell = pipe()
+    child = started(racing.backfill, bench.root, days, tell, report)
     tell.close()
     assert ready.poll(PATIENCE), "the backfill does not start"
     assert ready.recv() == "ready"
@@ -82,21 +85,36 @@ def start_backfill(bench: Bench, days: list[str] = DAYS) -> tuple[BaseProcess, P
 
 def start_reader(bench: Bench) -> tuple[BaseProcess, Connection, Path]:
     report = bench.base / f"reader-{bench.folder}.txt"
-    stop, tell = CONTEXT.Pipe(duplex=False)
-    child = CONTEXT.Process(target=racing.compare, args=(bench.root, stop, report))
-    child.start()
+    stop, tell = pipe()
+    child = started(racing.compare, bench.root, stop, report)
     stop.close()
     return child, tell, report
 
 
-def backfill_under_fire(bench: Bench, rng: random.Random, longest: float) -> None:
-    """One backfill in a fresh folder, killed and begun again until it completes or enough kills have happened."""
+def publishes(root: Path) -> int:
+    """How many publishes the log of a project holds, by plain SQL."""
+    database = root / Settings(root, "test").metadata_url.removeprefix("sqlite:///")
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            (found,) = connection.execute("select count(*) from commits").fetchone()
+    except sqlite3.OperationalError:  # no file yet, or no tables in it
+        return 0
+    return int(found)
+
+
+def backfill_under_fire(bench: Bench, rng: random.Random) -> None:
+    """One backfill in a fresh folder, killed and begun again until it completes or enough kills have happened.
+
+    Kills come later where backfills get nowhere, and earlier where they advance: about every other one finds a
+    publish more than the one before, and so they fall before, into and after all steps of runs.
+    """
     bench.folder += 1
     crashing.write_feeds(bench.root, DAYS)
     reader, tell, noted = start_reader(bench)
     while True:
+        done = publishes(bench.root)
         child, report = start_backfill(bench)
-        delay = rng.uniform(0, longest) if bench.kills < KILLS else PATIENCE
+        delay = rng.uniform(0, bench.longest) if bench.kills < KILLS else PATIENCE
         child.join(delay)
         if child.exitcode is None:
             assert bench.kills < KILLS, f"the backfill hangs; {bench.told()}"
@@ -107,6 +125,9 @@ def backfill_under_fire(bench: Bench, rng: random.Random, longest: float) -> Non
             break
         bench.kills += 1
         bench.delays.append(delay)
+        advances = publishes(bench.root) > done
+        bench.advanced += advances
+        bench.longest *= (1 / ADAPT) if advances else ADAPT
         assert reader.is_alive(), f"the reader ended: {report_of(noted)}; {bench.told()}"
     assert child.exitcode == 0, f"{report_of(report)}; {bench.told()}"
     tell.send("stop")
@@ -115,10 +136,7 @@ def backfill_under_fire(bench: Bench, rng: random.Random, longest: float) -> Non
     seen = json.loads(noted.read_text(encoding="utf-8"))
     bench.reads += seen["reads"]
     bench.states += len(seen["states"])
-    judge = CONTEXT.Process(target=racing.verify, args=(bench.root, DAYS, report))
-    judge.start()
-    judge.join(PATIENCE)
-    assert judge.exitcode == 0, f"{report_of(report)}; {bench.told()}"
+    assert ran(racing.verify, bench.root, DAYS, report) == 0, f"{report_of(report)}; {bench.told()}"
     bench.completed += 1
     shutil.rmtree(bench.root)
 
@@ -136,20 +154,17 @@ def test_a_killed_process_that_its_parent_has_not_waited_for_is_gone() -> None:
     assert not alive(holder)
 
 
-def test_kills_at_random_moments_are_never_seen_by_a_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_kills_at_random_moments_are_never_seen_by_a_reader(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     bench = Bench(tmp_path)
     crashing.write_feeds(bench.root, DAYS)
     child, report = start_backfill(bench, DAYS[:3])
     child.join(PATIENCE)
     assert child.exitcode == 0, report_of(report)
     setup, *runs = json.loads(report_of(report))
-    # From before the first run begins to the end of the second: most kills fall into a run, every other one after
-    # a publish, so that backfills advance.
-    longest = setup + 2 * sum(runs) / len(runs)
+    bench.longest = setup + 2 * sum(runs) / len(runs)
     rng = random.Random(SEED)
     while bench.kills < KILLS:
-        backfill_under_fire(bench, rng, longest)
-    with capsys.disabled():
-        print(f"\n{bench.told()}; a run takes {sum(runs) / len(runs):.2f} s", flush=True)
+        backfill_under_fire(bench, rng)
+    services.tell(request, f"kills: {bench.told()}; a run takes {sum(runs) / len(runs):.2f} s")
     assert bench.completed >= 1
     assert bench.reads > bench.kills

@@ -20,6 +20,8 @@ from typing import Any
 #: PostgreSQL refuses to run as root; Debian's package makes this user.
 USER = "postgres"
 START_WAIT = 60
+#: Other sessions look for free ports too, and may take one before the server has it.
+PORT_TRIES = 3
 #: Where Debian puts them, a folder a version.
 PACKAGES = Path("/usr/lib/postgresql")
 
@@ -114,6 +116,16 @@ def running() -> Iterator[Postgres]:
         data, log = Path(folder, "data"), Path(folder, "log")
         password = secrets.token_hex(8)
         _init(binaries, data, password, identity)
+        server = _serve(binaries, data, password, log, identity)
+        try:
+            yield server
+        finally:
+            _stop(server.process)
+
+
+def _serve(binaries: Path, data: Path, password: str, log: Path, identity: dict[str, Any]) -> Postgres:
+    """Start it on a free port, and wait until it answers; on another one where somebody was faster."""
+    for attempt in range(PORT_TRIES):
         port = _free_port()
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -121,15 +133,19 @@ def running() -> Iterator[Postgres]:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                cwd=folder,
+                cwd=data.parent,
                 **identity,
             )
+        server = Postgres(port, password, "", process, data.parent)
         try:
-            server = Postgres(port, password, "", process, Path(folder))
             server.version = _wait(server, log)
-            yield server
-        finally:
+        except BaseException:
             _stop(process)
+            if attempt + 1 < PORT_TRIES and "already in use" in log.read_text(errors="replace"):
+                continue
+            raise
+        return server
+    raise AssertionError("the loop returns or raises")
 
 
 #: Data is thrown away, so nothing waits for a disk; nobody but this computer can connect.

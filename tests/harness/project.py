@@ -30,6 +30,11 @@ from tidemill.wiring.settings import Settings
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+def without_system_columns(row: dict[str, Any]) -> dict[str, Any]:
+    """The columns that a user wrote."""
+    return {name: value for name, value in row.items() if name not in (BATCH_ID, LOADED_AT)}
+
+
 class Project:
     """A project and its services.
 
@@ -73,7 +78,7 @@ class Project:
         """The rows of a query, without the system columns."""
         with reading(self.services, branch, at) as seen, query(self.services, sql, seen) as reader:
             found = reader.read_all().to_pylist()
-        return [{k: v for k, v in row.items() if k not in (BATCH_ID, LOADED_AT)} for row in found]
+        return [without_system_columns(row) for row in found]
 
     def table(self, name: str, *, branch: str = MAIN) -> list[tuple[Any, ...]]:
         """All rows of a table as tuples, sorted."""

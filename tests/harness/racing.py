@@ -6,7 +6,6 @@ in a file. The oracles are plain Python and never ask Tidemill.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import random
@@ -34,21 +33,6 @@ from tidemill.model.batch import BatchState
 from tidemill.model.branch import MAIN
 from tidemill.model.errors import Conflict
 from tidemill.model.table import TableName
-
-# Forked processes find what they will need imported: without this each spends most of its life on it.
-for _name in (
-    "alembic.command",
-    "tidemill.adapters.arrow.decoder",
-    "tidemill.adapters.duckdb.engine",
-    "tidemill.adapters.iceberg.catalog",
-    "tidemill.adapters.polars.checks",
-    "tidemill.adapters.polars.engine",
-    "tidemill.adapters.records.encoder",
-    "tidemill.adapters.sql.store",
-    "tidemill.adapters.localfs.source",
-    "tidemill.adapters.system.clock",
-):
-    importlib.import_module(_name)
 
 NOTHING = timedelta(0)
 #: How often a reader looks, in seconds.
@@ -98,12 +82,17 @@ def backfill(root: Path, days: list[str], ready: Connection, report: Path) -> No
 
 
 def compare(root: Path, stop: Connection, report: Path) -> None:
-    """Read a fact table and its aggregate by one query, every 20 ms until told to stop; note each difference."""
+    """Read a fact table and its aggregate by one query, every 20 ms until told to stop; note each difference.
+
+    A read that takes longer is followed by the next one at once.
+    """
 
     def work() -> None:
         project = Project(root)
         reads, states = 0, set()
-        while not stop.poll(LOOK_EVERY):
+        began = time.monotonic()
+        while not stop.poll(max(0.0, began + LOOK_EVERY - time.monotonic())):
+            began = time.monotonic()
             with reading(project.services) as seen:
                 assert (_FACTS in seen.pointers) == (_SUMMARY in seen.pointers), "one table without the other"
                 if _FACTS not in seen.pointers:

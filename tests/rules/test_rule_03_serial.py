@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from harness.project import Project
-from tidemill.model.branch import MAIN
+from tidemill.model.branch import MAIN, RefKind, RefState
 
 
 def test_runs_that_publish_at_the_same_time_all_arrive_in_one_order(
@@ -62,3 +62,6 @@ def test_a_run_that_lost_takes_the_ticket_and_then_wins(
     assert project.table("a.last") == [("d01",)]
     with project.services.metadata.read() as tx:
         assert all(tx.refs.ticket_holder(name, project.services.clock.now()) is None for name in tx.refs.pointers(MAIN))
+        assert {r.state for r in tx.refs.all(kinds=[RefKind.RUN])} <= {RefState.MERGED, RefState.DROPPED}, (
+            "the try that lost leaves no branch: nothing failed that anybody could look at"
+        )

@@ -95,3 +95,20 @@ def test_the_lease_of_a_batch_ends_with_its_run(project: Project, declare_feed: 
         assert run.state is RunState.SUCCESS
     with project.services.metadata.write() as tx:
         assert tx.leases.live(project.services.clock.now()) == []
+
+
+def test_a_table_that_is_called_like_a_child_of_a_source_is_not_the_loads_to_write(project: Project) -> None:
+    """`orders__returns` is a source of its own, not a child that flattening `orders` made."""
+    p = project.pipeline()
+
+    @p.source
+    def orders__returns(interval: Any) -> Any:
+        yield {"id": 7}
+
+    @p.source
+    def orders(interval: Any) -> Any:
+        yield {"id": 1}
+
+    for _ in range(2):
+        assert project.run(p, "2026-01-01").ok
+    assert project.table("shop.orders__returns") == [(7,)]

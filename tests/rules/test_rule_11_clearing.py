@@ -99,3 +99,11 @@ def test_events_of_a_publish_are_in_its_transaction(project: Project, declare_fe
         (event,) = tx.events.pending("published")
     assert event.payload["tables"] == ["shop.orders"]
     assert event.payload["batch_id"] == 1
+
+
+def test_a_load_without_rows_makes_no_branch(project: Project, declare_feed: Callable[..., None]) -> None:
+    p = project.pipeline()
+    declare_feed(p, lambda _: [])
+    report = project.run(p, "2026-01-01")
+    assert report.ok
+    assert report.run.branch is None

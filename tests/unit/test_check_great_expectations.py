@@ -15,7 +15,8 @@ import pytest
 
 from tidemill.model.errors import DefinitionError
 from tidemill.model.expectation import Expectation, between, expect, in_set, matches, not_null, row_count, unique
-from tidemill.plan.check import Tables, check_columns, failing, measured, passed, query
+from tidemill.plan.check import Tables, check_columns, failing, measured, query
+from tidemill.plan.verdict import passed
 
 FILE = Path(__file__).parents[1] / "data" / "great_expectations" / "cases.jsonl"
 CASES = [json.loads(line) for line in FILE.read_text().splitlines()]

@@ -28,7 +28,8 @@ from tidemill.model.expectation import (
     row_count,
     unique,
 )
-from tidemill.plan.check import Tables, check_columns, failing, measured, observed, passed, query
+from tidemill.plan.check import Tables, check_columns, failing, measured, query
+from tidemill.plan.verdict import observed, passed
 
 MOMENT = datetime(2013, 1, 16, 6, tzinfo=UTC)
 ROWS = pl.DataFrame(

@@ -106,6 +106,8 @@ def read_line(line: bytes) -> Pairs:
     if depth(record) > 64:
         raise Misfit
     check_keys(record)
+    for _, value in record:
+        check_fields(type_of(value, UNKNOWN))
     return record
 
 

@@ -149,3 +149,13 @@ def test_declared_columns_are_read_leniently() -> None:
     assert read(["007.5", ".5", "5.", "+1e3", " nan", "1,5"], DOUBLE)[:4] == [7.5, 0.5, 5.0, 1000.0]
     assert read(["TRUE", "0", "1", "yes"], BOOLEAN) == [True, False, True, None]
     assert read([" 2024-01-01 "], DATE)[0] is not None
+
+
+@pytest.mark.parametrize("text", ["9" * 39, "-" + "9" * 39, str(-(2**127)), str(2**128 + 5), "1" + "0" * 45])
+def test_an_integer_beyond_38_digits_is_no_decimal(text: str) -> None:
+    """Arrow casts some of them to another number without a word."""
+    typed, misfits = parse(pa.array(["5", text, None, "9" * 38, "-" + "9" * 38]), BIG)
+    assert typed.to_pylist()[1] is None
+    assert misfits is not None
+    assert misfits.to_pylist() == [False, True, False, False, False]
+    assert column_type(pa.array(["9" * 38, text]), numbers=True) == STRING

@@ -22,7 +22,8 @@ from tidemill.model.expectation import (
     row_count,
     unique,
 )
-from tidemill.plan.check import Tables, failing, measured, passed, query
+from tidemill.plan.check import Tables, failing, measured, query
+from tidemill.plan.verdict import passed
 
 MOMENT = datetime(2013, 1, 2, tzinfo=UTC)
 ROWS: dict[str, list[Any]] = {

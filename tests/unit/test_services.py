@@ -14,8 +14,8 @@ from harness import postgres, services
 
 CONFTEST = """
 from harness import services
-def pytest_terminal_summary(terminalreporter, config):
-    services.summary(terminalreporter, config)
+def pytest_terminal_summary(terminalreporter):
+    services.summary(terminalreporter)
 """
 TESTS = """
 import pytest
@@ -26,17 +26,18 @@ def test_needs_a_broker(n):
 def test_other():
     pytest.skip("needs a GPU")
 def test_uses(request):
-    services.note_used(request.config, "PostgreSQL", "15.18")
+    services.note_used(request, "PostgreSQL", "15.18")
+    services.tell(request, "200 kills")
 """
 
 
-def session(folder: Path, **environment: str) -> tuple[int, str]:
+def session(folder: Path, *arguments: str, **environment: str) -> tuple[int, str]:
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_it.py").write_text(TESTS)
     options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(folder), "-c", os.devnull]
     path = str(Path(services.__file__).parent.parent)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, str(folder)],
+        [sys.executable, "-m", "pytest", *options, *arguments, str(folder)],
         capture_output=True,
         text=True,
         check=False,
@@ -45,14 +46,18 @@ def session(folder: Path, **environment: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_a_session_ends_with_the_services_it_used_and_what_it_skipped_by_reason(tmp_path: Path) -> None:
-    code, said = session(tmp_path)
+@pytest.mark.parametrize("processes", [[], ["-n", "2"]], ids=["in one process", "in two"])
+def test_a_session_ends_with_the_services_it_used_and_what_it_skipped_by_reason(
+    tmp_path: Path, processes: list[str]
+) -> None:
+    code, said = session(tmp_path, *processes)
     assert code == 0
-    block = said[said.index(" services ") :].splitlines()[1:4]
+    block = said[said.index(" services ") :].splitlines()[1:5]
     assert block == [
         "used     PostgreSQL 15.18",
         "skipped  3 x Kafka cannot start: no broker on PATH",
         "skipped  1 x needs a GPU",
+        "told     200 kills",
     ]
 
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidemill.model.errors import UserError
-from tidemill.plan.sql import literal, quote, tables_in
+from tidemill.plan.sql import literal, quote
+from tidemill.plan.sql_tables import tables_in
 
 
 @pytest.mark.parametrize(

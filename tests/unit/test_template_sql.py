@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tidemill.model.batch import Batch, BatchKey, BatchState, Interval
 from tidemill.model.errors import DefinitionError, UnknownName, UserError
-from tidemill.plan.sql import quote, tables_in
+from tidemill.plan.sql import quote
 from tidemill.plan.sql_model import Dependency, RenderedSql, SqlModel, read_model, render_model
+from tidemill.plan.sql_tables import tables_in
 from tidemill.plan.template import variables_of
 
 FILE = "models/delays.sql"

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from tidemill.authoring.place import here
 from tidemill.model.errors import DefinitionError, UnknownName
+from tidemill.model.pipeline import SourceKind
 from tidemill.model.table import (
     Contract,
     OnMisfit,
@@ -51,7 +52,7 @@ def contract_of(options: dict[str, Any]) -> Contract:
     """Take `contract`, `columns` and `max_rejected` out of `options`."""
     columns = options.pop("columns", None) or {}
     rejected = options.pop("max_rejected", None)
-    if rejected is not None and (isinstance(rejected, bool) or not isinstance(rejected, int | float) or rejected < 0):
+    if rejected is not None and not _is_limit(rejected):
         raise DefinitionError(
             f"max_rejected={rejected!r} is no limit.", where=here(), hint="a count such as 100, or a share such as 0.01"
         )
@@ -60,6 +61,13 @@ def contract_of(options: dict[str, Any]) -> Contract:
         columns=columns if isinstance(columns, Schema) else Schema.of(columns),
         max_rejected=rejected,
     )
+
+
+def _is_limit(value: object) -> bool:
+    """True for a count (int) and for a share (float) of less than all; 1.0 could be meant as either."""
+    if isinstance(value, float):
+        return 0 <= value < 1
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def table_spec(name: TableName, publish: PublishMode, options: dict[str, Any]) -> TableSpec:
@@ -93,6 +101,44 @@ def table_spec(name: TableName, publish: PublishMode, options: dict[str, Any]) -
     except DefinitionError as error:
         error.where = error.where or here()
         raise
+
+
+def check_source_options(name: str, files: bool, kind: SourceKind, options: Mapping[str, Any]) -> None:
+    """Refuse options that this kind of source would silently ignore.
+
+    Raises:
+        DefinitionError: `archive` or `compression` of files, which are kept as they come; `on_failure` of a source
+            without a bookmark.
+    """
+    for option in ("archive", "compression"):
+        if files and option in options:
+            raise DefinitionError(
+                f'Source "{name}" has {option}={options[option]!r}, and its files are kept as they come.',
+                where=here(),
+                hint="it is for sources by a function, whose records the archive writes",
+            )
+    if "on_failure" in options and kind is not SourceKind.BOOKMARK:
+        raise DefinitionError(
+            f'Source "{name}" has on_failure={options["on_failure"]!r}, and no bookmark: its batches do not wait for '
+            "each other.",
+            where=here(),
+            hint="it is for sources with a parameter `bookmark`",
+        )
+
+
+def made_table(spec: TableSpec) -> TableSpec:
+    """The spec of a table that a function or SQL makes: its result fits or not as a whole.
+
+    Raises:
+        DefinitionError: contract `discard_rows`, which judges the rows of a feed.
+    """
+    if spec.contract.on_misfit is OnMisfit.DISCARD_ROWS:
+        raise DefinitionError(
+            f'Table "{spec.name}" has contract="discard_rows", which judges the rows of a feed.',
+            where=here(),
+            hint='declare it on the source; a table that is made takes "evolve", "freeze" or "discard_columns"',
+        )
+    return spec
 
 
 def _names(value: str | Iterable[str] | None) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from typing import Any, overload
 
 from tidemill.authoring import registry
 from tidemill.authoring.handles import Source, Table, whole_name
-from tidemill.authoring.options import decode_options, names_of, table_spec
-from tidemill.authoring.place import assigned_name, here, is_interactive
+from tidemill.authoring.options import check_source_options, decode_options, made_table, names_of, table_spec
+from tidemill.authoring.place import assigned_name, here, is_interactive, placed
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.expectation import Expectation
 from tidemill.model.pipeline import (
@@ -32,7 +32,14 @@ from tidemill.model.pipeline import (
     TransformSpec,
     tasks_of,
 )
-from tidemill.model.table import PublishMode, TableName, WriteMode, check_name
+from tidemill.model.table import (
+    PublishMode,
+    TableName,
+    WriteMode,
+    check_name,
+    check_pipeline_name,
+    check_table_name,
+)
 from tidemill.plan.schedule import parse_moment, parse_timetable
 from tidemill.plan.sql_model import SqlModel, read_model
 
@@ -70,8 +77,8 @@ class Pipeline:
         params: Mapping[str, Any] | None = None,
         doc: str = "",
     ) -> None:
-        self.name = check_name(name, "pipeline")
         self.place = here()
+        self.name = placed(check_pipeline_name, name)
         self._timetable = parse_timetable(schedule, zone)
         self._start = _moment(start, zone)
         self._end = _moment(end, zone)
@@ -154,9 +161,10 @@ class Pipeline:
     def _add_source(
         self, name: str, origin: FilesOrigin | FunctionOrigin, kind: SourceKind, options: dict[str, Any]
     ) -> Source:
-        check_name(name, "source")
+        placed(check_table_name, name, "source")
         self._claim(name)
         decode = decode_options(options)
+        check_source_options(name, isinstance(origin, FilesOrigin), kind, options)
         archive = options.pop("archive", "jsonl")
         compression = options.pop("compression", "zstd")
         on_failure = names_of(OnFailure, options.pop("on_failure", "wait"), "on_failure")
@@ -206,7 +214,7 @@ class Pipeline:
 
     def _function_table(self, function: Callable[..., Any], name: str | None, options: dict[str, Any]) -> Table:
         place = _place_of(function)
-        name = check_name(name or function.__name__, "table")
+        name = placed(check_table_name, name or function.__name__, "table")
         engine = options.pop("engine", "polars")
         if engine not in ("polars", "pandas"):
             raise UnknownName.of("engine", str(engine), ("polars", "pandas"), where=place)
@@ -220,7 +228,7 @@ class Pipeline:
             scope = Scope.BATCH if text is None else Scope.WHOLE
             inputs.append(InputSpec(parameter.name, TableName.parse(text or parameter.name, self.name), scope))
         options.setdefault("doc", inspect.getdoc(function) or "")
-        table = table_spec(TableName(self.name, name), self._publish, options)
+        table = made_table(table_spec(TableName(self.name, name), self._publish, options))
         self._claim(name)
         self._transforms[name] = TransformSpec(
             table, tuple(inputs), function=function, engine=engine, wants=tuple(wants), place=place
@@ -248,7 +256,7 @@ class Pipeline:
             if not path.is_file():
                 raise DefinitionError(f'There is no SQL file "{file}".', where=place, hint=f"looked for {path}")
             text = path.read_text(encoding="utf-8")
-        name = check_name(name or (path.stem if path else None) or assigned_name() or "", "table")
+        name = placed(check_table_name, name or (path.stem if path else None) or assigned_name() or "", "table")
         assert text is not None
         label = str(path) if path else place
         model: SqlModel = read_model(text, file=label, this=f"{self.name}.{name}", params=self._params)
@@ -256,7 +264,7 @@ class Pipeline:
         kind = names_of(Materialized, options.pop("materialized", "table"), "materialized")
         default = WriteMode.UPSERT if kind is Materialized.INCREMENTAL and options.get("key") else WriteMode.APPEND
         options.setdefault("write", "replace" if kind is not Materialized.INCREMENTAL else default.value)
-        table = table_spec(TableName(self.name, name), self._publish, options)
+        table = made_table(table_spec(TableName(self.name, name), self._publish, options))
         inputs = tuple(
             InputSpec(d.name, TableName.parse(d.name, self.name), Scope(d.scope)) for d in model.dependencies
         )
@@ -268,7 +276,7 @@ class Pipeline:
 
     def function(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Make a Python function callable in the pipeline's SQL, under its own name. Annotate its types."""
-        self._functions[check_name(function.__name__, "function")] = function
+        self._functions[placed(check_name, function.__name__, "function")] = function
         return function
 
     def expect(self, table: str, checks: Iterable[Expectation]) -> None:
@@ -345,6 +353,11 @@ class Pipeline:
         """Make `name` free for a new definition: an error in a file, a replacement in a notebook."""
         older = self._sources.get(name) or self._transforms.get(name)
         if older is None:
+            alike = [n for n in (*self._sources, *self._transforms) if n.lower() == name.lower()]
+            if alike:
+                raise DefinitionError(
+                    f'Tables "{alike[0]}" and "{name}" differ only in case, which SQL ignores.', where=here()
+                )
             return
         if not is_interactive(here()):
             raise DefinitionError(

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import dis
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from tidemill.model.errors import TidemillError
 from tidemill.model.place import user_frame, user_place
+
+T = TypeVar("T")
 
 
 def here() -> str:
     """The place in the user's file that is being executed, as `file:line`; empty where there is none."""
     return str(user_place() or "")
+
+
+def placed(check: Callable[..., T], *arguments: Any) -> T:
+    """Call a check of the model's; its error gets the place in the user's file."""
+    try:
+        return check(*arguments)
+    except TidemillError as error:
+        error.where = error.where or here()
+        raise
 
 
 def assigned_name() -> str | None:

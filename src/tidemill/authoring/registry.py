@@ -45,6 +45,13 @@ def add(pipeline: Pipeline) -> None:
             where=pipeline.place,
             hint=f"the other one is at {older.place}",
         )
+    for name, other in _pipelines.items():
+        if name != pipeline.name and name.lower() == pipeline.name.lower():
+            raise DefinitionError(
+                f'Pipelines "{name}" and "{pipeline.name}" differ only in case, which SQL ignores.',
+                where=pipeline.place,
+                hint=f"the other one is at {other.place}",
+            )
     _pipelines[pipeline.name] = pipeline
 
 

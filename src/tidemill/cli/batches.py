@@ -5,6 +5,7 @@ They are read from the metadata store alone, so nothing heavy is loaded.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tidemill.cli.grid import Column, Styled
@@ -72,6 +73,9 @@ def _state(state: str) -> str:
 def _object(tx: Tx, batch: Batch) -> dict[str, Any]:
     last = tx.runs.last(batch.id)
     rows = [t.rows for t in tx.runs.tasks(last.id) if t.task.startswith(_LOADS) and t.rows is not None] if last else []
+    if not rows:  # the newest attempt started below the loads: what is archived tells
+        newest = {m.source: m for m in reversed(tx.archive.recent(batch_id=batch.id))}
+        rows = [m.contents.rows for m in newest.values() if m.contents is not None]
     interval = batch.key.interval
     return {
         "batch_id": batch.id,
@@ -123,7 +127,7 @@ def show_batch(invocation: Invocation, batch_id: int) -> None:
             }
         )
         return
-    _print_facts(invocation, about, moved, on_branch, runs)
+    _print_facts(invocation, about, manifests, moved, on_branch, runs)
     _print_archive(invocation, manifests)
     _print_tasks(invocation, tasks)
     _print_checks(invocation, checks)
@@ -141,12 +145,23 @@ def _manifest_object(manifest: Manifest) -> dict[str, Any]:
         "extracted_at": manifest.extracted_at,
         "bookmark_before": manifest.bookmark_before,
         "bookmark_after": manifest.bookmark_after,
+        "code_version": manifest.code_version,
+        "bytes": manifest.bytes,
+        "rows": manifest.rows,
+        "rejected": manifest.contents.rejected if manifest.contents else None,
+        "schema": dict(manifest.schema),
+        "options": dict(manifest.contents.options) if manifest.contents else None,
         "parts": [_fields(p) for p in manifest.parts],
     }
 
 
 def _print_facts(
-    invocation: Invocation, about: dict[str, Any], moved: list[str], branch: str | None, runs: list[Run]
+    invocation: Invocation,
+    about: dict[str, Any],
+    manifests: list[Manifest],
+    moved: list[str],
+    branch: str | None,
+    runs: list[Run],
 ) -> None:
     out = invocation.out
     facts = [
@@ -158,6 +173,11 @@ def _print_facts(
     for step in ("extracted", "archived", "loaded", "published"):
         if about[f"{step}_at"] is not None:
             facts.append((step, moment(about[f"{step}_at"])))
+    facts += [
+        ("bookmark", f"{m.source}: {json.dumps(m.bookmark_before)} -> {json.dumps(m.bookmark_after)}")
+        for m in manifests
+        if m.bookmark_before is not None or m.bookmark_after is not None
+    ]
     facts += [("table", name) for name in moved]
     if branch is not None:
         facts.append(("branch", branch))
@@ -176,8 +196,8 @@ def _print_archive(invocation: Invocation, manifests: list[Manifest]) -> None:
         return
     out = invocation.out
     out.line()
-    columns = [Column("archived file"), Column("bytes", right=True), Column("rows", right=True, yields=2),
-               Column("version", right=True, yields=1), Column("sha256")]  # fmt: skip
+    columns = [Column("archived file"), Column("bytes", right=True), Column("rows", right=True),
+               Column("version", right=True, yields=1), Column("sha256", yields=2)]  # fmt: skip
     rows = [
         [part.path, size(part.bytes), count(part.rows), str(manifest.version), part.sha256]
         for manifest in manifests

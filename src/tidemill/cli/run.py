@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -263,7 +263,7 @@ class _Telling:
         assert report.error is not None
         left = left_by(self.invocation.services, report)
         why = f"tidemill data batches {report.batch.id}"
-        resume = self._resume(rest, options)
+        resume = self._resume(rest, options, fetch=_is_file_at_fault(report, item.spec))
         failure = explain(report.error, self.invocation, place=_place(report, item.spec))
         if self.invocation.debug:
             import traceback
@@ -286,10 +286,13 @@ class _Telling:
         self.invocation.out.facts([("resume:", resume)], error=True)
         return INTERRUPTED
 
-    def _resume(self, rest: Sequence[Work], options: RunOptions) -> str:
-        """The command that runs what is left of the work."""
+    def _resume(self, rest: Sequence[Work], options: RunOptions, *, fetch: bool = False) -> str:
+        """The command that runs what is left of the work; with `fetch`, asking the sources again."""
         from tidemill.cli.report import when_of
 
+        if fetch and len(rest) == 1:
+            options = replace(options, refetch=True)
+            rest = [replace(rest[0], batch_id=None)]
         if replayed := [str(item.batch_id) for item in rest if item.batch_id is not None]:
             return shlex.join(["tidemill", "replay", *replayed, *options.words()])
         first, last = rest[0], rest[-1]
@@ -305,6 +308,16 @@ class _Telling:
             {"ok": error is None, "runs": [run_object(r) for r in self.reports], "error": error, "why": why,
              "next": command}
         )  # fmt: skip
+
+
+def _is_file_at_fault(report: RunReport, spec: PipelineSpec) -> bool:
+    """True where an archived file cannot be read: only the sender's next one, fetched again, can mend the run."""
+    from tidemill.model.errors import DecodeError
+    from tidemill.model.pipeline import FilesOrigin
+
+    failed = next((t.task for t in report.tasks if t.error is report.error), None)
+    source = spec.sources.get(failed.name) if failed is not None else None
+    return isinstance(report.error, DecodeError) and source is not None and isinstance(source.origin, FilesOrigin)
 
 
 def _place(report: RunReport, spec: PipelineSpec) -> str | None:

@@ -2,6 +2,7 @@
 
     <pipeline>/<source>/dt=<interval start>/batch=<id>/a<attempt>-<nnnn>-<name>     parts, write-once
                                                        manifest.v<version>.json     written last: it selects the parts
+                                                       schema.v<version>.json       what the first load found in them
 
 An attempt that dies leaves parts that no manifest names; they are garbage and never read.
 """
@@ -18,7 +19,15 @@ from datetime import datetime
 from itertools import count
 from typing import Any, BinaryIO, cast
 
-from tidemill.model.batch import Batch, Interval, Manifest, Part
+from tidemill.model.batch import (
+    Batch,
+    Contents,
+    Interval,
+    Manifest,
+    Part,
+    contents_from_json,
+    contents_to_json,
+)
 from tidemill.model.errors import DataError
 from tidemill.ports.files import Files
 
@@ -126,10 +135,31 @@ class Archive:
         with self.files.create(path) as stream:
             stream.write(json.dumps(_to_json(manifest), indent=1, ensure_ascii=False).encode())
 
+    def describe(self, batch: Batch, manifest: Manifest, contents: Contents) -> Manifest:
+        """Keep beside the manifest what a load has found in its parts: rows and schema of raw files are known only
+        then. The first load's words stand; gives the manifest with them.
+        """
+        path = _contents_path(folder_of(batch, manifest.source), manifest.version)
+        try:
+            with self.files.create(path) as stream:
+                stream.write(json.dumps(contents_to_json(contents), indent=1, ensure_ascii=False).encode())
+        except FileExistsError:
+            return self._described(path, manifest)
+        return manifest.described(contents)
+
     def sealed(self, batch: Batch, source: str) -> Manifest | None:
         """The newest sealed manifest, read from the archive itself: the index may lag behind after a crash."""
-        found = list(self._manifests(folder_of(batch, source)))
-        return found[-1] if found else None
+        folder = folder_of(batch, source)
+        found = list(self._manifests(folder))
+        return self._described(_contents_path(folder, found[-1].version), found[-1]) if found else None
+
+    def _described(self, path: str, manifest: Manifest) -> Manifest:
+        """The manifest with what its first load found, if there was one."""
+        if self.files.info(path) is None:
+            return manifest
+        with self.files.open(path) as stream:
+            contents = contents_from_json(json.load(stream))
+        return manifest.described(contents) if contents else manifest
 
     def sealed_paths(self, folder: str) -> set[str]:
         """Paths of the parts that the manifests of a folder name."""
@@ -165,6 +195,10 @@ class Archive:
         return self.files.open(part.path)
 
 
+def _contents_path(folder: str, version: int) -> str:
+    return f"{folder}/schema.v{version}.json"
+
+
 def _to_json(manifest: Manifest) -> dict[str, Any]:
     interval = manifest.interval
     return {
@@ -178,7 +212,6 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         "code_version": manifest.code_version,
         "bookmark_before": manifest.bookmark_before,
         "bookmark_after": manifest.bookmark_after,
-        "schema": manifest.schema,
         "bytes": manifest.bytes,
         "rows": manifest.rows,
         "parts": [
@@ -210,5 +243,4 @@ def _from_json(data: dict[str, Any]) -> Manifest:
         interval=Interval(*(datetime.fromisoformat(t) for t in interval)) if interval else None,
         bookmark_before=data["bookmark_before"],
         bookmark_after=data["bookmark_after"],
-        schema=data["schema"],
     )

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from tidemill.flow.services import Services
 from tidemill.model.batch import Batch, Interval
 from tidemill.model.branch import MAIN, RefKind, RefState
-from tidemill.model.errors import Conflict, Fenced, UnknownName
+from tidemill.model.errors import Conflict, DataError, Fenced, TidemillError, UnknownName
 from tidemill.model.pipeline import PipelineSpec, Scope
-from tidemill.model.run import RUN_ENDS, Read, Run
+from tidemill.model.run import RUN_ENDS, Read, Run, RunState
 from tidemill.model.table import Scan, TableName
 from tidemill.ports.metadata import Tx, View
 
@@ -30,6 +31,10 @@ TICKET = timedelta(minutes=10)
 _TICKET_POLL = 0.05
 #: Failed and abandoned branches stay this long for inspection (rule 8).
 BRANCH_LIFE = timedelta(days=14)
+
+
+#: A version of a table: its name, and its pointer.
+Root: TypeAlias = tuple[TableName, str]
 
 
 @dataclass
@@ -48,6 +53,8 @@ class Attempt:
     written: dict[TableName, str] = field(default_factory=dict)
     written_views: dict[TableName, View] = field(default_factory=dict)
     reads: set[Read] = field(default_factory=set)
+    #: Files that a vacuum had given up when the attempt began: of older versions, they may go at any moment.
+    doomed: frozenset[str] = frozenset()
     #: True once something outside the lake has happened that another try would do twice (rule 4).
     outside_effects: bool = False
 
@@ -83,16 +90,28 @@ class Attempt:
         """
         pointer = self.pointer(table)
         if pointer is None:
-            raise UnknownName.of("table", str(table), self.known_tables())
+            raise self._no_table(table)
         batch_id = self.batch.id if scope is Scope.BATCH else None
         scan = self.services.catalog.scan(table, pointer, batch_id=batch_id)
         self.reads.add(Read(str(table), scan.snapshot_id, scope.value))
         return scan
 
+    def _no_table(self, table: TableName) -> TidemillError:
+        source = self.pipeline.sources.get(table.table) if table.namespace == self.pipeline.name else None
+        if source is None:
+            return UnknownName.of("table", str(table), self.known_tables())
+        return DataError(
+            f'Table "{table}" has no columns yet: its source has brought no row so far.',
+            where=source.place,
+            hint=f'declare them: columns={{"id": "long"}}, or run an interval first that has rows of {source.name}',
+        )
+
     # -- writing ---------------------------------------------------------------------------------------------
 
     def commit(self, moves: Mapping[TableName, str], views: Mapping[TableName, str] | None = None) -> None:
         """Point the branch at new versions of tables, all in one transaction that checks the fence (rule 5).
+
+        Where nothing is written, no branch is made (rule 11).
 
         Raises:
             Fenced: a newer attempt has taken over.
@@ -102,6 +121,8 @@ class Attempt:
         new_views = {name: View(name, sql) for name, sql in (views or {}).items()}
         with self.services.metadata.write() as tx:
             tx.runs.check(self.run.id, self.run.fence)
+            if not moves and not new_views:
+                return
             if self.run.branch is None:
                 self._create_branch(tx)
             changes: dict[TableName, tuple[str | None, str | None]] = {}
@@ -117,6 +138,24 @@ class Attempt:
         self.run = replace(self.run, branch=self.branch)
         self.written.update(moves)
         self.written_views.update(new_views)
+
+    def end(self, state: RunState, error: BaseException, *, keep: bool = True) -> None:
+        """End the attempt badly. Its branch stays for inspection (rule 11), or goes where another try makes it anew."""
+        run, now = self.run, self.services.clock.now()
+        try:
+            with self.services.metadata.write() as tx:
+                tx.runs.move(run.id, run.fence, state, now=now, error=str(error) or type(error).__name__)
+                tx.runs.add_reads(run.id, self.reads)
+                tx.refs.release_tickets(run.id)
+                if run.branch is not None:
+                    if not keep:
+                        tx.refs.remove_pointers(run.branch)
+                    tx.refs.update(run.branch, state=RefState.FAILED if keep else RefState.DROPPED)
+        except Fenced:
+            return  # somebody else has taken over and ended this attempt already
+        except Conflict as conflict:
+            error.add_note(f"and the end of the run could not be recorded: {conflict}")
+        self.run = replace(run, state=state, ended_at=now)
 
     def _create_branch(self, tx: Tx) -> None:
         now = self.services.clock.now()
@@ -136,7 +175,12 @@ class Attempt:
 
 @contextmanager
 def open_attempt(
-    services: Services, pipeline: PipelineSpec, batch: Batch, *, tickets: Iterable[TableName] = ()
+    services: Services,
+    pipeline: PipelineSpec,
+    batch: Batch,
+    *,
+    tickets: Iterable[TableName] = (),
+    past: Iterable[tuple[TableName, str]] = (),
 ) -> Iterator[Attempt]:
     """Start the next attempt at a batch: take its lease, fork `main`, and give signs of life until the end.
 
@@ -145,10 +189,13 @@ def open_attempt(
     other live run holds their publish tickets and takes them together with the fork: nobody can publish these
     tables before this attempt does, so it cannot lose on them again (rule 3).
 
+    `past`: older versions of tables that the attempt will read. They are leased too, in the transaction that also looks
+    at what a vacuum has given up: a vacuum which decides later sees the lease, one that has decided shows in `doomed`.
+
     Raises:
         Busy: another attempt at the batch is alive.
     """
-    attempt, lease = _start(services, pipeline, batch, sorted(tickets))
+    attempt, lease = _start(services, pipeline, batch, sorted(tickets), tuple(past))
     stop = threading.Event()
     beat = threading.Thread(
         target=_heartbeat, args=(services, attempt.run, lease, stop), daemon=True, name=f"lease-{attempt.run.id}"
@@ -164,13 +211,13 @@ def open_attempt(
 
 
 def _start(
-    services: Services, pipeline: PipelineSpec, batch: Batch, tickets: Sequence[TableName]
+    services: Services, pipeline: PipelineSpec, batch: Batch, tickets: Sequence[TableName], past: Sequence[Root]
 ) -> tuple[Attempt, int]:
     while True:
         with services.metadata.write() as tx:
             now = services.clock.now()
             if ticket_of_another(tx, tickets, None, now, services.alive) is None:
-                return _begin(services, tx, pipeline, batch, tickets, now)
+                return _begin(services, tx, pipeline, batch, tickets, past, now)
         services.clock.sleep(_TICKET_POLL)
 
 
@@ -191,7 +238,13 @@ def ticket_of_another(
 
 
 def _begin(
-    services: Services, tx: Tx, pipeline: PipelineSpec, batch: Batch, tickets: Sequence[TableName], now: datetime
+    services: Services,
+    tx: Tx,
+    pipeline: PipelineSpec,
+    batch: Batch,
+    tickets: Sequence[TableName],
+    past: Sequence[Root],
+    now: datetime,
 ) -> tuple[Attempt, int]:
     abandoned = tx.runs.last(batch.id)
     run = tx.runs.start(
@@ -208,8 +261,10 @@ def _begin(
     pointers = tx.refs.pointers(MAIN)
     head = tx.refs.get(MAIN)
     assert head is not None
-    lease = tx.leases.acquire(services.holder, pointers.items(), now + LEASE)
-    return Attempt(services, pipeline, batch, run, pointers, tx.refs.views(MAIN), head.head), lease
+    lease = tx.leases.acquire(services.holder, [*pointers.items(), *past], now + LEASE)
+    doomed = frozenset(tx.leases.doomed(now + timedelta(microseconds=1))) if past else frozenset()
+    views = tx.refs.views(MAIN)
+    return Attempt(services, pipeline, batch, run, pointers, views, head.head, doomed=doomed), lease
 
 
 def _close_branch(tx: Tx, abandoned: Run | None) -> None:

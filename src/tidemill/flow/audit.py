@@ -10,7 +10,7 @@ from tidemill.model.errors import CheckFailed
 from tidemill.model.expectation import Expectation, Of, ReferencesExpectation, Severity
 from tidemill.model.pipeline import Scope
 from tidemill.model.table import Scan, TableName
-from tidemill.plan.check import observed, passed
+from tidemill.plan.verdict import observed, passed
 from tidemill.ports.metadata import CheckRecord
 
 #: Failing rows that are kept of each failed check; the record has the count of all.

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from tidemill.flow.attempt import Attempt, open_attempt
 from tidemill.flow.merge import write_merged
-from tidemill.flow.publish import Look, PublishPlan, look, plan_publish, publish_run, swap
+from tidemill.flow.publish import Look, PublishConflict, PublishPlan, look, plan_publish, publish_run, swap
 from tidemill.flow.services import Services
 from tidemill.flow.stage import Stage, spec_from
 from tidemill.flow.write import commit_rows
 from tidemill.model.batch import Batch, BatchState
 from tidemill.model.branch import MAIN, ChangeKind, Ref, RefKind, RefState, StagedFile
-from tidemill.model.errors import Conflict, Refused, UnknownName
+from tidemill.model.errors import Conflict, Fenced, Refused, UnknownName
 from tidemill.model.pipeline import PipelineSpec
 from tidemill.model.run import RunState
 from tidemill.model.table import (
@@ -139,18 +140,37 @@ def revert_batch(services: Services, batch_id: int) -> PublishPlan:
     for commit in commits:
         for name, (before, _) in commit.changes.items():
             touched.setdefault(name, []).append(before)
+    past = [(name, before) for name, befores in touched.items() for before in befores if before]
     bare = PipelineSpec(batch.pipeline, None, None, None, False, {}, {}, {})
-    with open_attempt(services, bare, batch) as attempt:
-        moves = {
-            name: pointer
-            for name in touched
-            if name in attempt.fork and (pointer := _without(attempt, name, batch, touched)) is not None
-        }
-        if moves:
-            attempt.commit(moves)
-        with services.metadata.write() as tx:
-            tx.runs.move(attempt.run.id, attempt.run.fence, RunState.PUBLISHING, now=services.clock.now())
-        return publish_run(attempt, {}, kind="revert", becomes=BatchState.REVERTED)
+    lost_on: tuple[TableName, ...] = ()
+    while True:
+        with open_attempt(services, bare, batch, tickets=lost_on, past=past) as attempt:
+            try:
+                return _revert(attempt, batch, touched)
+            except PublishConflict as conflict:
+                attempt.end(RunState.FAILED, conflict, keep=False)
+                if lost_on:  # with the tickets of the first time, only a schema or a drop can be in the way
+                    raise
+                lost_on = tuple(c.table for c in conflict.conflicts)
+            except Fenced:
+                raise
+            except BaseException as error:
+                attempt.end(RunState.FAILED, error, keep=False)
+                raise
+
+
+def _revert(attempt: Attempt, batch: Batch, touched: Mapping[TableName, Sequence[str | None]]) -> PublishPlan:
+    """One try: every table without the batch, and the publish."""
+    services = attempt.services
+    moves = {
+        name: pointer
+        for name in touched
+        if name in attempt.fork and (pointer := _without(attempt, name, batch, touched)) is not None
+    }
+    attempt.commit(moves)
+    with services.metadata.write() as tx:
+        tx.runs.move(attempt.run.id, attempt.run.fence, RunState.PUBLISHING, now=services.clock.now())
+    return publish_run(attempt, {}, kind="revert", becomes=BatchState.REVERTED)
 
 
 def _without(
@@ -178,7 +198,6 @@ def _replaced_before(attempt: Attempt, spec: TableSpec, batch: Batch, befores: I
     The batch may have replaced it several times, others in between: of what stood there before each time, newest
     first, the first comes back that is neither the batch's own nor of one that was reverted since.
     """
-    catalog = attempt.services.catalog
     with Stage(attempt, spec, mixed=True) as stage:
         now = stage.base_scan()
         assert now is not None
@@ -186,11 +205,37 @@ def _replaced_before(attempt: Attempt, spec: TableSpec, batch: Batch, befores: I
             return None
         older: Sequence[DataFile] = ()
         for before in befores:
-            older = catalog.scan(spec.name, before).files if before else ()
+            older = _older(attempt, spec.name, before, batch) if before else ()
             if _stands(attempt.services, {f.batch_id for f in older}, batch):
                 break
         files = [StagedFile(f.path, f.rows, f.bytes, f.batch_id) for f in older]
         return stage.commit(ChangeKind.REPLACE, [f.path for f in now.files], add=files)
+
+
+def _older(attempt: Attempt, name: TableName, before: str, batch: Batch) -> Sequence[DataFile]:
+    """The files of an older version.
+
+    Raises:
+        Refused: a vacuum has collected it, or is about to.
+    """
+    services = attempt.services
+    lake = services.lake
+    path = lake.relative(before)
+    if path not in attempt.doomed and lake.info(path) is not None:
+        with suppress(FileNotFoundError):  # collected while it was read
+            files = services.catalog.scan(name, before).files
+            paths = [lake.relative(f.path) for f in files]
+            if not attempt.doomed.intersection(paths) and all(lake.info(p) is not None for p in paths):
+                return files
+    with services.metadata.read() as tx:
+        log = tx.refs.commits(MAIN)
+    writer = next((c.batch_id for c in log if name in c.changes and c.changes[name][1] == before), None)
+    raise Refused(
+        f'Batch {batch.id} replaced "{name}", and what stood there before has been collected by a vacuum.',
+        hint=f"tidemill replay {writer} writes it again"
+        if writer
+        else "run an earlier interval again, which replaces it",
+    )
 
 
 def _stands(services: Services, batches: Iterable[int | None], reverting: Batch) -> bool:

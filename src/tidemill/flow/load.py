@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import BinaryIO
 
 from tidemill.flow.attempt import Attempt
-from tidemill.flow.quarantine import Quarantine
+from tidemill.flow.quarantine import Quarantine, too_many
 from tidemill.flow.stage import Stage, spec_from
 from tidemill.flow.write import commit_rows
-from tidemill.model.batch import Manifest, Part
-from tidemill.model.errors import ContractError, DefinitionError
+from tidemill.model.batch import Contents, Manifest, Part
+from tidemill.model.errors import DefinitionError
 from tidemill.model.pipeline import SourceSpec
 from tidemill.model.table import (
     BATCH_ID,
@@ -38,6 +39,8 @@ class Loaded:
     rows: int = 0
     rejected: int = 0
     moves: dict[TableName, str] = field(default_factory=dict)
+    #: Rows of each part, rejected ones included, where the decoder tells.
+    parts: dict[int | None, int] = field(default_factory=dict)
     schemas: dict[str, Schema] = field(default_factory=dict)
 
 
@@ -60,11 +63,34 @@ def load(
             found = restart.found
     attempt.commit(loaded.moves)
     now = attempt.services.clock.now()
+    refused = too_many(attempt, source.table, loaded.rows, loaded.rejected, source.place)
+    described = None
+    if refused is None and manifest.contents is None:
+        described = attempt.services.archive.describe(
+            attempt.batch, manifest, _contents(attempt, source, manifest, loaded, now)
+        )
     with attempt.services.metadata.write() as tx:
         tx.runs.check(attempt.run.id, attempt.run.fence)
         tx.batches.update(attempt.batch.id, loaded_at=now)
-    _check_rejected(source, loaded, attempt)
+        if described is not None:
+            tx.archive.describe(described)
+    if refused is not None:
+        raise refused
     return loaded
+
+
+def _contents(attempt: Attempt, source: SourceSpec, manifest: Manifest, loaded: Loaded, now: datetime) -> Contents:
+    """What the load found in the parts."""
+    told = None not in loaded.parts
+    return Contents(
+        rows=loaded.rows,
+        rejected=loaded.rejected,
+        columns={child: {c.name: str(c.type) for c in schema} for child, schema in sorted(loaded.schemas.items())},
+        parts=tuple(loaded.parts.get(i, 0) if told else part.rows for i, part in enumerate(manifest.parts)),
+        options={name: list(v) if isinstance(v, tuple) else v for name, v in source.decode.items()},
+        loaded_at=now,
+        code_version=attempt.services.code_version,
+    )
 
 
 def child_name(table: TableName, child: str) -> TableName:
@@ -133,6 +159,8 @@ def _load_once(
             loaded.schemas[chunk.child] = chunk.schema
             quarantine.add(chunk.rejected)
             if not chunk.child:
+                found_here = len(chunk.rejected) + (chunk.batch.num_rows if chunk.batch is not None else 0)
+                loaded.parts[chunk.part] = loaded.parts.get(chunk.part, 0) + found_here
                 loaded.rows = stages[table].rows if table in stages else 0
                 progress(loaded.rows)
         # What an earlier version of this batch wrote and this one does not is taken away.
@@ -171,19 +199,3 @@ def _feed(attempt: Attempt, part: Part) -> Feed:
         return attempt.services.archive.open(part)
 
     return Feed(part.name, open_part, part.bytes, part.format, part.compression)
-
-
-def _check_rejected(source: SourceSpec, loaded: Loaded, attempt: Attempt) -> None:
-    limit = source.table.contract.max_rejected
-    if limit is None or not loaded.rejected:
-        return
-    total = loaded.rows + loaded.rejected
-    allowed = limit * total if isinstance(limit, float) and limit < 1 else limit
-    if loaded.rejected > allowed:
-        share = f"{loaded.rejected / total:.2%}"
-        raise ContractError(
-            f'{loaded.rejected} of {total} rows ({share}) for "{source.table.name}" do not fit its contract; '
-            f"max_rejected is {limit}.",
-            where=source.place,
-            hint=f"tidemill data show {source.table.name.quarantine} --branch {attempt.branch}",
-        )

@@ -7,11 +7,34 @@ from collections.abc import Iterable
 from tidemill.flow.attempt import Attempt
 from tidemill.flow.stage import Stage, own_files
 from tidemill.model.branch import ChangeKind
+from tidemill.model.errors import ContractError
 from tidemill.model.table import Schema, TableSpec, WriteMode
 from tidemill.ports.decoder import Rejected
 
 #: Columns of a quarantine table, beside the system columns.
 COLUMNS = Schema.of({"file": "string", "line": "long", "raw": "string", "error": "string"})
+
+
+def too_many(attempt: Attempt, table: TableSpec, rows: int, rejected: int, where: str) -> ContractError | None:
+    """The error where more rows went to quarantine than the table's contract allows.
+
+    Args:
+        attempt: whose branch shows them.
+        table: the table that they were for.
+        rows: how many rows fitted.
+        rejected: how many did not.
+        where: where the table is declared.
+    """
+    limit = table.contract.max_rejected
+    total = rows + rejected
+    if limit is None or rejected <= (limit * total if isinstance(limit, float) else limit):
+        return None
+    return ContractError(
+        f'{rejected} of {total} rows ({rejected / total:.2%}) for "{table.name}" do not fit its contract; '
+        f"max_rejected is {limit}.",
+        where=where,
+        hint=f"tidemill data show {table.name.quarantine} --branch {attempt.branch}",
+    )
 
 
 class Quarantine:

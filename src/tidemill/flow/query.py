@@ -12,7 +12,6 @@ from tidemill.flow.services import Services
 from tidemill.model.branch import MAIN, RefState
 from tidemill.model.errors import DataError, Refused, UnknownName, UserError
 from tidemill.model.table import Scan, TableName
-from tidemill.plan.sql import tables_in
 from tidemill.ports.engine import Rows
 from tidemill.ports.metadata import View
 
@@ -127,6 +126,8 @@ def query(services: Services, sql: str, seen: Reading, *, limit: int | None = No
         UnknownName: a table that the ref does not have.
         UserError: the SQL cannot be read, or does more than read.
     """
+    from tidemill.plan.sql_tables import tables_in
+
     inputs: dict[str, Any] = {}
     views: dict[str, str] = {}
     todo = list(tables_in(sql))

@@ -20,7 +20,7 @@ from tidemill.flow.services import Services
 from tidemill.flow.transform import build
 from tidemill.model.batch import Batch, BatchKey, BatchState, Manifest
 from tidemill.model.branch import RefState
-from tidemill.model.errors import CheckFailed, Conflict, Fenced, Refused, RunFailed
+from tidemill.model.errors import CheckFailed, Fenced, Refused, RunFailed
 from tidemill.model.graph import WHOLE
 from tidemill.model.instance import Begun, Dispatched, Ended, Event, Failed, Succeeded
 from tidemill.model.pipeline import OnFailure, PipelineSpec, SourceKind, Task, TaskKind, graph_of, tasks_of
@@ -140,15 +140,15 @@ class _Driver:
         except PublishConflict as conflict:
             if self.last_try or self.attempt.outside_effects:
                 return self._fail(conflict)
-            self._end(RunState.FAILED, conflict)
+            self.attempt.end(RunState.FAILED, conflict, keep=False)
             raise
         except KeyboardInterrupt as stop:
-            self._end(RunState.CANCELLED, stop)
+            self.attempt.end(RunState.CANCELLED, stop)
             raise
         except Fenced:
             raise
         except BaseException as error:
-            self._end(RunState.FAILED, error)
+            self.attempt.end(RunState.FAILED, error)
             raise
 
     def _apply(self, event: Event, ready: list[Task]) -> Step:
@@ -215,10 +215,10 @@ class _Driver:
             return TaskReport(task, TaskState.SUCCESS, 0.0, rows=loaded.rows, rejected=loaded.rejected)
         if task.kind is TaskKind.BUILD:
             transform = pipeline.transforms[task.name]
-            rows = build(attempt, transform, progress)
-            if rows is not None:
-                self.rows[transform.table.name] = rows
-            return TaskReport(task, TaskState.SUCCESS, 0.0, rows=rows)
+            built = build(attempt, transform, progress)
+            if built.rows is not None:
+                self.rows[transform.table.name] = built.rows
+            return TaskReport(task, TaskState.SUCCESS, 0.0, rows=built.rows, rejected=built.rejected)
         records = audit(attempt, task.name)
         return TaskReport(task, TaskState.SUCCESS, 0.0, rows=max((r.rows or 0 for r in records), default=0),
                           checks=tuple(records))  # fmt: skip
@@ -304,7 +304,7 @@ class _Driver:
             yield TableReport(name, spec.write if spec and pointer else None, self.rows.get(name), total)
 
     def _fail(self, error: BaseException) -> RunReport:
-        self._end(RunState.FAILED, error)
+        self.attempt.end(RunState.FAILED, error)
         report = RunReport(
             self.attempt.batch, self.attempt.run, RunState.FAILED, self._seconds(), tuple(self.reports), (), error
         )
@@ -319,23 +319,6 @@ class _Driver:
         with self.services.metadata.write() as tx:
             tx.runs.move(run.id, run.fence, state, now=self.services.clock.now())
         self.attempt.run = replace(run, state=state)
-
-    def _end(self, state: RunState, error: BaseException) -> None:
-        """End the attempt badly: its branch stays for inspection (rule 11)."""
-        run = self.attempt.run
-        now = self.services.clock.now()
-        try:
-            with self.services.metadata.write() as tx:
-                tx.runs.move(run.id, run.fence, state, now=now, error=str(error) or type(error).__name__)
-                tx.runs.add_reads(run.id, self.attempt.reads)
-                tx.refs.release_tickets(run.id)
-                if run.branch is not None:
-                    tx.refs.update(run.branch, state=RefState.FAILED)
-        except Fenced:
-            return  # somebody else has taken over and ended this attempt already
-        except Conflict as conflict:
-            error.add_note(f"and the end of the run could not be recorded: {conflict}")
-        self.attempt.run = replace(run, state=state, ended_at=now)
 
     def _seconds(self) -> float:
         return self.services.clock.monotonic() - self.began

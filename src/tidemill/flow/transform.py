@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tidemill.authoring.context import RunContext
 from tidemill.flow.attempt import Attempt
+from tidemill.flow.contract import fitted
+from tidemill.flow.quarantine import too_many
 from tidemill.flow.services import Services
 from tidemill.flow.write import Written, write_rows
 from tidemill.model.errors import TidemillError, UserError
 from tidemill.model.frame import Frame, Input, as_frame
 from tidemill.model.pipeline import InputSpec, Materialized, Scope, TransformSpec
 from tidemill.model.table import BATCH_ID, LOADED_AT, Scan, Schema, TableName
-from tidemill.plan.sql import quote, tables_in
+from tidemill.plan.sql import quote
 from tidemill.plan.sql_model import Dependency, RenderedSql, render_model
 from tidemill.plan.template import variables_of
 
@@ -22,15 +24,40 @@ from tidemill.plan.template import variables_of
 Progress = Callable[[int], None]
 
 
-def build(attempt: Attempt, transform: TransformSpec, progress: Progress = lambda _: None) -> int | None:
-    """Make one table of this run and commit it to the branch; returns the rows written, None for a view."""
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a transformation gave: its rows (None for a view), and those of them that went to quarantine."""
+
+    rows: int | None = None
+    rejected: int = 0
+
+
+def build(attempt: Attempt, transform: TransformSpec, progress: Progress = lambda _: None) -> Built:
+    """Make one table of this run and commit it to the branch.
+
+    Raises:
+        ContractError: the result does not fit the table's contract, or too many rows have no key or order.
+    """
     if transform.materialized is Materialized.VIEW:
         view = _rendered(attempt, transform, _view_resolver(attempt.pipeline.name))
         attempt.commit({}, {transform.table.name: view.sql})
-        return None
+        return Built()
     written = _from_sql(attempt, transform, progress) if transform.sql else _from_function(attempt, transform, progress)
     attempt.commit(written.moves)
-    return written.rows
+    rejected = _rejected(attempt, written.moves.get(transform.table.name.quarantine), transform)
+    refused = too_many(attempt, transform.table, written.rows - rejected, rejected, transform.place)
+    if refused is not None:
+        raise refused
+    return Built(written.rows, rejected)
+
+
+def _rejected(attempt: Attempt, pointer: str | None, transform: TransformSpec) -> int:
+    """How many rows of this batch are in the table's quarantine."""
+    if pointer is None:
+        return 0
+    name = transform.table.name.quarantine
+    files = attempt.services.catalog.scan(name, pointer, batch_id=attempt.batch.id).files
+    return sum(file.rows for file in files if file.batch_id == attempt.batch.id)
 
 
 def input_of(attempt: Attempt, needed: InputSpec) -> Input:
@@ -65,10 +92,17 @@ def _from_function(attempt: Attempt, transform: TransformSpec, progress: Progres
     try:
         frame, inputs = frame_of(attempt, transform)
         with services.frames.batches(frame, inputs) as reader:
-            return write_rows(attempt, transform.table, _columns(services, reader), reader, progress)
+            return _write(attempt, transform, reader, progress)
     except TidemillError as error:
         error.where = error.where or transform.place
         raise
+
+
+def _write(attempt: Attempt, transform: TransformSpec, reader: Any, progress: Progress) -> Written:
+    """Write a result as the table's contract lets it pass."""
+    columns = _columns(attempt.services, reader)
+    schema, rows = fitted(attempt, transform.table, columns, reader, transform.place)
+    return write_rows(attempt, transform.table, schema, rows, progress)
 
 
 def _columns(services: Services, reader: Any) -> Schema:
@@ -94,7 +128,7 @@ def _from_sql(attempt: Attempt, transform: TransformSpec, progress: Progress) ->
     services = attempt.services
     functions = attempt.pipeline.functions
     with services.sql.query(rendered.sql, inputs, functions=functions, views=views, where=rendered.where) as reader:
-        return write_rows(attempt, transform.table, _columns(services, reader), reader, progress)
+        return _write(attempt, transform, reader, progress)
 
 
 def _rendered(attempt: Attempt, transform: TransformSpec, resolve: Callable[[str, str], str]) -> RenderedSql:
@@ -130,6 +164,8 @@ def _view_resolver(pipeline: str) -> Callable[[str, str], str]:
 
 def _views_for(attempt: Attempt, sql: str, inputs: dict[str, Scan]) -> dict[str, str]:
     """The views that a statement reads, and the tables below them, which are added to `inputs`."""
+    from tidemill.plan.sql_tables import tables_in
+
     all_views = attempt.views()
     found: dict[str, str] = {}
     todo = [t for t in tables_in(sql) if "." in t]

@@ -6,7 +6,7 @@ A batch is one execution's worth of data. It has one small integer id for life; 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -130,10 +130,33 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Contents:
+    """What the first load found in the parts of an extraction: raw files are counted by reading them.
+
+    Args:
+        rows: rows that fitted the table.
+        rejected: rows that went to quarantine.
+        columns: the table's columns and types after the load, by child suffix; "" is the table itself.
+        parts: rows of each part in the manifest's order, rejected ones included; None where the decoder did not tell.
+        options: how the parts were decoded.
+        loaded_at: when.
+        code_version: by which code.
+    """
+
+    rows: int
+    rejected: int
+    columns: Mapping[str, Mapping[str, str]]
+    parts: tuple[int | None, ...]
+    options: Mapping[str, Any]
+    loaded_at: datetime
+    code_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What one extraction of one source for one batch put into the archive. Written last; never rewritten.
 
-    `version` counts extractions: 1 at first, one more for each `--refetch`.
+    `version` counts extractions: 1 at first, one more for each `--refetch`. `contents` is known from the first load on.
     """
 
     batch_id: int
@@ -147,7 +170,12 @@ class Manifest:
     interval: Interval | None = None
     bookmark_before: Bookmark = None
     bookmark_after: Bookmark = None
-    schema: dict[str, str] = field(default_factory=dict)
+    contents: Contents | None = None
+
+    @property
+    def schema(self) -> Mapping[str, str]:
+        """The table's columns and types, once the parts have been loaded; empty before."""
+        return self.contents.columns.get("", {}) if self.contents else {}
 
     @property
     def bytes(self) -> int:
@@ -156,9 +184,49 @@ class Manifest:
 
     @property
     def rows(self) -> int | None:
-        """Records, where every part knows its number."""
+        """Records: known at once where the archive wrote them, and from the first load on for raw files."""
+        if self.contents is not None:
+            return self.contents.rows + self.contents.rejected
         counts = [p.rows for p in self.parts]
         return None if any(c is None for c in counts) else sum(c for c in counts if c is not None)
+
+    def described(self, contents: Contents) -> Manifest:
+        """The manifest with what a load has found: parts that did not know their rows do now, if it told them."""
+        parts = self.parts
+        if len(contents.parts) == len(parts):
+            found = zip(parts, contents.parts, strict=True)
+            parts = tuple(replace(p, rows=rows) if p.rows is None else p for p, rows in found)
+        return replace(self, parts=parts, contents=contents)
+
+
+def contents_to_json(contents: Contents | None) -> dict[str, Any]:
+    """`contents` as the archive's file and the index keep it; an empty object where nothing is known."""
+    if contents is None:
+        return {}
+    return {
+        "rows": contents.rows,
+        "rejected": contents.rejected,
+        "columns": {child: dict(columns) for child, columns in contents.columns.items()},
+        "parts": list(contents.parts),
+        "options": dict(contents.options),
+        "loaded_at": contents.loaded_at.isoformat(),
+        "code_version": contents.code_version,
+    }
+
+
+def contents_from_json(data: Mapping[str, Any]) -> Contents | None:
+    """The inverse of `contents_to_json`."""
+    if not data:
+        return None
+    return Contents(
+        rows=data["rows"],
+        rejected=data["rejected"],
+        columns=data["columns"],
+        parts=tuple(data["parts"]),
+        options=data["options"],
+        loaded_at=datetime.fromisoformat(data["loaded_at"]),
+        code_version=data["code_version"],
+    )
 
 
 def utc(value: datetime) -> datetime:

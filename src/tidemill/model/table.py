@@ -46,6 +46,48 @@ def check_name(name: str, kind: str) -> str:
     return name
 
 
+#: Schemas that SQL keeps for itself, the branch that everybody reads, and the system tables.
+_RESERVED_SCHEMAS = frozenset(
+    ("information_schema", "main", "memory", "pg_catalog", "pg_temp", "pg_toast", "system", "temp", "tidemill")
+)
+#: What the engine calls a pipeline's tables where a statement reads only this batch's rows.
+_BATCH_SUFFIX = "__batch"
+
+
+def check_pipeline_name(name: str) -> str:
+    """Return `name` if it can name a pipeline: also a schema in SQL.
+
+    Raises:
+        DefinitionError: it does not fit, or SQL or Tidemill means something else by it.
+    """
+    check_name(name, "pipeline")
+    if name.lower() in _RESERVED_SCHEMAS or name.lower().endswith(_BATCH_SUFFIX):
+        meant = "Tidemill's own tables" if name.lower() == "tidemill" else "something else"
+        free = name[: -len(_BATCH_SUFFIX)] if name.lower().endswith(_BATCH_SUFFIX) else f"{name}_data"
+        raise DefinitionError(
+            f'"{name}" cannot name a pipeline: its tables would be "{name}.<table>" in SQL, where that means {meant}.',
+            hint=f'"{free}"',
+        )
+    return name
+
+
+def check_table_name(name: str, kind: str) -> str:
+    """Return `name` if it can name a `kind` of table.
+
+    Raises:
+        DefinitionError: it does not fit, or is that of a table which Tidemill makes beside another one.
+    """
+    check_name(name, kind)
+    for suffix, what in ((QUARANTINE_SUFFIX, "the rejected rows"), (INPUT_SUFFIX, "all rows ever given to it")):
+        if name.lower().endswith(suffix):
+            owner = name[: -len(suffix)]
+            raise DefinitionError(
+                f'"{name}" cannot name a {kind}: it is where "{owner}" keeps {what}.',
+                hint=f'"{owner}_{suffix.strip("_")}"',
+            )
+    return name
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class TableName:
     """`<pipeline>.<table>`: a namespace, which is the pipeline's name, and a table in it."""
@@ -60,11 +102,13 @@ class TableName:
         Raises:
             DefinitionError: the text is no table name.
         """
-        namespace, _, table = text.rpartition(".")
-        namespace = namespace or default_namespace or ""
-        if not namespace:
+        namespace, dot, table = text.rpartition(".")
+        namespace = namespace if dot else default_namespace or ""
+        if not dot and not namespace:
             raise DefinitionError(f'"{text}" names no pipeline.', hint=f'write "<pipeline>.{text}"')
-        return cls(check_name(namespace, "pipeline"), check_name(table, "table"))
+        if not _NAME.fullmatch(namespace) or not _NAME.fullmatch(table):
+            raise DefinitionError(f'"{text}" is no name of a table.', hint='"table" or "pipeline.table"')
+        return cls(namespace, table)
 
     def __str__(self) -> str:
         return f"{self.namespace}.{self.table}"

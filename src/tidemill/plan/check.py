@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
@@ -144,29 +144,6 @@ def _measured(check: Expectation, number: int, row: Mapping[str, Any], moment: d
     # Naive times are taken for UTC here, and only here: an age needs a zone.
     age = moment - (newest if newest.tzinfo else newest.replace(tzinfo=UTC))
     return Measured(rows, figure=age.total_seconds())
-
-
-def passed(check: Expectation, found: Measured) -> bool:
-    """Whether a check is met by what was found."""
-    if isinstance(check, FigureExpectation):
-        if found.figure is None:
-            return False
-        low = check.minimum is None or found.figure >= check.minimum
-        return low and (check.maximum is None or found.figure <= check.maximum)
-    if check.max_failed is not None:
-        return found.failed <= check.max_failed
-    return found.rows == 0 or (found.rows - found.failed) / found.rows >= check.mostly
-
-
-def observed(check: Expectation, found: Measured) -> str:
-    """What was found, in words for a report."""
-    if isinstance(check, FigureExpectation):
-        if check.figure is Figure.ROWS:
-            return f"{found.rows:,} rows"
-        return "no value" if found.figure is None else f"{timedelta(seconds=round(found.figure))} old"
-    if not found.failed:
-        return f"{found.rows:,} rows"
-    return f"{found.failed:,} of {found.rows:,} rows ({found.failed / found.rows:.2%})"
 
 
 def failing(check: Expectation, tables: Tables) -> pl.LazyFrame | None:

@@ -171,8 +171,8 @@ class Known:
         return Schema(tuple(Column(column.name, column.type) for column in self.columns))
 
     def unfixed(self) -> Known:
-        """The same columns, free to become whatever the data holds: to survey how it differs."""
-        return Known(tuple(replace(column, base=None, declared=False, nullable=True) for column in self.columns))
+        """The same columns with nothing known of them, to survey what the data holds by itself."""
+        return Known(tuple(KnownColumn(column.name, UNKNOWN) for column in self.columns))
 
     def follows(self, emitted: Mapping[str, Type]) -> bool:
         """Whether rows that went out typed as `emitted` may stay as they are, knowing this now."""

@@ -69,13 +69,15 @@ class Chunk:
     `child` is "" for the feed's own table, else the child's suffix (`items`, `items__tags`). `batch` is an Arrow
     RecordBatch whose columns are named and typed as `schema` says. `schema` is all that is known by then: the table's
     and the declared columns, and what the data has brought; a column, or a part of one, that has held only nulls is
-    left out until it is typed, so that later chunks may have more columns than earlier ones.
+    left out until it is typed, so that later chunks may have more columns than earlier ones. `part` is the position
+    among `feeds` of the one that the rows are from; None: not told.
     """
 
     child: str
     schema: Schema
     batch: Any
     rejected: tuple[Rejected, ...] = ()
+    part: int | None = None
 
 
 class Restart(Exception):

@@ -303,6 +303,12 @@ class ArchiveIndex(Protocol):
         """
         ...
 
+    def describe(self, manifest: Manifest) -> None:
+        """Record the `contents` of a manifest that is recorded already, and the rows of its parts; those that are
+        known stay. Raises UnknownName where the manifest is not recorded.
+        """
+        ...
+
     def get(self, batch_id: int, source: str, version: int | None = None) -> Manifest | None:
         """The manifest of that version, or the newest."""
         ...

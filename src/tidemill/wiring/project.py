@@ -75,7 +75,8 @@ def _load(file: Path) -> None:
     sys.modules[file.stem] = module
     try:
         spec.loader.exec_module(module)
-    except TidemillError:
+    except TidemillError as error:
+        error.where = error.where or _place_in(error, file)
         raise
     except Exception as error:
         raise DefinitionError(

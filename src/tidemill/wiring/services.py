@@ -5,20 +5,28 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tidemill.model.errors import DefinitionError, SettingsError
 from tidemill.model.pipeline import FilesOrigin, FunctionOrigin, SourceSpec
+from tidemill.wiring.loading import loading
 from tidemill.wiring.project import code_version
 from tidemill.wiring.settings import STATE_FOLDER, Settings
 
 if TYPE_CHECKING:
     from tidemill.flow.services import Services
+    from tidemill.ports.auditor import Auditor
     from tidemill.ports.clock import Clock
+    from tidemill.ports.engine import SqlEngine
     from tidemill.ports.files import Files
+    from tidemill.ports.frame_engine import FrameEngine
     from tidemill.ports.metadata import Metadata
+    from tidemill.ports.records import RecordEncoder
     from tidemill.ports.source import ExtractRequest, Source
+
+T = TypeVar("T")
 
 
 def connect(
@@ -38,14 +46,12 @@ def connect(
         SettingsError: an address that no adapter takes.
         Unreachable: a server does not answer.
     """
-    from tidemill.adapters.arrow.decoder import ArrowDecoder
-    from tidemill.adapters.duckdb.engine import DuckDBEngine
-    from tidemill.adapters.iceberg.catalog import IcebergCatalog
-    from tidemill.adapters.polars.checks import PolarsAuditor
-    from tidemill.adapters.polars.engine import PolarsEngine
-    from tidemill.adapters.records.encoder import ArchiveRecordEncoder
-    from tidemill.flow.archive import Archive
-    from tidemill.flow.services import Services
+    with loading():
+        from tidemill.adapters.arrow.decoder import ArrowDecoder
+        from tidemill.adapters.iceberg.catalog import IcebergCatalog
+        from tidemill.adapters.sql import store as _store  # noqa: F401  # `open_metadata` needs it
+        from tidemill.flow.archive import Archive
+        from tidemill.flow.services import Services
 
     clock = system_clock()
     lake, archive = open_files(settings, settings.lake_url), open_files(settings, settings.archive_url)
@@ -61,16 +67,59 @@ def connect(
         lake=lake,
         catalog=IcebergCatalog(lake, clock),
         decoder=ArrowDecoder(),
-        records=ArchiveRecordEncoder(),
-        frames=PolarsEngine(),
-        auditor=PolarsAuditor(),
-        sql=DuckDBEngine(),
+        records=late(_records),
+        frames=late(_frames),
+        auditor=late(_auditor),
+        sql=late(_sql),
         source=source_maker(settings),
         clock=clock,
         holder=holder(),
         alive=alive,
         code_version=code_version(settings.root),
     )
+
+
+def late(make: Callable[[], T]) -> T:
+    """What `make` gives, made when it is first used: loading Polars and DuckDB takes 0.2 s, and not every run does."""
+    return cast("T", _Late(make))
+
+
+class _Late:
+    """Stands for an adapter that does not exist yet."""
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        self._make = make
+
+    @cached_property
+    def _made(self) -> object:
+        return self._make()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)
+
+
+def _records() -> RecordEncoder:
+    from tidemill.adapters.records.encoder import ArchiveRecordEncoder
+
+    return ArchiveRecordEncoder()
+
+
+def _frames() -> FrameEngine:
+    from tidemill.adapters.polars.engine import PolarsEngine
+
+    return PolarsEngine()
+
+
+def _auditor() -> Auditor:
+    from tidemill.adapters.polars.checks import PolarsAuditor
+
+    return PolarsAuditor()
+
+
+def _sql() -> SqlEngine:
+    from tidemill.adapters.duckdb.engine import DuckDBEngine
+
+    return DuckDBEngine()
 
 
 def system_clock() -> Clock:
@@ -134,15 +183,15 @@ def source_maker(settings: Settings) -> Callable[[SourceSpec], Source]:
             )
         from tidemill.adapters.localfs.source import LocalFilesSource
 
-        return LocalFilesSource(spec, settings.root, _render)
+        return LocalFilesSource(spec, settings.root, partial(_render, where=spec.place))
 
     return make
 
 
-def _render(pattern: str, request: ExtractRequest) -> str:
+def _render(pattern: str, request: ExtractRequest, *, where: str) -> str:
     from tidemill.plan.template import render_path
 
-    return render_path(pattern, request.batch, request.parameters)
+    return render_path(pattern, request.batch, request.parameters, where=where)
 
 
 def holder() -> str:

@@ -189,11 +189,12 @@ class _Block:
         known = self._named(known)
         texts, places = self._read()
         structural = dict(self._errors)
-        empties = (self._layout.options.quote or "").encode() * 2
-        quoted = bool(empties) and empties in self._data
+        quote = (self._layout.options.quote or "").encode()
+        # Looking for one byte is thirty times as fast as looking for two.
+        empties = bool(quote) and quote in self._data and quote * 2 in self._data
         while True:
             self._errors = dict(structural)
-            typing = Typing(self._layout.names, known, texts, places, self._errors, empties=quoted)
+            typing = Typing(self._layout.names, known, texts, places, self._errors, empties=empties)
             columns, after = typing.run()
             if after == known:
                 break

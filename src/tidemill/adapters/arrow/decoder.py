@@ -11,13 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pyarrow as pa
 
 from tidemill.adapters.arrow.apart import Apart, survey
-from tidemill.adapters.arrow.avro import read_avro
 from tidemill.adapters.arrow.blocks import BLOCK_BYTES, Cutting, ahead
 from tidemill.adapters.arrow.conform import decode_typed
 from tidemill.adapters.arrow.csv import CsvOptions, csv_work
@@ -42,6 +41,7 @@ _WAITING = 2
 class _Task:
     """A block to decode, and the feed that it is from."""
 
+    part: int
     feed: Feed
     first: bool
     work: Work
@@ -52,6 +52,7 @@ class _Turn:
     """A decoded block in its place: lines count from the start of its feed."""
 
     feed: Feed
+    part: int
     line: int
     decoded: Decoded
 
@@ -107,7 +108,7 @@ class ArrowDecoder:
             restart = restart or not known.follows(emitted)
             if not restart and (decoded.batch.num_rows or decoded.rejected):
                 emitted = {column.name: column.type for column in known.columns}
-                yield Chunk("", known.schema, decoded.batch, decoded.rejected)
+                yield Chunk("", known.schema, decoded.batch, decoded.rejected, turn.part)
         if restart:
             raise Restart(known.found)
 
@@ -126,7 +127,7 @@ class ArrowDecoder:
             restart = not apart.follows(known)
             for chunk in () if restart else chunks:
                 apart.emit(chunk, known)
-                yield chunk
+                yield replace(chunk, part=turn.part)
         if restart:
             raise Restart(known.found)
 
@@ -166,21 +167,23 @@ class ArrowDecoder:
                 line = 0 if task.first else line
                 if isinstance(decoded, BlockError):
                     raise _failed(decoded, task.feed, line)
-                yield _Turn(task.feed, line, decoded.moved(line))
+                yield _Turn(task.feed, task.part, line, decoded.moved(line))
                 line += decoded.lines
 
     def _tasks(self, feeds: Sequence[Feed], options: DecodeOptions) -> Iterator[_Task]:
-        for feed in feeds:
+        for part, feed in enumerate(feeds):
             opened = open_feed(feed, options)
             with closing(opened.stream):
                 first = True
                 for work in self._work(opened, options):
-                    yield _Task(feed, first, work)
+                    yield _Task(part, feed, first, work)
                     first = False
 
     def _work(self, opened: Opened, options: DecodeOptions) -> Iterator[Work]:
         cutting = Cutting(opened.feed.name, options, self._block_bytes)
         if opened.format == "avro":
+            from tidemill.adapters.arrow.avro import read_avro  # loading fastavro takes 20 ms
+
             return _typed_work(read_avro(unpacked_feed(opened, seekable=False), options), opened.feed.name)
         if opened.format == "parquet":
             return _typed_work(read_parquet(unpacked_feed(opened, seekable=True), options), opened.feed.name)

@@ -24,7 +24,16 @@ import pyarrow.json as pj
 from tidemill.adapters.arrow import shape
 from tidemill.adapters.arrow.blocks import Cutting, array_blocks, cut_blocks, cut_lines, text_stream
 from tidemill.adapters.arrow.compression import Peekable
-from tidemill.adapters.arrow.decoded import BlockError, Decoded, Work, array_of, batch_of, is_utf8, raw_text
+from tidemill.adapters.arrow.decoded import (
+    BlockError,
+    Decoded,
+    Work,
+    array_of,
+    batch_of,
+    is_utf8,
+    occurrences,
+    raw_text,
+)
 from tidemill.adapters.arrow.slow import HARD_DEPTH, Exam, examine
 from tidemill.adapters.arrow.types import from_arrow_type, to_arrow_type
 from tidemill.model.errors import LimitError
@@ -120,7 +129,7 @@ class _Attempt:
         data = self._data
         for end in (b"\n", b"\r\n"):
             if data.startswith(b"{"):
-                inner = data.count(b"}" + end + b"{")
+                inner = occurrences(data, b"}" + end + b"{")
                 closed = data.endswith(b"}" + end)
                 if data.count(b"\n") == inner + closed and (closed or data.endswith(b"}")):
                     return inner + 1
@@ -154,9 +163,13 @@ class _Attempt:
         if len(self._data) > self._options.max_field:
             suspects.update(i for i in self._places if len(self._lines[i]) > self._options.max_field)
         depth = HARD_DEPTH if self._ignoring else _ARROW_DEPTH
-        if _has_line_longer(self._data, depth):
+        if _has_line_longer(self._data, depth) and not self._flat(depth):
             suspects.update(i for i in self._places if _brackets(self._lines[i]) > depth)
         return suspects
+
+    def _flat(self, depth: int) -> bool:
+        """Whether no line can have more than `depth` brackets: each opens one, and too few are left for such a line."""
+        return bool(self._shapely) and _brackets(self._data) < self._shapely + depth
 
     @property
     def _ignoring(self) -> bool:

@@ -176,6 +176,10 @@ def _fit(record: Pairs, known: Known, options: DecodeOptions) -> tuple[Known, Pa
     for key, _ in record:
         if (other := known.by_folded.get(key.lower(), key)) != key:
             raise _case("", key, other)
+    for key, value in record:
+        # Judged by the record alone, also where its column is text: which one that is may turn out only later.
+        if isinstance(value, list) and (pair := colliding(_type_of(value, UNKNOWN), f"{key}.")):
+            raise _case(*pair)
     types = [(key, _type_of(value, known.get(key), ranked=known.ranked)) for key, value in record]
     for key, kind in types:
         if isinstance(kind, Struct | List | Map) and (pair := colliding(join(known.get(key), kind), f"{key}.")):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+
+_MOMENT = pa.timestamp("us", tz="UTC")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -40,5 +45,20 @@ class Completion:
         for name, value in self.fill.items():
             if name not in given and (at := schema.get_field_index(name)) >= 0:
                 names.append(name)
-                columns.append(pa.repeat(pa.scalar(value, schema.field(at).type), batch.num_rows))
+                columns.append(_repeated(value, schema.field(at).type, batch.num_rows))
         return batch if len(names) == len(given) else pa.RecordBatch.from_arrays(columns, names=names)
+
+
+def _repeated(value: Any, kind: Any, rows: int) -> Any:
+    """A column of one value. Arrow loads pandas, where it is installed, to make a scalar of a Python value: that takes
+    0.2 s, so what every row of every table gets is written down as the numbers that it is.
+    """
+    if isinstance(value, datetime) and value.tzinfo is not None and kind == _MOMENT:
+        return _numbers((value - _EPOCH) // timedelta(microseconds=1), kind, rows)
+    if isinstance(value, int) and kind == pa.int64():
+        return _numbers(value, kind, rows)
+    return pa.repeat(pa.scalar(value, kind), rows)
+
+
+def _numbers(value: int, kind: Any, rows: int) -> Any:
+    return pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(struct.pack("=q", value) * rows)])

@@ -47,7 +47,8 @@ class LocalFilesSource:
             found = [self.root / pattern] if (self.root / pattern).is_file() else []
         for path in found:
             if not path.resolve().is_relative_to(self.root.resolve()):
-                raise Refused(f'"{path}" is a link out of the project.', where=self.spec.place, hint="copy the file")
+                inside = path.relative_to(self.root)
+                raise Refused(f'"{inside}" is a link out of the project.', where=self.spec.place, hint="copy the file")
         return found
 
 

@@ -11,8 +11,8 @@ from sqlalchemy import select
 from tidemill.adapters.sql.columns import interval_columns, interval_from
 from tidemill.adapters.sql.schema import files, manifests
 from tidemill.adapters.sql.session import AnyRow, Session
-from tidemill.model.batch import Manifest, Part
-from tidemill.model.errors import Refused
+from tidemill.model.batch import Manifest, Part, contents_from_json, contents_to_json
+from tidemill.model.errors import Refused, UnknownName
 
 
 class SqlArchiveIndex:
@@ -37,7 +37,7 @@ class SqlArchiveIndex:
                 code_version=manifest.code_version,
                 bookmark_before=manifest.bookmark_before,
                 bookmark_after=manifest.bookmark_after,
-                schema=manifest.schema,
+                schema=contents_to_json(manifest.contents),
                 **interval_columns(manifest.interval),
             )
             .on_conflict_do_nothing()
@@ -48,6 +48,23 @@ class SqlArchiveIndex:
             return
         rows = [{"manifest_id": made.id, "position": i, **_columns(part)} for i, part in enumerate(manifest.parts)]
         session.add_all(session.insert(files), rows)
+
+    def describe(self, manifest: Manifest) -> None:
+        """Record what a load has found in the parts; what is known already stays. Raises UnknownName."""
+        session, c = self._session, manifests.c
+        this = (self._own(), c.batch_id == manifest.batch_id, c.source == manifest.source)
+        row = session.first(select(c.id, c.schema).where(*this, c.version == manifest.version), lock=True)
+        if row is None:
+            raise UnknownName.of(
+                "manifest", f"version {manifest.version} of {manifest.source} for batch {manifest.batch_id}", ()
+            )
+        if row.schema:
+            return
+        session.change(manifests.update().where(c.id == row.id).values(schema=contents_to_json(manifest.contents)))
+        for position, part in enumerate(manifest.parts):
+            own = (files.c.manifest_id == row.id, files.c.position == position)
+            if part.rows is not None:
+                session.change(files.update().where(*own, files.c.rows.is_(None)).values(rows=part.rows))
 
     def get(self, batch_id: int, source: str, version: int | None = None) -> Manifest | None:
         """The manifest of that version, or the newest."""
@@ -127,5 +144,5 @@ def _manifest(row: AnyRow, parts: tuple[Part, ...]) -> Manifest:
         interval=interval_from(row),
         bookmark_before=row.bookmark_before,
         bookmark_after=row.bookmark_after,
-        schema=row.schema,
+        contents=contents_from_json(row.schema),
     )

@@ -1,0 +1,20 @@
+"""Death at any moment of the first run of all, which makes the tables; see `test_crashes.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import services
+from harness.deaths import Eve, die_everywhere
+
+pytestmark = pytest.mark.slow
+
+
+def test_death_at_every_effect_of_the_first_run_loses_and_doubles_nothing(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    deaths = die_everywhere(Eve(tmp_path, days=0))
+    assert deaths > 100
+    services.tell(request, f"deaths: {deaths} in a run that makes tables")

@@ -1,0 +1,62 @@
+"""What a run loads: the drivers that it needs and no others, and the garbage collector as it was found."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+_RUN = """
+import json, sys
+import tidemill as tm
+
+pipeline = tm.Pipeline("p")
+pipeline.files("feeds/*", name="loaded")
+pipeline.run("once")
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+_COLLECTOR = """
+import gc
+from tidemill.wiring.loading import loading
+
+gc.disable()
+with loading():
+    pass
+assert not gc.isenabled() and not gc.get_freeze_count()
+gc.enable()
+with loading():
+    assert not gc.isenabled()
+    loaded = [[]]
+frozen = gc.get_freeze_count()
+assert gc.isenabled() and frozen
+with loading():
+    later = [[]]
+assert gc.isenabled() and gc.get_freeze_count() == frozen
+"""
+
+
+def _python(code: str, folder: Path) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
+def test_a_run_of_feeds_alone_loads_no_engine(tmp_path):
+    """Polars, DuckDB, sqlglot, pandas and fastavro take half a second to load; rows of JSON Lines and CSV need none."""
+    (tmp_path / "tidemill.toml").write_text('[project]\nname = "p"\n')
+    feeds = tmp_path / "feeds"
+    feeds.mkdir()
+    (feeds / "a.csv").write_text("id,day,ok\n1,2026-01-01 00:00:00,true\n2,,false\n")
+    (feeds / "b.jsonl").write_text('{"id": 3, "day": "2026-01-02 00:00:00", "ok": null}\n')
+
+    loaded = json.loads(_python(_RUN, tmp_path).splitlines()[-1])
+
+    assert not {"polars", "duckdb", "sqlglot", "pandas", "fastavro"}.intersection(loaded)
+    assert {"pyarrow", "pyiceberg", "sqlalchemy"} <= set(loaded)
+
+
+def test_loading_leaves_the_garbage_collector_as_it_was(tmp_path):
+    """It is off only while drivers load, what they are is frozen once, and who switched it off keeps it off."""
+    _python(_COLLECTOR, tmp_path)
