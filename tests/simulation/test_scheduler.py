@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from harness.simulation import SimExecutor, SimStore, World
+from harness.simulated import SimExecutor, SimStore
+from harness.simulation import World
 from tidemill.flow.scheduler import Scheduler
 from tidemill.model.errors import Conflict, Unreachable
 from tidemill.model.run import TASK_TRANSITIONS, RunState, TaskState
