@@ -7,7 +7,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidemill.model.batch import Interval
@@ -84,6 +84,28 @@ def test_days_in_a_zone_are_as_long_as_the_zone_makes_them() -> None:
     assert hours == [24, 23, 24]
 
 
+def ends(text: str, zone: str, first: str, last: str) -> list[str]:
+    """Ticks in UTC."""
+    timetable = parse_timetable(text, zone)
+    assert timetable is not None
+    made = intervals(timetable, datetime.fromisoformat(first), datetime.fromisoformat(last))
+    return [f"{i.end.astimezone(UTC):%m-%dT%H:%M}" for i in made]
+
+
+def test_half_past_one_in_london_across_both_changes_is_as_in_airflow() -> None:
+    """As Airflow 3.3.2 counts: 01:30 does not exist on March 29th and comes twice on October 25th."""
+    spring = ends("30 1 * * *", "Europe/London", "2026-03-27T00:00Z", "2026-04-01T00:00Z")
+    assert spring == ["03-28T01:30", "03-29T01:30", "03-30T00:30", "03-31T00:30"]
+    autumn = ends("30 1 * * *", "Europe/London", "2026-10-23T00:00Z", "2026-10-28T00:00Z")
+    assert autumn == ["10-24T00:30", "10-25T01:30", "10-26T01:30", "10-27T01:30"]
+
+
+def test_every_hour_passes_once_when_clocks_change() -> None:
+    for day in ("2026-03-29", "2026-10-25"):
+        made = ends("@hourly", "Europe/London", f"{day}T00:00Z", f"{day}T05:00Z")
+        assert [tick[-5:] for tick in made] == ["01:00", "02:00", "03:00", "04:00", "05:00"]
+
+
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
@@ -98,9 +120,24 @@ def test_what_is_no_schedule_is_refused_with_what_is_one(text: str, hint: str) -
     assert error.value.hint == hint
 
 
+@settings(max_examples=3000)
 @given(
     moment=st.datetimes(datetime(2000, 1, 1), datetime(2040, 1, 1)),
-    text=st.sampled_from(["@hourly", "@daily", "@weekly", "@monthly", "30 1 * * *", "*/7 * * * 1-5", "15m", "36h"]),
+    text=st.sampled_from(
+        [
+            "@hourly",
+            "@daily",
+            "@weekly",
+            "@monthly",
+            "30 1 * * *",
+            "*/7 * * * 1-5",
+            "15m",
+            "36h",
+            "0 */5 * * *",
+            "15 1,2 * * *",
+            "59 23 L * *",
+        ]
+    ),
     zone=st.sampled_from(["UTC", "Europe/London", "America/New_York", "Asia/Kolkata"]),
 )
 def test_every_moment_lies_in_exactly_one_interval(moment: datetime, text: str, zone: str) -> None:
@@ -108,8 +145,20 @@ def test_every_moment_lies_in_exactly_one_interval(moment: datetime, text: str, 
     assert isinstance(timetable, Timetable)
     now = moment.replace(tzinfo=UTC)
     before, after = tick_at_or_before(timetable, now), tick_after(timetable, now)
-    assert before <= now < after
+    assert before <= now < after  # compared with UTC: between two zones Python compares instants
     assert before.tzinfo == ZoneInfo(zone)
     found = interval_at(timetable, now)
     assert found.start <= now < found.end
-    assert tick_after(timetable, found.start) == found.end
+    assert tick_after(timetable, found.start).astimezone(UTC) == found.end.astimezone(UTC)
+
+
+def test_the_hour_that_comes_twice_makes_two_intervals() -> None:
+    """Both begin at 01:00 by the wall."""
+    hourly = parse_timetable("@hourly", "Europe/London")
+    assert hourly is not None
+    first, second = list(intervals(hourly, at(2026, 10, 25, 0), at(2026, 10, 25, 2)))
+    assert first != second
+    assert first < second
+    assert not first.overlaps(second)
+    assert first.length == second.length == timedelta(hours=1)
+    assert len({first, second, Interval(at(2026, 10, 25, 0), at(2026, 10, 25, 1))}) == 2

@@ -44,7 +44,7 @@ def when_of(key: BatchKey, pipeline: PipelineSpec) -> str:
         start = start.astimezone(ZoneInfo(pipeline.timetable.zone))
     if start.fold:
         return start.isoformat()  # the hour that the clocks go through twice
-    whole_days = key.interval.end - key.interval.start >= timedelta(hours=23)  # a day can have 23 of them
+    whole_days = key.interval.length >= timedelta(hours=23)  # a day can have 23 of them
     return start.date().isoformat() if whole_days and _is_midnight(start) else _naive(start)
 
 

@@ -21,11 +21,13 @@ from tidemill.flow.transform import build
 from tidemill.model.batch import Batch, BatchKey, BatchState, Manifest
 from tidemill.model.branch import RefState
 from tidemill.model.errors import CheckFailed, Fenced, Refused, RunFailed
-from tidemill.model.pipeline import OnFailure, PipelineSpec, SourceKind, Task, TaskKind, tasks_of
+from tidemill.model.graph import WHOLE
+from tidemill.model.instance import Begun, Dispatched, Ended, Event, Failed, Succeeded
+from tidemill.model.pipeline import OnFailure, PipelineSpec, SourceKind, Task, TaskKind, graph_of, tasks_of
 from tidemill.model.run import RunState, TaskState
 from tidemill.model.table import PublishMode, TableName
-from tidemill.plan.decide import decide
-from tidemill.plan.select import downstream
+from tidemill.plan.decide import RunBook, Step
+from tidemill.plan.select import cleared
 from tidemill.ports.metadata import Tx
 
 #: How often a run starts again on a fresh fork because another one published first (rule 4).
@@ -113,6 +115,9 @@ class _Driver:
         self.options = options
         self.last_try = last_try
         self.tasks = {t.id: t for t in tasks_of(attempt.pipeline)}
+        graph = graph_of(self.tasks.values())
+        self.cleared = cleared(graph, self.tasks.values(), options.start) if options.start else frozenset(self.tasks)
+        self.book = RunBook(graph.only(self.cleared), f"run {attempt.run.id}")
         self.states: dict[str, TaskState] = {}
         self.reports: list[TaskReport] = []
         self.manifests: dict[str, Manifest] = {}
@@ -124,17 +129,14 @@ class _Driver:
         """Run every task that can run, then publish."""
         self.options.observer.run_started(self.attempt.batch, self.attempt.run, list(self.tasks.values()))
         try:
-            self._skip_what_is_not_cleared()
-            while True:
-                decision = decide(self.tasks.values(), self.states)
-                for task_id in decision.give_up:
-                    self._give_up(self.tasks[task_id])
-                if decision.end is RunState.PUBLISHING:
-                    return self._publish()
-                if decision.end is not None:
-                    return self._fail(self._first_error())
-                for task_id in decision.start:
-                    self._run(self.tasks[task_id])
+            for task in self.tasks.values():
+                if task.id not in self.cleared:
+                    self._set(task, TaskState.SKIPPED)
+            ready: list[Task] = []
+            step = self._apply(Begun(), ready)
+            while step.end is None:
+                step = self._run(ready.pop(0), ready)
+            return self._publish() if step.end is RunState.PUBLISHING else self._fail(self._first_error())
         except PublishConflict as conflict:
             if self.last_try or self.attempt.outside_effects:
                 return self._fail(conflict)
@@ -149,17 +151,23 @@ class _Driver:
             self.attempt.end(RunState.FAILED, error)
             raise
 
-    def _skip_what_is_not_cleared(self) -> None:
-        if not self.options.start:
-            return
-        cleared = downstream(self.tasks.values(), self.options.start)
-        for task in self.tasks.values():
-            if task.id not in cleared:
-                self._set(task, TaskState.SKIPPED)
+    def _apply(self, event: Event, ready: list[Task]) -> Step:
+        """Decide by an event; those that may run now are added to `ready`, in the order of the tasks."""
+        step = self.book.apply(event, self.services.clock.now())
+        for change in step.changes:
+            if change.after.state in (TaskState.UPSTREAM_FAILED, TaskState.SKIPPED):
+                self._give_up(self.tasks[change.key[0]], change.after.state)
+        ready += [self.tasks[id_] for id_, _ in step.ready]
+        order = list(self.tasks)
+        ready.sort(key=lambda task: order.index(task.id))
+        return step
 
     # -- tasks -----------------------------------------------------------------------------------------------
 
-    def _run(self, task: Task) -> None:
+    def _run(self, task: Task, ready: list[Task]) -> Step:
+        """Run a task; what that makes ready is added to `ready`."""
+        key = (task.id, WHOLE)
+        self.book.apply(Dispatched(key), self.services.clock.now())
         self._set(task, TaskState.SCHEDULED, TaskState.QUEUED, TaskState.RUNNING)
         self.options.observer.task_started(task)
         began = self.services.clock.monotonic()
@@ -180,8 +188,11 @@ class _Driver:
         )
         self.reports.append(report)
         self.options.observer.task_ended(report)
-        if report.state is TaskState.SUCCESS:
+        good = report.state is TaskState.SUCCESS
+        if good:
             self._publish_table(task)
+        outcome = Succeeded() if good else Failed(again=False)
+        return self._apply(Ended(key, self.book.instances[key].tries, outcome), ready)
 
     def _execute(self, task: Task) -> TaskReport:
         """Do the work of one task."""
@@ -223,9 +234,9 @@ class _Driver:
         self.manifests[source] = manifest
         return manifest
 
-    def _give_up(self, task: Task) -> None:
-        self._set(task, TaskState.UPSTREAM_FAILED)
-        report = TaskReport(task, TaskState.UPSTREAM_FAILED, 0.0)
+    def _give_up(self, task: Task, state: TaskState) -> None:
+        self._set(task, state)
+        report = TaskReport(task, state, 0.0)
         self.reports.append(report)
         self.options.observer.task_ended(report)
 

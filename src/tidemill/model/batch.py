@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import total_ordering
 from typing import Any, TypeAlias
 
 from tidemill.model.errors import DefinitionError
@@ -17,9 +18,14 @@ from tidemill.model.errors import DefinitionError
 Bookmark: TypeAlias = "str | int | float | None | list[Any] | dict[str, Any]"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@total_ordering
+@dataclass(frozen=True, slots=True, eq=False)
 class Interval:
-    """A data interval: from `start` up to but not including `end`, both aware."""
+    """A data interval: from `start` up to but not including `end`, both aware.
+
+    Compared by instants: Python compares two times of one zone by what the wall shows, which is the same twice when
+    clocks go back.
+    """
 
     start: datetime
     end: datetime
@@ -27,12 +33,31 @@ class Interval:
     def __post_init__(self) -> None:
         if self.start.tzinfo is None or self.end.tzinfo is None:
             raise DefinitionError("A data interval needs times with a zone.", hint="datetime(..., tzinfo=UTC)")
-        if self.end <= self.start:
+        if self._instants[1] <= self._instants[0]:
             raise DefinitionError(f"The interval {self.start} .. {self.end} is empty or backwards.")
+
+    @property
+    def _instants(self) -> tuple[datetime, datetime]:
+        return self.start.astimezone(UTC), self.end.astimezone(UTC)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Interval) and self._instants == other._instants
+
+    def __hash__(self) -> int:
+        return hash(self._instants)
+
+    def __lt__(self, other: Interval) -> bool:
+        return self._instants < other._instants
+
+    @property
+    def length(self) -> timedelta:
+        """How much time passes: 23 hours for a day on which clocks go forward."""
+        return self._instants[1] - self._instants[0]
 
     def overlaps(self, other: Interval) -> bool:
         """True where the two share an instant."""
-        return self.start < other.end and other.start < self.end
+        (start, end), (others_start, others_end) = self._instants, other._instants
+        return start < others_end and others_start < end
 
     @property
     def ds(self) -> str:

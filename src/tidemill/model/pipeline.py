@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from tidemill.model.errors import DefinitionError
 from tidemill.model.expectation import Expectation, ReferencesExpectation
+from tidemill.model.graph import Graph, Node
 from tidemill.model.table import PublishMode, TableName, TableSpec
 from tidemill.model.timetable import Timetable
 
@@ -257,6 +258,11 @@ def tasks_of(pipeline: PipelineSpec) -> Tasks:
         tasks.append(Task(TaskKind.BUILD, name, upstream))
         add_check(name, f"{TaskKind.BUILD}.{name}")
     return _sorted(tasks, pipeline)
+
+
+def graph_of(tasks: Iterable[Task]) -> Graph:
+    """What a scheduler knows of a pipeline's tasks: each runs when all before it have ended well."""
+    return Graph(Node(task.id, task.upstream) for task in tasks)
 
 
 def _referenced(check: Expectation, namespace: str) -> TableName | None:

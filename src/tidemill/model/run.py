@@ -78,16 +78,17 @@ RUN_TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
 _T = TaskState
 _ENDS = frozenset({_T.SUCCESS, _T.FAILED, _T.SKIPPED, _T.UPSTREAM_FAILED, _T.REMOVED})
 TASK_TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
-    _T.NONE: frozenset({_T.SCHEDULED, _T.SKIPPED, _T.UPSTREAM_FAILED, _T.REMOVED}),
-    _T.SCHEDULED: frozenset({_T.QUEUED, _T.SKIPPED, _T.UPSTREAM_FAILED, _T.REMOVED}),
+    # From NONE a person may mark any end; a task that cannot be expanded fails there.
+    _T.NONE: frozenset({_T.SCHEDULED, _T.SUCCESS, _T.FAILED, _T.SKIPPED, _T.UPSTREAM_FAILED, _T.REMOVED}),
+    _T.SCHEDULED: frozenset({_T.QUEUED, _T.SKIPPED, _T.UPSTREAM_FAILED, _T.REMOVED, _T.NONE}),
     _T.QUEUED: frozenset({_T.RUNNING, _T.SCHEDULED, _T.FAILED, _T.REMOVED}),
     _T.RUNNING: frozenset(
         {_T.SUCCESS, _T.FAILED, _T.SKIPPED, _T.UP_FOR_RETRY, _T.UP_FOR_RESCHEDULE, _T.DEFERRED, _T.RESTARTING,
          _T.SCHEDULED}
     ),
-    _T.UP_FOR_RETRY: frozenset({_T.SCHEDULED, _T.FAILED, _T.REMOVED}),
-    _T.UP_FOR_RESCHEDULE: frozenset({_T.SCHEDULED, _T.FAILED, _T.REMOVED}),
-    _T.DEFERRED: frozenset({_T.SCHEDULED, _T.FAILED, _T.REMOVED}),
+    _T.UP_FOR_RETRY: frozenset({_T.SCHEDULED, _T.FAILED, _T.REMOVED, _T.NONE}),
+    _T.UP_FOR_RESCHEDULE: frozenset({_T.SCHEDULED, _T.FAILED, _T.REMOVED, _T.NONE}),
+    _T.DEFERRED: frozenset({_T.SCHEDULED, _T.FAILED, _T.REMOVED, _T.NONE}),
     _T.RESTARTING: frozenset({_T.NONE, _T.FAILED, _T.REMOVED}),
     # Clearing within an attempt that still runs; after it ended, clearing opens the next attempt.
     **{end: frozenset({_T.NONE}) for end in _ENDS},

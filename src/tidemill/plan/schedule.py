@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cronsim import CronSim, CronSimError
-
 from tidemill.model.batch import Interval
 from tidemill.model.errors import DefinitionError, UserError
 from tidemill.model.timetable import PRESETS, Timetable, parse_duration
+from tidemill.plan.cron import check_cron, cron_after, cron_at_or_before
 
 _DAY = timedelta(days=1)
 #: Steps are counted from here when a pipeline has no start.
@@ -37,10 +36,7 @@ def parse_timetable(text: str | timedelta | None, zone: str = "UTC") -> Timetabl
         return Timetable(str(text), step=parse_duration(text), zone=zone)
     cron = PRESETS.get(text, text)
     if cron.count(" ") >= 4:
-        try:
-            CronSim(cron, _EPOCH)
-        except CronSimError as error:
-            raise DefinitionError(f'"{text}" is no cron expression: {error}.', hint='"30 1 * * *"') from None
+        check_cron(cron)
         return Timetable(text, cron=cron, zone=zone)
     if text.startswith("@"):
         raise DefinitionError(f'There is no schedule "{text}".', hint="one of " + ", ".join(PRESETS))
@@ -58,7 +54,7 @@ def tick_after(timetable: Timetable, moment: datetime, anchor: datetime | None =
     if timetable.step is not None:
         return _step(timetable, moment, anchor, 1)
     assert timetable.cron is not None
-    return next(CronSim(timetable.cron, moment.astimezone(ZoneInfo(timetable.zone))))
+    return cron_after(timetable.cron, ZoneInfo(timetable.zone), moment)
 
 
 def tick_at_or_before(timetable: Timetable, moment: datetime, anchor: datetime | None = None) -> datetime:
@@ -66,13 +62,7 @@ def tick_at_or_before(timetable: Timetable, moment: datetime, anchor: datetime |
     if timetable.step is not None:
         return _step(timetable, moment, anchor, 0)
     assert timetable.cron is not None
-    just_after = moment.astimezone(ZoneInfo(timetable.zone)) + timedelta(microseconds=1)
-    # CronSim works in whole minutes and looks strictly before its start.
-    rounded = just_after.replace(second=0, microsecond=0) + timedelta(minutes=1)
-    for tick in CronSim(timetable.cron, rounded, reverse=True):
-        if tick <= moment:
-            return tick
-    raise AssertionError("a cron expression has ticks in the past")
+    return cron_at_or_before(timetable.cron, ZoneInfo(timetable.zone), moment)
 
 
 def _step(timetable: Timetable, moment: datetime, anchor: datetime | None, more: int) -> datetime:
@@ -93,6 +83,8 @@ def intervals(
     timetable: Timetable, start: datetime, end: datetime, anchor: datetime | None = None
 ) -> Iterator[Interval]:
     """Every interval that lies in [start, end), oldest first."""
+    # Two times of one zone would be compared by what the wall shows.
+    start, end = start.astimezone(UTC), end.astimezone(UTC)
     at = tick_at_or_before(timetable, start, anchor)
     if at < start:
         at = tick_after(timetable, at, anchor)
@@ -108,10 +100,10 @@ def latest_complete(
     timetable: Timetable, now: datetime, *, start: datetime | None = None, end: datetime | None = None
 ) -> Interval | None:
     """The newest interval that is over at `now` and lies between the pipeline's `start` and `end`; None: none yet."""
-    limit = now if end is None else min(now, end)
+    limit = min(moment.astimezone(UTC) for moment in (now, end) if moment is not None)
     until = tick_at_or_before(timetable, limit, start)
-    began = tick_at_or_before(timetable, until - timedelta(microseconds=1), start)
-    if start is not None and began < start:
+    began = tick_at_or_before(timetable, until.astimezone(UTC) - timedelta(microseconds=1), start)
+    if start is not None and began < start.astimezone(UTC):
         return None
     return Interval(began, until)
 
@@ -145,6 +137,6 @@ def parse_intervals(text: str, timetable: Timetable | None, anchor: datetime | N
     if len(last) == 10:  # a date without a time means the whole day
         final_moment += _DAY - timedelta(microseconds=1)
     final = interval_at(timetable, final_moment, anchor)
-    if final.end <= start.start:
+    if final < start:
         raise UserError(f'The range "{text}" runs backwards.', hint=f'"{last}..{first}"')
     return list(intervals(timetable, start.start, final.end, anchor))

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tidemill.model.errors import UnknownName
+from tidemill.model.graph import Graph
 from tidemill.model.pipeline import Task
 
 
-def downstream(tasks: Iterable[Task], start: Iterable[str]) -> frozenset[str]:
+def cleared(graph: Graph, tasks: Iterable[Task], start: Iterable[str]) -> frozenset[str]:
     """Ids of the tasks named by `start`, by id or by table, and of all that depend on them.
 
     Args:
-        tasks: the pipeline's tasks, upstreams before downstreams.
+        graph: the pipeline's graph.
+        tasks: its tasks.
         start: task ids (`build.clean`) or names of tables (`clean`: every task of that table).
 
     Raises:
@@ -25,7 +27,4 @@ def downstream(tasks: Iterable[Task], start: Iterable[str]) -> frozenset[str]:
         if not found:
             raise UnknownName.of("task", name, [*(t.id for t in listed), *(t.name for t in listed)])
         chosen.update(found)
-    for task in listed:
-        if any(u in chosen for u in task.upstream):
-            chosen.add(task.id)
-    return frozenset(chosen)
+    return graph.below(chosen) | chosen

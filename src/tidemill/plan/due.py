@@ -1,0 +1,75 @@
+"""Which runs a schedule asks for now, and when to look again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+
+from tidemill.model.batch import Interval
+from tidemill.model.timetable import Timetable
+from tidemill.plan.schedule import intervals, latest_complete, tick_after, tick_at_or_before
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What a schedule asks for.
+
+    Args:
+        intervals: to begin runs for now, oldest first.
+        next_at: when there may be another; None: not by time alone (no more intervals, or no room until a run ends).
+    """
+
+    intervals: tuple[Interval, ...] = ()
+    next_at: datetime | None = None
+
+
+def due(
+    timetable: Timetable,
+    now: datetime,
+    *,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    catchup: bool = False,
+    newest: Interval | None = None,
+    room: int = 1,
+) -> Due:
+    """What is due, as Airflow counts: the run of an interval is due when the interval is over.
+
+    Args:
+        timetable: the schedule.
+        now: the time.
+        start: the first interval begins here or later; without it nothing older than the latest one is asked for.
+        end: the last interval ends here or earlier.
+        catchup: also ask for intervals that were missed; else only for the latest one that is over.
+        newest: the newest interval that the schedule has begun a run for.
+        room: how many more runs may be under way.
+    """
+    latest = latest_complete(timetable, now, start=start, end=end)
+    done = newest.end.astimezone(UTC) if newest is not None else None
+    found: tuple[Interval, ...] = ()
+    if latest is not None and (done is None or latest.start.astimezone(UTC) >= done):
+        if catchup and (done is not None or start is not None):
+            since = max(moment.astimezone(UTC) for moment in (done, start) if moment is not None)
+            found = tuple(islice(intervals(timetable, since, latest.end, start), max(room, 0)))
+        elif room > 0:
+            found = (latest,)
+    if latest is not None and not _reaches(latest, found or ((newest,) if newest else ())):
+        return Due(found)
+    return Due(found, _next(timetable, now, start, end))
+
+
+def _reaches(latest: Interval, begun: tuple[Interval, ...]) -> bool:
+    """Whether the latest interval is among what was begun: only time can bring another."""
+    return bool(begun) and begun[-1] >= latest
+
+
+def _next(timetable: Timetable, now: datetime, start: datetime | None, end: datetime | None) -> datetime | None:
+    """The end of the first interval that is over later than now."""
+    at = now.astimezone(UTC)
+    if start is not None and start.astimezone(UTC) > at:
+        first = tick_at_or_before(timetable, start, start)
+        at = first if first >= start.astimezone(UTC) else tick_after(timetable, start, start)
+        at = at.astimezone(UTC)
+    tick = tick_after(timetable, at, start).astimezone(UTC)
+    return None if end is not None and tick > end.astimezone(UTC) else tick

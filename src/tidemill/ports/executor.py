@@ -1,0 +1,94 @@
+"""Port `executor`: takes jobs to workers and brings back what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+from tidemill.model.graph import TaskKey
+from tidemill.model.instance import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One try of a task instance.
+
+    Args:
+        run_id: the run.
+        fence: that of the run's driver; what a worker writes carries it.
+        key: the instance.
+        number: the number of the try.
+        queue: which workers may have it.
+        until: a worker that has heard nothing by then stops: somebody else may have begun the try's successor.
+    """
+
+    run_id: int
+    fence: int
+    key: TaskKey
+    number: int
+    queue: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted:
+    """A worker has begun."""
+
+    run_id: int
+    key: TaskKey
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """A worker is done; `outcome` None: it went away without a word."""
+
+    run_id: int
+    key: TaskKey
+    number: int
+    outcome: Outcome | None
+
+
+JobEvent: TypeAlias = "JobStarted | JobEnded"
+
+
+class Executor(Protocol):
+    """Workers of one scheduler.
+
+    Promises:
+      - Every job that was submitted ends in a `JobEnded`, by its worker's word or without one, as long as this object
+        lives. An event is told until it is acknowledged, so that a scheduler which could not write it down sees it
+        again; it may also come twice.
+      - A worker whose job is not renewed stops by itself at the job's `until`.
+      - No method waits.
+    """
+
+    def free(self) -> Mapping[str, int]:
+        """How many jobs each queue could begin at once."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Hand over a job. One that is known already (same run, key and number) is not begun twice."""
+        ...
+
+    def has(self, run_id: int, key: TaskKey, number: int) -> bool:
+        """Whether the job is here, or its end has not been acknowledged."""
+        ...
+
+    def renew(self, until: datetime) -> None:
+        """Let all jobs that are here go on until then."""
+        ...
+
+    def stop(self, run_id: int, key: TaskKey) -> None:
+        """Stop a job, first politely; it ends like any other."""
+        ...
+
+    def events(self) -> Sequence[JobEvent]:
+        """What has happened and was not acknowledged, oldest first."""
+        ...
+
+    def acknowledge(self, events: Sequence[JobEvent]) -> None:
+        """These need not be told again."""
+        ...
