@@ -19,8 +19,9 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 
 _COLLECTOR = """
 import gc
-from tidemill.wiring.loading import loading
+from tidemill.wiring.loading import loading, own_process
 
+own_process()
 gc.disable()
 with loading():
     pass
@@ -60,3 +61,9 @@ def test_a_run_of_feeds_alone_loads_no_engine(tmp_path):
 def test_loading_leaves_the_garbage_collector_as_it_was(tmp_path):
     """It is off only while drivers load, what they are is frozen once, and who switched it off keeps it off."""
     _python(_COLLECTOR, tmp_path)
+
+
+def test_a_users_process_is_not_frozen(tmp_path):
+    """What a notebook's user made before may still become garbage."""
+    _python("import gc\nfrom tidemill.wiring.loading import loading\nwith loading():\n    pass\n"
+            "assert gc.isenabled() and not gc.get_freeze_count()", tmp_path)  # fmt: skip

@@ -86,8 +86,10 @@ class Invocation:
     def services(self) -> Services:
         """Everything that runs and queries need."""
         if self._services is None:
+            from tidemill.wiring.loading import own_process
             from tidemill.wiring.runner import services_of
 
+            own_process()
             self._services = services_of(self.known_settings())
         return self._services
 

@@ -11,13 +11,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _done = False
+_own = False
+
+
+def own_process() -> None:
+    """Say that this process is a command of ours: what it has loaded need never be looked at again.
+
+    In a user's process, a notebook say, what he made before must be collected like anything else.
+    """
+    global _own
+    _own = True
 
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Import within this: it is quicker, and what exists at its end is never looked at again.
+    """Import within this: it is quicker; in a process of our own, what exists at its end is never looked at again.
 
-    Only the first use in a process does so: what a notebook's user makes later must be collected.
+    Only the first use in a process does so.
     """
     global _done
     if _done or not gc.isenabled():
@@ -27,6 +37,7 @@ def loading() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
+        if _own:
+            gc.freeze()
         gc.enable()
         _done = True
