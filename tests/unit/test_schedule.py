@@ -120,7 +120,7 @@ def test_what_is_no_schedule_is_refused_with_what_is_one(text: str, hint: str) -
     assert error.value.hint == hint
 
 
-@settings(max_examples=3000)
+@settings(max_examples=500)
 @given(
     moment=st.datetimes(datetime(2000, 1, 1), datetime(2040, 1, 1)),
     text=st.sampled_from(
