@@ -160,3 +160,24 @@ def test_vacuum_with_a_longer_keep_after_one_with_a_shorter(filled):
     result = filled("query", "from orders", "--at", filled("query", first, "--json").object["rows"][0]["t"])
     assert result.exit_code == 1
     assert 'error: A file of this version of "shop.orders" is gone' in result.err
+
+
+def test_a_batch_that_failed_in_the_users_code_keeps_the_line(filled):
+    file = filled.folder / "pipelines" / "shop.py"
+    file.write_text(file.read_text().replace("    return orders", "    {}['nope']\n    return orders"))
+    assert filled("-q", "run", "shop", "2026-01-02").exit_code == 1
+    lines = filled("data", "batches", "2").out.splitlines()
+    at = lines.index("error: KeyError: 'nope'")
+    assert lines[at + 1] == "  at: pipelines/shop.py:14, in clean_orders"
+    assert "build.clean_orders  failed  -  -  SECONDS" in lines, "the error is not told twice"
+
+
+def test_a_failed_branch_is_offered_until_its_batch_is_mended(filled):
+    file = filled.folder / "pipelines" / "shop.py"
+    good = file.read_text()
+    file.write_text(good.replace("    return orders", "    {}['nope']\n    return orders"))
+    assert filled("-q", "run", "shop", "2026-01-02").exit_code == 1
+    assert filled("branch", "ls").out.splitlines()[-1] == "next: tidemill branch diff batch-2"
+    file.write_text(good)
+    assert filled("-q", "run", "shop", "2026-01-02").exit_code == 0
+    assert "next:" not in filled("branch", "ls").out

@@ -46,7 +46,7 @@ class Notebook:
         self._numbers = itertools.count(1)
 
     def __call__(self, cell: str) -> Any:
-        file = f"/tmp/ipykernel_4711/{next(self._numbers)}.py"
+        file = f"ipykernel_4711/{next(self._numbers)}.py"
         tree = ast.parse(cell.strip())
         last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
         exec(compile(tree, file, "exec"), self.names)

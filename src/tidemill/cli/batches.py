@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tidemill.cli.failure import short
 from tidemill.cli.grid import Column, Styled
 from tidemill.cli.invocation import Invocation
 from tidemill.cli.text import after, count, duration, moment, size
@@ -129,7 +130,7 @@ def show_batch(invocation: Invocation, batch_id: int) -> None:
         return
     _print_facts(invocation, about, manifests, moved, on_branch, runs)
     _print_archive(invocation, manifests)
-    _print_tasks(invocation, tasks)
+    _print_tasks(invocation, tasks, runs[0].error if runs else None)
     _print_checks(invocation, checks)
     invocation.out.next(_next(about, on_branch))
 
@@ -185,7 +186,7 @@ def _print_facts(
     failed = runs[0] if runs and runs[0].state in RUN_ENDS and runs[0].error else None
     if failed is not None:
         out.line()
-        head, *more = (failed.error or "").splitlines()
+        head, *more = short(failed.error or "").splitlines()
         out.line(f"{out.styled('error:', 'bad')} {head}")
         for line in more:
             out.line(line if line.startswith("  ") else f"  {line}")
@@ -208,15 +209,17 @@ def _print_archive(invocation: Invocation, manifests: list[Manifest]) -> None:
     out.grid(columns, rows)
 
 
-def _print_tasks(invocation: Invocation, tasks: list[TaskRun]) -> None:
+def _print_tasks(invocation: Invocation, tasks: list[TaskRun], told: str | None) -> None:
+    """The tasks of the newest attempt; an error that was told as the run's is not told again."""
     if not tasks:
         return
     invocation.out.line()
+    errors = ["" if t.error == told else (t.error or "").split("\n", 1)[0] for t in tasks]
     columns = [Column("task"), Column("state"), Column("rows", right=True), Column("bytes", right=True, yields=1),
-               Column("took", right=True), Column("error", wraps=True)]  # fmt: skip
+               Column("took", right=True), *([Column("error", wraps=True)] if any(errors) else [])]  # fmt: skip
     rows = [
-        [t.task, _task_state(t), count(t.rows), size(t.bytes), _took(t), (t.error or "").split("\n", 1)[0]]
-        for t in tasks
+        [t.task, _task_state(t), count(t.rows), size(t.bytes), _took(t), *([error] if any(errors) else [])]
+        for t, error in zip(tasks, errors, strict=True)
     ]
     invocation.out.grid(columns, rows)
 

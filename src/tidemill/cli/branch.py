@@ -14,6 +14,7 @@ from tidemill.cli.text import count, moment
 if TYPE_CHECKING:
     from tidemill.flow.publish import PublishPlan
     from tidemill.model.branch import Ref
+    from tidemill.ports.metadata import Tx
 
 
 @click.group(cls=Group)
@@ -79,6 +80,7 @@ def ls(invocation: Invocation, everything: bool) -> None:
     with invocation.metadata.read() as tx:
         refs = tx.refs.all(states=[RefState.OPEN, RefState.FAILED, RefState.ABSORBED])
         hidden = [r for r in refs if r.kind is RefKind.RUN and not everything]
+        unresolved = [r.name for r in hidden if r.state is RefState.FAILED and _is_last_word(tx, r)]
         listed = [
             {**_ref_object(r), **_counts(tx.refs.pointers(r.name), tx.refs.bases(r.name))}
             for r in refs
@@ -98,11 +100,17 @@ def ls(invocation: Invocation, everything: bool) -> None:
         for r in listed
     ]  # fmt: skip
     out.grid(columns, rows)
-    failed = [r.name for r in hidden if r.state is RefState.FAILED]
     if hidden:
         out.note(f"{count(len(hidden), 'branches of runs', 'branch of a run')} not listed: --all")
-    if failed:
-        out.next(f"tidemill branch diff {failed[-1]}")
+    if unresolved:
+        out.next(f"tidemill branch diff {unresolved[-1]}")
+
+
+def _is_last_word(tx: Tx, ref: Ref) -> bool:
+    """True where no later attempt at the batch has mended what failed on the branch."""
+    run = tx.runs.get(ref.run_id) if ref.run_id is not None else None
+    last = tx.runs.last(run.batch_id) if run is not None else None
+    return run is not None and last is not None and last.id == run.id
 
 
 def _state(state: str) -> str:

@@ -80,7 +80,7 @@ class Output:
         for text in made.lines:
             self.line(indent + text)
         if made.hidden:
-            self.note(f"{_listed(made.hidden)} do not fit (--json has them)")
+            self.note(f"{_listed(made.hidden)} {'does' if len(made.hidden) == 1 else 'do'} not fit (--json has all)")
         return made
 
     def facts(self, facts: Iterable[Sequence[str]], *, error: bool = False) -> None:

@@ -13,6 +13,7 @@ from tidemill.flow.services import Services
 from tidemill.model.batch import BatchKey
 from tidemill.model.branch import MAIN
 from tidemill.model.pipeline import PipelineSpec, TaskKind
+from tidemill.model.place import told
 from tidemill.model.run import TaskState
 from tidemill.model.table import INPUT_SUFFIX, QUARANTINE_SUFFIX, TableName
 
@@ -180,5 +181,5 @@ def _task_object(task: TaskReport) -> dict[str, Any]:
         "bytes": task.bytes,
         "rejected": task.rejected,
         "reused": task.reused,
-        "error": None if task.error is None else str(task.error) or type(task.error).__name__,
+        "error": None if task.error is None else told(task.error),
     }

@@ -19,6 +19,7 @@ from tidemill.model.batch import Batch, Interval
 from tidemill.model.branch import MAIN, RefKind, RefState
 from tidemill.model.errors import Conflict, DataError, Fenced, TidemillError, UnknownName, UserError
 from tidemill.model.pipeline import PipelineSpec, Scope
+from tidemill.model.place import told
 from tidemill.model.run import RUN_ENDS, Read, Run, RunState
 from tidemill.model.table import Scan, TableName
 from tidemill.ports.metadata import Tx, View
@@ -150,7 +151,7 @@ class Attempt:
         run, now = self.run, self.services.clock.now()
         try:
             with self.services.metadata.write() as tx:
-                tx.runs.move(run.id, run.fence, state, now=now, error=str(error) or type(error).__name__)
+                tx.runs.move(run.id, run.fence, state, now=now, error=told(error))
                 tx.runs.add_reads(run.id, self.reads)
                 tx.refs.release_tickets(run.id)
                 if run.branch is not None:

@@ -24,6 +24,7 @@ from tidemill.model.errors import CheckFailed, Fenced, Refused, RunFailed
 from tidemill.model.graph import WHOLE
 from tidemill.model.instance import Begun, Dispatched, Ended, Event, Failed, Succeeded
 from tidemill.model.pipeline import OnFailure, PipelineSpec, SourceKind, Task, TaskKind, graph_of, tasks_of
+from tidemill.model.place import told
 from tidemill.model.run import RunState, TaskState
 from tidemill.model.table import PublishMode, TableName
 from tidemill.plan.decide import RunBook, Step
@@ -184,7 +185,7 @@ class _Driver:
             report.state,
             rows=report.rows,
             bytes=report.bytes,
-            error=None if report.error is None else str(report.error) or type(report.error).__name__,
+            error=None if report.error is None else told(report.error),
         )
         self.reports.append(report)
         self.options.observer.task_ended(report)
