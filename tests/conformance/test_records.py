@@ -303,7 +303,9 @@ LIBRARY_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("value", "text"), LIBRARY_VALUES, ids=[type(value).__name__ for value, _ in LIBRARY_VALUES])
+@pytest.mark.parametrize(
+    ("value", "text"), LIBRARY_VALUES, ids=[f"{type(v).__name__} {t[:30]}" for v, t in LIBRARY_VALUES]
+)
 def test_values_of_other_libraries_as_json(records: RecordEncoder, value: Any, text: str) -> None:
     """What pandas, NumPy and the standard library hand out."""
     data = encoded([{"k": value}, {"k": [value]}], adapter=records)
