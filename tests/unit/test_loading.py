@@ -37,10 +37,19 @@ with loading():
 assert gc.isenabled() and gc.get_freeze_count() == frozen
 """
 
+_AFTER_DUCKDB = """
+import duckdb
+from tidemill.wiring.loading import loading, own_process
+
+own_process()
+with loading():
+    pass
+"""
+
 
 def _python(code: str, folder: Path) -> str:
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
-    assert not done.returncode, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
@@ -67,3 +76,8 @@ def test_a_users_process_is_not_frozen(tmp_path):
     """What a notebook's user made before may still become garbage."""
     _python("import gc\nfrom tidemill.wiring.loading import loading\nwith loading():\n    pass\n"
             "assert gc.isenabled() and not gc.get_freeze_count()", tmp_path)  # fmt: skip
+
+
+def test_loading_behind_an_import_of_duckdb_prints_nothing_at_the_end(tmp_path):
+    """DuckDB tells of everything that is not collected when the process ends, so nothing is frozen with it loaded."""
+    _python(_AFTER_DUCKDB, tmp_path)
