@@ -6,6 +6,7 @@ Modules are never garbage, but they are 170,000 objects that it looks at: again 
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ def own_process() -> None:
 def loading() -> Iterator[None]:
     """Import within this: it is quicker; in a process of our own, what exists at its end is never looked at again.
 
-    Only the first use in a process does so.
+    In any other process that is so only from its exit on. Only the first use in a process does something.
     """
     global _done
     if _done or not gc.isenabled():
@@ -42,6 +43,13 @@ def loading() -> Iterator[None]:
             gc.freeze()
         gc.enable()
         _done = True
+        atexit.register(_leave)
+
+
+def _leave() -> None:
+    """When a process ends, nothing has to be looked at once more: its memory goes as a whole."""
+    if not _counts_leaks():
+        gc.freeze()
 
 
 def _counts_leaks() -> bool:
