@@ -96,6 +96,20 @@ next: tidemill run shop"""
     )
 
 
+def test_check_finds_the_syntax_error_of_a_model(cli):
+    """Also where it stands in the branch of an incremental run."""
+    model = "select 1 as n\n{% if is_incremental() %}\nfrom this\nwher n > 1\n{% endif %}\n"
+    cli.write("pipelines/models/bad.sql", model)
+    cli.write(
+        "pipelines/p.py",
+        'import tidemill as tm\np = tm.Pipeline("p")\np.sql("models/bad.sql", materialized="incremental")\n',
+    )
+    result = cli("check")
+    assert result.exit_code == 2
+    assert 'did you mean "WHERE"?' in result.err
+    assert "pipelines/models/bad.sql:4" in result.err
+
+
 def test_check_reads_and_writes_no_data(shop):
     shop("check")
     assert not (shop.folder / ".tidemill").exists()

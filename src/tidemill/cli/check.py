@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def check(invocation: Invocation, pipeline: str | None) -> None:
     """Validate the project and show what each table promises.
 
-    Every file is loaded and every pipeline checked as a whole; nothing runs and no data is read. For each table: what
+    Every file is loaded, every SQL model parsed as for a sample day, and every pipeline checked as a whole; nothing
+    runs and no data is read. For each table: what
     makes it, its write mode and key, when it is published, the contract in force, and its checks.
     """
     from tidemill.model.errors import UserError
@@ -40,6 +41,8 @@ def check(invocation: Invocation, pipeline: str | None) -> None:
             hint='tm.Pipeline("name") in such a file',
         )
     specs = [made.spec() for made in found]
+    for spec in specs:
+        _parse_models(spec)
     if invocation.json:
         invocation.out.object({"pipelines": [_object(spec) for spec in specs]})
         return
@@ -51,6 +54,19 @@ def check(invocation: Invocation, pipeline: str | None) -> None:
         [("valid", count(len(specs), "pipelines"), count(tables, "tables"), count(checks, "checks"))]
     )  # fmt: skip
     invocation.out.next(f"tidemill run {specs[0].name}")
+
+
+def _parse_models(spec: PipelineSpec) -> None:
+    """Raise what is wrong with the syntax of a SQL model, with its place in the template."""
+    from tidemill.plan.sql import quote
+    from tidemill.plan.sql_model import sample_statements
+    from tidemill.plan.sql_tables import tables_in
+
+    for transform in spec.transforms.values():
+        if transform.sql is not None:
+            this = f"{quote(spec.name)}.{quote(transform.table.name.table)}"
+            for statement in sample_statements(transform.sql, this=this, where=transform.place, params=spec.params):
+                tables_in(statement.sql, where=statement.where)
 
 
 def _print(invocation: Invocation, spec: PipelineSpec) -> None:

@@ -124,6 +124,26 @@ def render_model(
     return RenderedSql(sql, where, lines if clean == sql else ())
 
 
+def sample_statements(text: str, *, this: str, where: str, params: Mapping[str, Any]) -> Iterator[RenderedSql]:
+    """The statements of a model for a sample day, as a first run and as an incremental one: to look at its syntax.
+
+    Args:
+        text: the template.
+        this: the SQL name of its own table.
+        where: file, for errors.
+        params: the pipeline's parameters.
+    """
+    for incremental in (False, True):
+        yield render_model(
+            text,
+            variables_of(_SAMPLE, params),
+            this=this,
+            incremental=incremental,
+            resolve=lambda name, _scope: ".".join(map(quote, name.split("."))),
+            where=where,
+        )
+
+
 _SAMPLE = Batch(
     0,
     BatchKey("sample", Interval(datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 2, tzinfo=UTC))),
