@@ -14,20 +14,19 @@ exit code is 1 where a median is over its limit.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import measure
 import tidemill as tm
+from figures import keep, verdict
 
 #: Figure -> the most milliseconds that its median may take (None: shown to compare).
 LIMITS: dict[str, float | None] = {
@@ -137,14 +136,10 @@ def main() -> int:
     code = 0
     for name, times in found.items():
         most, median = LIMITS[name], statistics.median(times)
-        verdict = "" if most is None else f"within {most:.0f}" if median <= most else f"OVER {most:.0f}"
-        code = 1 if verdict.startswith("OVER") else code
-        print(f"{name:<26} {min(times):>8.1f} {median:>8.1f} {max(times):>8.1f}   {verdict}")
-    now = datetime.now(UTC)
-    path = Path(__file__).resolve().parent / "results" / f"runs-{now:%Y%m%dT%H%M%SZ}.json"
-    path.parent.mkdir(exist_ok=True)
-    content = {"bench": "runs", "at": now.isoformat(timespec="seconds"), "machine": about, "milliseconds": found}
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        says = verdict(median, most)
+        code = 1 if says.startswith("OVER") else code
+        print(f"{name:<26} {min(times):>8.1f} {median:>8.1f} {max(times):>8.1f}   {says}")
+    keep("runs", about, found)
     return code
 
 

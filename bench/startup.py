@@ -10,13 +10,12 @@ where a median is over its limit, or a command does not run.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import measure
+from figures import keep, verdict
 
 BIN = Path(sys.executable).parent
 
@@ -47,16 +46,12 @@ def main() -> int:
             continue
         times = sorted(run.seconds * 1000 for run in runs)
         median = statistics.median(times)
-        verdict = "" if most is None else f"within {most:.0f}" if median <= most else f"OVER {most:.0f}"
-        code = 1 if verdict.startswith("OVER") else code
+        says = verdict(median, most)
+        code = 1 if says.startswith("OVER") else code
         peak = max(run.peak_mb for run in runs)
-        print(f"{name:<17} {times[0]:>8.1f} {median:>8.1f} {times[-1]:>8.1f} {peak:>8.1f}   {verdict}")
+        print(f"{name:<17} {times[0]:>8.1f} {median:>8.1f} {times[-1]:>8.1f} {peak:>8.1f}   {says}")
         figures[name] = {"fastest": times[0], "median": median, "slowest": times[-1], "peak_mb": peak}
-    now = datetime.now(UTC)
-    path = Path(__file__).resolve().parent / "results" / f"startup-{now:%Y%m%dT%H%M%SZ}.json"
-    path.parent.mkdir(exist_ok=True)
-    content = {"bench": "startup", "at": now.isoformat(timespec="seconds"), "machine": about, "milliseconds": figures}
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    keep("startup", about, figures)
     return code
 
 

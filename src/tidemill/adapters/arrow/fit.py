@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemill.adapters.arrow.normal import is_list, list_offsets
-from tidemill.adapters.arrow.text import parse
+from tidemill.adapters.arrow.text import cast_or_null, parse
 from tidemill.adapters.arrow.types import to_arrow_type
 from tidemill.model.types import STRING, UUID, List, Map, Struct, Type
 
@@ -138,22 +138,11 @@ def _cast(array: Any, target: pa.DataType) -> Any:
     if _kinds.is_decimal(array.type) and _kinds.is_floating(target):
         # PyArrow 26 gives 5903.6630000000005 for 5903.663; through text the nearest double comes out.
         array = array.cast(pa.string())
-    made = _halved(array, target)
+    made = cast_or_null(array, target)
     if _kinds.is_float32(target) and not _kinds.is_float32(array.type):
         beyond = pc.and_(pc.is_inf(made), pc.is_finite(array.cast(pa.float64(), safe=False)))
         made = pc.if_else(beyond, pa.scalar(None, target), made)
     return made
-
-
-def _halved(array: Any, target: pa.DataType) -> Any:
-    """Misfits are rare, so halving finds them in a few casts each."""
-    try:
-        return array.cast(target)
-    except pa.ArrowInvalid:
-        if len(array) == 1:
-            return pa.nulls(1, target)
-        half = len(array) // 2
-        return pa.concat_arrays([_halved(array[:half], target), _halved(array[half:], target)])
 
 
 def _struct(array: Any, kind: Struct, drop: bool) -> Fitted:

@@ -251,14 +251,14 @@ def _target(kind: Type) -> pa.DataType:
 def _typed(texts: pa.Array, kind: Type) -> pa.Array:
     if kind == TIME:  # Arrow casts text to times only with a date in front
         full = pc.binary_join_element_wise(pa.scalar("1970-01-01"), texts, "T")
-        return _try_cast(full, TIMESTAMP).cast(pa.time64("us"))
+        return cast_or_null(full, pa.timestamp("us")).cast(pa.time64("us"))
     if kind == UUID:
         return pa.ExtensionArray.from_storage(
             pa.uuid(), _each(texts, lambda text: uuid.UUID(text).bytes, pa.binary(16))
         )
     if kind == BINARY:
         return _each(texts, lambda text: base64.b64decode(text, validate=True), pa.binary())
-    return _try_cast(texts, kind)
+    return cast_or_null(texts, _target(kind))
 
 
 def _each(texts: pa.Array, make: Callable[[str], bytes], kind: pa.DataType) -> pa.Array:
@@ -266,16 +266,15 @@ def _each(texts: pa.Array, make: Callable[[str], bytes], kind: pa.DataType) -> p
     return pa.array([None if text is None else make(text) for text in texts.to_pylist()], kind)
 
 
-def _try_cast(texts: pa.Array, kind: Type) -> pa.Array:
-    """Cast, with null where it cannot be done. Failures are rare behind the patterns, so halving finds them."""
-    target = _target(kind)
+def cast_or_null(array: pa.Array, target: pa.DataType) -> pa.Array:
+    """Cast, with null where it cannot be done. Failures are rare, so halving finds each in a few casts."""
     try:
-        return texts.cast(target)
+        return array.cast(target)
     except pa.ArrowInvalid:
-        if len(texts) == 1:
+        if len(array) == 1:
             return pa.nulls(1, target)
-        half = len(texts) // 2
-        return pa.concat_arrays([_try_cast(texts[:half], kind), _try_cast(texts[half:], kind)])
+        half = len(array) // 2
+        return pa.concat_arrays([cast_or_null(array[:half], target), cast_or_null(array[half:], target)])
 
 
 def _checked(typed: pa.Array, texts: pa.Array, kind: Type) -> pa.Array:
