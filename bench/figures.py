@@ -17,7 +17,7 @@ def verdict(median: float, most: float | None) -> str:
     return f"within {most:.0f}" if median <= most else f"OVER {most:.0f}"
 
 
-def keep(bench: str, machine: dict[str, Any], milliseconds: Any) -> None:
+def keep(bench: str, machine: dict[str, Any], figures: Any) -> None:
     """Write `results/<bench>-<time>.json`."""
     now = datetime.now(UTC)
     RESULTS.mkdir(exist_ok=True)
