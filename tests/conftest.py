@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -10,11 +11,17 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from hypothesis import settings
 
 from harness import services
 from harness.postgres import CannotStart, Postgres, running
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.testing.clock import ManualClock
+
+# A build tells what a change did, so it looks at the same examples each time; looking for new ones is for everybody else.
+settings.register_profile("build", derandomize=True, database=None)
+if os.environ.get("CI") == "true":
+    settings.load_profile("build")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
