@@ -18,7 +18,7 @@ from harness.postgres import CannotStart, Postgres, running
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.testing.clock import ManualClock
 
-# A build tells what a change did, so it looks at the same examples each time; looking for new ones is for everybody else.
+# A build tells what a change did, so it looks at the same examples each time; new ones are for everybody else to find.
 settings.register_profile("build", derandomize=True, database=None)
 if os.environ.get("CI") == "true":
     settings.load_profile("build")
