@@ -252,11 +252,11 @@ class SimExecutor:
 
     def _begin(self, work: Work) -> None:
         work.running = True
-        self._told.append(JobStarted(work.job.run_id, work.job.key, work.job.number))
+        self._told.append(JobStarted(work.job.run_id, work.job.fence, work.job.key, work.job.number))
         self._world.check_start(work.job)
 
     def _finish(self, place: tuple[int, TaskKey, int], outcome: Outcome | None) -> None:
         work = self.work.pop(place)
         if work.running:
             self._world.live[(work.job.run_id, work.job.key)].discard(work.job.number)
-        self._told.append(JobEnded(*place, outcome))
+        self._told.append(JobEnded(work.job.run_id, work.job.fence, work.job.key, work.job.number, outcome))

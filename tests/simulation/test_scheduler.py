@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from harness.simulated import SimExecutor, SimStore
+from harness.simulated import SimExecutor, SimStore, StoredRun
 from harness.simulation import World
 from tidemill.flow.scheduler import Scheduler
 from tidemill.model.errors import Conflict, Unreachable
+from tidemill.model.graph import Graph, Node
 from tidemill.model.run import TASK_TRANSITIONS, RunState, TaskState
 from tidemill.plan import counts, decide, dispatch
 from tidemill.plan.trigger import Tally
@@ -223,3 +224,26 @@ def test_a_run_publishes_once_and_only_whole() -> None:
     world.faulty = False
     world.run(0)
     assert all(run.end in (RunState.PUBLISHING, RunState.FAILED) for run in world.store.runs.values())
+
+
+def test_a_run_that_another_had_for_a_while_is_driven_anew() -> None:
+    """Found by seed 4695: it was claimed back under a new fence and driven on under the old one, which ended it."""
+    world = World(0)
+    world.faulty = False
+    world.alive.clear()
+    world.store.runs = {0: StoredRun(0, Graph([Node("a"), Node("b", ("a",)), Node("c", ("b",))]))}
+    world._start()
+    first = world.alive[0]
+    world._tick(0)
+    fence = world.store.runs[0].fence
+    first.stalled_until = world.now + timedelta(seconds=60)
+    world._start()
+    while world.store.runs[0].fence == fence:
+        world._tick(5)
+    second = world.alive.pop()
+    second.executor.kill_all()
+    for _ in range(100):
+        world._tick(5)
+    assert world.store.runs[0].fence > fence + 1, "the first one has it again"
+    assert world.store.runs[0].end is not None
+    assert world.store.runs[0].ends == 1

@@ -130,9 +130,15 @@ class Scheduler:
     # -- taking in
 
     def _take_over(self, run: DrivenRun, now: datetime) -> None:
-        """Drive a run from now on: a new one from its beginning, another from where its record ends."""
+        """Drive a run from now on: a new one from its beginning, another from where its record ends.
+
+        A run that is in hand already comes again where another scheduler had it for a while, unnoticed here: what is
+        known of it is old, and its workers' writes are refused by now.
+        """
         if run.id in self._runs:
-            return
+            if self._runs[run.id].run.fence == run.fence:
+                return
+            self._drop(run.id)
         book = RunBook(self._graph_of(run), f"run {run.id}", run.instances)
         driven = self._runs[run.id] = _Driven(run, book)
         for key, instance in list(book.instances.items()):
@@ -151,9 +157,11 @@ class Scheduler:
         driven = self._runs.get(event.run_id)
         if driven is None:
             return
+        current = event.fence == driven.run.fence
         if isinstance(event, JobStarted):
-            self._apply(driven, Started(event.key, event.number), now)
-        elif event.outcome is None:
+            if current:
+                self._apply(driven, Started(event.key, event.number), now)
+        elif event.outcome is None or not current:
             self._apply(driven, Lost(event.key, event.number), now)
         else:
             self._apply(driven, Ended(event.key, event.number, event.outcome), now)

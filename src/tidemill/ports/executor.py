@@ -34,18 +34,20 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobStarted:
-    """A worker has begun."""
+    """A worker has begun. `fence` is the job's."""
 
     run_id: int
+    fence: int
     key: TaskKey
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class JobEnded:
-    """A worker is done; `outcome` None: it went away without a word."""
+    """A worker is done; `outcome` None: it went away without a word. `fence` is the job's."""
 
     run_id: int
+    fence: int
     key: TaskKey
     number: int
     outcome: Outcome | None
