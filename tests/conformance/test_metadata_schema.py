@@ -91,10 +91,11 @@ def test_the_code_knows_the_newest_migration() -> None:
     assert all(script.revision.isdecimal() for script in scripts.walk_revisions())
 
 
-SECOND = '''"""A later revision."""
+NEXT = f"{int(REVISION) + 1:04}"
+LATER = f'''"""A later revision."""
 from alembic import op
 import sqlalchemy as sa
-revision, down_revision = "0002", "0001"
+revision, down_revision = "{NEXT}", "{REVISION}"
 def upgrade():
     with op.batch_alter_table("runs") as table:
         table.add_column(sa.Column("host", sa.Text(), nullable=False, server_default="?"))
@@ -111,33 +112,58 @@ def test_an_older_database_is_refused_then_upgraded_with_all_its_rows(
     _, run = start_run(store, clock)
     scripts = tmp_path / "migrations"
     shutil.copytree(upgrade.SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    (scripts / "versions" / "v0002_second.py").write_text(SECOND)
-    monkeypatch.setattr(upgrade, "REVISION", "0002")
-    with pytest.raises(SettingsError, match="has schema 0001; this Tidemill needs 0002") as caught, store.read():
+    (scripts / "versions" / "v9999_later.py").write_text(LATER)
+    monkeypatch.setattr(upgrade, "REVISION", NEXT)
+    with (
+        pytest.raises(SettingsError, match=f"has schema {REVISION}; this Tidemill needs {NEXT}") as caught,
+        store.read(),
+    ):
         pass
     assert caught.value.hint == "tidemill doctor --migrate"
     engines = open_engines(empty_database)
     made_by_migrations(engines, scripts=scripts)
     with engines.writer.connect() as connection:
         assert connection.execute(text("SELECT id, owner, host FROM runs")).all() == [(run.id, "here:1:0", "?")]
-        assert connection.execute(text("SELECT version_num FROM tidemill_version")).all() == [("0002",)]
+        assert connection.execute(text("SELECT version_num FROM tidemill_version")).all() == [(NEXT,)]
         if engines.sqlite:
             assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
             assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+
+
+def test_tasks_of_the_first_schema_are_instances_of_the_second(empty_database: str) -> None:
+    engines = open_engines(empty_database)
+    made_by_migrations(engines, to="0001")
+    with engines.writer.connect() as connection, connection.begin():
+        for statement in (
+            "INSERT INTO batches (project, pipeline, run_key, state, created_at)"
+            " VALUES ('p', 'f', 'k', 'open', '2026-01-01 00:00:00.000000')",
+            "INSERT INTO fences (project, purpose, at) VALUES ('p', 'batch 1', '2026-01-01 00:00:00.000000')",
+            "INSERT INTO runs (project, batch_id, attempt, state, fence, created_at)"
+            " VALUES ('p', 1, 1, 'failed', 1, '2026-01-01 00:00:00.000000')",
+            "INSERT INTO tasks (run_id, task, state, tries) VALUES (1, 'load.a', 'failed', 2)",
+        ):
+            connection.execute(text(statement))
+    made_by_migrations(engines)
+    with engines.writer.connect() as connection:
+        found = connection.execute(text("SELECT task, map_index, tries, failed, lost FROM tasks")).all()
+        assert found == [("load.a", -1, 2, 0, 0)]
+        assert connection.execute(text("SELECT id, state, kind, cancel_at FROM runs")).all() == [
+            (1, "failed", None, None)
+        ]
 
 
 def test_a_failed_migration_changes_nothing(engines: Engines, tmp_path: Path) -> None:
     made_by_migrations(engines)
     scripts = tmp_path / "migrations"
     shutil.copytree(upgrade.SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-    (scripts / "versions" / "v0002_second.py").write_text(SECOND + "    raise RuntimeError('out of luck')\n")
+    (scripts / "versions" / "v9999_later.py").write_text(LATER + "    raise RuntimeError('out of luck')\n")
     with engines.writer.connect() as connection:
         before = definition(connection)
     with pytest.raises(RuntimeError, match="out of luck"):
         made_by_migrations(engines, scripts=scripts)
     with engines.writer.connect() as connection:
         assert definition(connection) == before
-        assert connection.execute(text("SELECT version_num FROM tidemill_version")).all() == [("0001",)]
+        assert connection.execute(text("SELECT version_num FROM tidemill_version")).all() == [(REVISION,)]
 
 
 def test_a_newer_database_is_refused_by_every_door(empty_database: str, open_store: OpenStore) -> None:

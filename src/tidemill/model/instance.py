@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from tidemill.model.graph import TaskKey
 from tidemill.model.run import TaskState
@@ -71,10 +72,38 @@ class Rescheduled:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """It waits in the shared event loop; the same try goes on once what it waits for has happened."""
+    """It waits in the shared event loop; the same try goes on once what it waits for has happened.
+
+    Args:
+        trigger: what waits: a registered name, or `module:name` of an async function in the user's code.
+        arguments: its keyword arguments, JSON values.
+        timeout: how long it may wait, from the first look on; None: any time.
+    """
+
+    trigger: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    timeout: timedelta | None = None
 
 
 Outcome: TypeAlias = "Succeeded | Failed | Skipped | Rescheduled | Deferred"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a try leaves beside its outcome.
+
+    Args:
+        xcoms: keys and values, the values as JSON text; a large one is a reference to the archive's store.
+        rows: of the table that it wrote. `bytes`: of what it archived.
+        seconds: that it took in its worker.
+        worker: who did it, as `host:pid`.
+    """
+
+    xcoms: tuple[tuple[str, str], ...] = ()
+    rows: int | None = None
+    bytes: int | None = None
+    seconds: float = 0.0
+    worker: str = ""
 
 
 # -- what happens to a run

@@ -11,9 +11,12 @@ ended keeps its state for ever.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
+
+from tidemill.model.batch import Interval
 
 
 class RunState(StrEnum):
@@ -135,6 +138,41 @@ class Run:
     holder: str | None = None
     lease_until: datetime | None = None
     code_version: str | None = None
+
+
+class RunKind(StrEnum):
+    """Why there is a run."""
+
+    MANUAL = "manual"
+    SCHEDULED = "scheduled"
+    BACKFILL = "backfill"
+    #: Begun by a publish, by files that arrived, or by a task of another pipeline.
+    TRIGGERED = "triggered"
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What a worker must know of a run, so that a task which touches nothing else needs no database.
+
+    Args:
+        id: the run. `batch_id` and `attempt` say of which batch it is which attempt.
+        pipeline: its name.
+        code: the version of the project's code (a content hash) that it began with.
+        file: the pipeline's file, relative to the project.
+        interval: the data interval; without one, `run_key` tells the batch from others.
+        conf: parameters that were given for this run.
+    """
+
+    id: int
+    batch_id: int
+    attempt: int
+    pipeline: str
+    code: str
+    file: str
+    kind: RunKind = RunKind.MANUAL
+    interval: Interval | None = None
+    run_key: str | None = None
+    conf: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

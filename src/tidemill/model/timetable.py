@@ -24,15 +24,17 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 @dataclass(frozen=True, slots=True)
 class Timetable:
-    """A cron expression in a zone, or a fixed step counted from the pipeline's start.
+    """A cron expression in a zone, several of them, or a fixed step counted from the pipeline's start.
 
-    Exactly one of `cron` and `step` is set. `text` is what the user wrote.
+    Exactly one of `cron`, `crons` and `step` is set. `text` is what the user wrote.
     """
 
     text: str
     cron: str | None = None
     step: timedelta | None = None
     zone: str = "UTC"
+    #: Several expressions: there is a tick wherever one of them has one.
+    crons: tuple[str, ...] = ()
 
 
 def parse_duration(text: str | timedelta) -> timedelta:

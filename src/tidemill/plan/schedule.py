@@ -6,7 +6,7 @@ begin when January 16th begins.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -20,8 +20,9 @@ _DAY = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def parse_timetable(text: str | timedelta | None, zone: str = "UTC") -> Timetable | None:
-    """Read a schedule: a preset (`@daily`), a cron expression (`30 1 * * *`), a step (`15m`, timedelta), or None.
+def parse_timetable(text: str | timedelta | Sequence[str] | None, zone: str = "UTC") -> Timetable | None:
+    """Read a schedule: a preset (`@daily`), a cron expression (`30 1 * * *`) or several, a step (`15m`, timedelta), or
+    None.
 
     Raises:
         DefinitionError: it is none of these, or the zone is unknown.
@@ -32,6 +33,12 @@ def parse_timetable(text: str | timedelta | None, zone: str = "UTC") -> Timetabl
         raise DefinitionError(f'"{zone}" is no time zone.', hint='an IANA name such as "Europe/London"') from None
     if text is None:
         return None
+    if isinstance(text, list | tuple):
+        crons = tuple(PRESETS.get(str(one), str(one)) for one in text)
+        for one in crons:
+            check_cron(one)
+        return Timetable(" | ".join(map(str, text)), crons=crons, zone=zone) if crons else None
+    assert isinstance(text, str | timedelta)
     if isinstance(text, timedelta):
         return Timetable(str(text), step=parse_duration(text), zone=zone)
     cron = PRESETS.get(text, text)
@@ -53,16 +60,23 @@ def tick_after(timetable: Timetable, moment: datetime, anchor: datetime | None =
     """The first tick later than `moment`."""
     if timetable.step is not None:
         return _step(timetable, moment, anchor, 1)
-    assert timetable.cron is not None
-    return cron_after(timetable.cron, ZoneInfo(timetable.zone), moment)
+    return min((cron_after(cron, ZoneInfo(timetable.zone), moment) for cron in _crons(timetable)), key=_instant)
 
 
 def tick_at_or_before(timetable: Timetable, moment: datetime, anchor: datetime | None = None) -> datetime:
     """The last tick that is not later than `moment`."""
     if timetable.step is not None:
         return _step(timetable, moment, anchor, 0)
-    assert timetable.cron is not None
-    return cron_at_or_before(timetable.cron, ZoneInfo(timetable.zone), moment)
+    return max((cron_at_or_before(cron, ZoneInfo(timetable.zone), moment) for cron in _crons(timetable)), key=_instant)
+
+
+def _crons(timetable: Timetable) -> tuple[str, ...]:
+    return timetable.crons or (timetable.cron or "",)
+
+
+def _instant(moment: datetime) -> datetime:
+    # Two times of one zone compare by what the wall shows, which is the same twice when clocks go back.
+    return moment.astimezone(UTC)
 
 
 def _step(timetable: Timetable, moment: datetime, anchor: datetime | None, more: int) -> datetime:

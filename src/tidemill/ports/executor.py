@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias
 
-from tidemill.model.graph import TaskKey
-from tidemill.model.instance import Outcome
+from tidemill.model.graph import WHOLE, TaskKey
+from tidemill.model.instance import Outcome, Report
+from tidemill.model.run import RunInfo
+
+#: The report of a try that leaves nothing.
+NOTHING = Report()
+#: The key of the job that publishes a run whose tasks have all ended well: no task has an empty id.
+PUBLISH: TaskKey = ("", WHOLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,8 @@ class Job:
         number: the number of the try.
         queue: which workers may have it.
         until: a worker that has heard nothing by then stops: somebody else may have begun the try's successor.
+        timeout: the try may take so long; None: any time.
+        run: what the worker must know of the run; None only where nothing is executed.
     """
 
     run_id: int
@@ -30,6 +38,8 @@ class Job:
     number: int
     queue: str
     until: datetime
+    timeout: timedelta | None = None
+    run: RunInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,7 @@ class JobEnded:
     key: TaskKey
     number: int
     outcome: Outcome | None
+    report: Report = NOTHING
 
 
 JobEvent: TypeAlias = "JobStarted | JobEnded"

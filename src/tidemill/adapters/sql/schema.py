@@ -16,7 +16,7 @@ from tidemill.adapters.sql.columns import BigId, Json, Moment, Prose
 from tidemill.model.branch import MAIN
 
 #: The newest revision of `migrations/`: what this code needs. Revisions are numbers, so that older < newer.
-REVISION = "0001"
+REVISION = "0002"
 
 #: Deterministic names, so that a later migration can alter a constraint on both databases.
 _schema = MetaData(
@@ -109,6 +109,17 @@ runs = Table(
     Column("holder", Prose),
     _moment("lease_until"),
     Column("code_version", Text),
+    #: Why there is a run; null: it was begun by hand, in the process of whoever did.
+    Column("kind", Text),
+    #: Parameters that were given for this run.
+    Column("conf", Json),
+    #: The definition that schedulers go by; null: it is none of theirs.
+    _to("definition_id", "definitions.id", nullable=True),
+    _to("backfill_id", "backfills.id", nullable=True, index=True),
+    #: When a person asked it to stop.
+    _moment("cancel_at"),
+    #: When it was told that the run is late.
+    _moment("late_at"),
     Unique("batch_id", "attempt"),
     Index(None, "project", "id"),
     Index(None, "project", "state", "id"),
@@ -123,6 +134,8 @@ tasks = Table(
     _id(),
     _to("run_id", "runs.id"),
     _text("task"),
+    #: Which instance of a mapped task; -1: it is one.
+    Column("map_index", BigId, nullable=False),
     _text("state"),
     Column("tries", BigId, nullable=False),
     _moment("started_at"),
@@ -130,7 +143,152 @@ tasks = Table(
     Column("rows", BigId),
     Column("bytes", BigId),
     Column("error", Prose),
-    Unique("run_id", "task"),
+    Column("failed", BigId, nullable=False),
+    Column("lost", BigId, nullable=False),
+    #: When a wait is over, and what is waited for.
+    _moment("due"),
+    Column("trigger", Json),
+    #: How many instances a task has that is mapped over its result.
+    Column("length", BigId),
+    _moment("queued_at"),
+    Column("worker", Prose),
+    Unique("run_id", "task", "map_index"),
+)
+
+#: Tries that did not end their task: those that failed and were tried again, and those whose worker went away.
+tries = Table(
+    "tries",
+    _schema,
+    _to("run_id", "runs.id", primary_key=True),
+    _text("task", primary_key=True),
+    Column("map_index", BigId, primary_key=True, autoincrement=False),
+    Column("number", BigId, primary_key=True, autoincrement=False),
+    _moment("started_at"),
+    _moment("ended_at", nullable=False),
+    Column("error", Prose),
+    Column("worker", Prose),
+)
+
+#: What tasks hand to each other; values are JSON as the task wrote it.
+xcoms = Table(
+    "xcoms",
+    _schema,
+    _to("run_id", "runs.id", primary_key=True),
+    _text("task", primary_key=True),
+    Column("map_index", BigId, primary_key=True, autoincrement=False),
+    _text("key", primary_key=True),
+    _text("value"),
+)
+
+#: Pipelines as their code declared them, one row for each different one.
+definitions = Table(
+    "definitions",
+    _schema,
+    _id(),
+    _text("project"),
+    _text("pipeline"),
+    _text("hash"),
+    Column("body", Json, nullable=False),
+    _moment("created_at", nullable=False),
+    Unique("project", "pipeline", "hash"),
+    sqlite_autoincrement=True,
+)
+
+pipelines = Table(
+    "pipelines",
+    _schema,
+    _text("project", primary_key=True),
+    _text("name", primary_key=True),
+    _to("definition_id", "definitions.id"),
+    #: The version of the code that it was read from.
+    _text("code_version"),
+    _text("file"),
+    Column("paused", Boolean, nullable=False),
+    #: False: its file makes it no longer; its runs stay.
+    Column("active", Boolean, nullable=False),
+    #: The newest interval that the schedule has begun a run for.
+    *_interval(),
+    #: When its schedule is looked at again; null: not by time alone.
+    _moment("next_at"),
+    _moment("seen_at", nullable=False),
+    Index(None, "project", "next_at"),
+)
+
+#: Files that could not be read, with what a person is told.
+import_errors = Table(
+    "import_errors",
+    _schema,
+    _text("project", primary_key=True),
+    _text("file", primary_key=True),
+    _text("kind"),
+    Column("what", Prose, nullable=False),
+    Column("place", Prose),
+    Column("hint", Prose),
+    _moment("at", nullable=False),
+)
+
+pools = Table(
+    "pools",
+    _schema,
+    _text("project", primary_key=True),
+    _text("name", primary_key=True),
+    Column("slots", BigId, nullable=False),
+    Column("doc", Prose),
+)
+
+backfills = Table(
+    "backfills",
+    _schema,
+    _id(),
+    _text("project"),
+    _text("pipeline"),
+    _text("state"),
+    #: Which intervals: missing, failed or all.
+    _text("policy"),
+    Column("concurrency", BigId, nullable=False),
+    #: Tasks that it is restricted to, with what follows from them; empty: all.
+    Column("tasks", Json, nullable=False),
+    Column("conf", Json, nullable=False),
+    _moment("created_at", nullable=False),
+    _moment("ended_at"),
+    Index(None, "project", "state"),
+    sqlite_autoincrement=True,
+)
+
+backfill_intervals = Table(
+    "backfill_intervals",
+    _schema,
+    _to("backfill_id", "backfills.id", primary_key=True),
+    Column("position", BigId, primary_key=True, autoincrement=False),
+    _moment("interval_start", nullable=False),
+    _moment("interval_end", nullable=False),
+    Column("interval_zone", Text),
+    _to("run_id", "runs.id", nullable=True),
+)
+
+#: Assets that were published since a pipeline that waits for several of them last ran.
+arrivals = Table(
+    "arrivals",
+    _schema,
+    _text("project", primary_key=True),
+    _text("pipeline", primary_key=True),
+    #: The asset, or a file's path.
+    _text("name", primary_key=True),
+    #: Of a file: its size and time, by which a change shows. Of an asset: the event.
+    _text("stamp"),
+    _moment("at", nullable=False),
+)
+
+#: Schedulers, parsers and workers that gave a sign of life.
+processes = Table(
+    "processes",
+    _schema,
+    _text("project", primary_key=True),
+    _text("holder", primary_key=True),
+    _text("kind"),
+    _moment("started_at", nullable=False),
+    _moment("seen_at", nullable=False),
+    Column("detail", Json, nullable=False),
 )
 
 reads = Table(

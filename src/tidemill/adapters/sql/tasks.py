@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from tidemill.adapters.sql.schema import reads as read_records
 from tidemill.adapters.sql.schema import runs, tasks
 from tidemill.adapters.sql.session import AnyRow, Session
+from tidemill.model.graph import WHOLE
 from tidemill.model.run import (
     TASK_ENDS,
     IllegalTransition,
@@ -43,14 +44,14 @@ class TaskRecords:
         if unknown := values.keys() - _MAY_CHANGE:
             raise TypeError(f"a task has no field to set called {', '.join(sorted(unknown))}")
         self.check(run_id, fence)  # it also locks the attempt, so that nobody else changes its tasks meanwhile
-        mine = (tasks.c.run_id == run_id, tasks.c.task == task)
+        mine = (tasks.c.run_id == run_id, tasks.c.task == task, tasks.c.map_index == WHOLE)
         row = self._session.first(select(tasks.c.id, tasks.c.state).where(*mine))
         before = TaskState(row.state) if row else None
         values = {"state": to, **_times(before, to, now), **values}
         if row is None:
             if to not in _FIRST:
                 raise IllegalTransition(f"task: a record cannot begin as {to}")
-            new = {"run_id": run_id, "task": task, "tries": 0, **values}
+            new = {"run_id": run_id, "task": task, "map_index": WHOLE, "tries": 0, "failed": 0, "lost": 0, **values}
             self._session.add(self._session.insert(tasks).values(**new).returning(tasks.c.id))
             return
         if before is not None and before is not to:

@@ -1,0 +1,27 @@
+"""Port `xcoms`: what tasks of a run hand to each other. A store of the metadata database; tests have one in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from tidemill.model.graph import WHOLE
+
+#: The key of what a task returns.
+RETURNED = "return_value"
+
+
+class XComs(Protocol):
+    """Values by run, task, map index and key; as JSON text, so that nobody has to load what he only hands on."""
+
+    def get(self, run_id: int, task: str, key: str = RETURNED, map_index: int = WHOLE) -> str | None:
+        """One value; None where there is none."""
+        ...
+
+    def all(self, run_id: int, task: str, key: str = RETURNED) -> list[tuple[int, str]]:
+        """The values of every instance of a mapped task: map index and value, in the order of the indexes."""
+        ...
+
+    def put(self, run_id: int, task: str, map_index: int, values: Iterable[tuple[str, str]]) -> None:
+        """Keep keys and values; a key that is there already is replaced."""
+        ...
