@@ -7,27 +7,16 @@ that other engines open the same database: a ref is a `catalog_name` there.
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, MetaData, String, Table, Text
+from sqlalchemy import Boolean, CheckConstraint, Column, Index, MetaData, String, Table, Text
 from sqlalchemy import UniqueConstraint as Unique
 
-from tidemill.adapters.sql.columns import BigId, Json, Moment, Prose
+from tidemill.adapters.sql import schedule_schema  # noqa: F401  # its tables belong to the same database
+from tidemill.adapters.sql.columns import BigId, Json, Prose
+from tidemill.adapters.sql.declare import METADATA, interval, moment, serial, text, to
 from tidemill.model.branch import MAIN
 
 #: The newest revision of `migrations/`: what this code needs. Revisions are numbers, so that older < newer.
 REVISION = "0002"
-
-#: Deterministic names, so that a later migration can alter a constraint on both databases.
-_schema = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-    }
-)
 
 
 def catalog_name(project: str, ref: str) -> str:
@@ -35,42 +24,20 @@ def catalog_name(project: str, ref: str) -> str:
     return project if ref == MAIN else f"{project}@{ref}"
 
 
-def _id() -> Column[int]:
-    # With `sqlite_autoincrement` on its table an id is never given out twice, also after rows were deleted.
-    return Column("id", BigId, primary_key=True)
-
-
-def _text(name: str, **options: Any) -> Column[str]:
-    return Column(name, Text, nullable=False, **options)
-
-
-def _to(name: str, target: str, **options: Any) -> Column[int]:
-    options.setdefault("nullable", False)
-    return Column(name, BigId, ForeignKey(target), **options)
-
-
-def _moment(name: str, **options: Any) -> Column[Any]:
-    return Column(name, Moment, **options)
-
-
-def _interval() -> tuple[Column[Any], ...]:
-    return _moment("interval_start"), _moment("interval_end"), Column("interval_zone", Text)
-
-
 batches = Table(
     "batches",
-    _schema,
-    _id(),
-    _text("project"),
-    _text("pipeline"),
-    *_interval(),
+    METADATA,
+    serial(),
+    text("project"),
+    text("pipeline"),
+    *interval(),
     Column("run_key", Text),
-    _text("state"),
-    _moment("created_at", nullable=False),
-    _moment("extracted_at"),
-    _moment("archived_at"),
-    _moment("loaded_at"),
-    _moment("published_at"),
+    text("state"),
+    moment("created_at", nullable=False),
+    moment("extracted_at"),
+    moment("archived_at"),
+    moment("loaded_at"),
+    moment("published_at"),
     Column("code_version", Text),
     Unique("project", "pipeline", "interval_start", "interval_end"),
     Unique("project", "pipeline", "run_key"),
@@ -84,42 +51,42 @@ batches = Table(
 #: Fencing numbers: one row for each that was given out. They grow, and none is given out twice.
 fences = Table(
     "fences",
-    _schema,
-    _id(),
-    _text("project"),
-    _text("purpose"),
-    _moment("at", nullable=False),
+    METADATA,
+    serial(),
+    text("project"),
+    text("purpose"),
+    moment("at", nullable=False),
     sqlite_autoincrement=True,
 )
 
 runs = Table(
     "runs",
-    _schema,
-    _id(),
-    _text("project"),
-    _to("batch_id", "batches.id"),
+    METADATA,
+    serial(),
+    text("project"),
+    to("batch_id", "batches.id"),
     Column("attempt", BigId, nullable=False),
-    _text("state"),
-    _to("fence", "fences.id", unique=True),
+    text("state"),
+    to("fence", "fences.id", unique=True),
     Column("branch", Text),
-    _moment("created_at", nullable=False),
-    _moment("started_at"),
-    _moment("ended_at"),
+    moment("created_at", nullable=False),
+    moment("started_at"),
+    moment("ended_at"),
     Column("error", Prose),
     Column("holder", Prose),
-    _moment("lease_until"),
+    moment("lease_until"),
     Column("code_version", Text),
     #: Why there is a run; null: it was begun by hand, in the process of whoever did.
     Column("kind", Text),
     #: Parameters that were given for this run.
     Column("conf", Json),
     #: The definition that schedulers go by; null: it is none of theirs.
-    _to("definition_id", "definitions.id", nullable=True),
-    _to("backfill_id", "backfills.id", nullable=True, index=True),
+    to("definition_id", "definitions.id", nullable=True),
+    to("backfill_id", "backfills.id", nullable=True, index=True),
     #: When a person asked it to stop.
-    _moment("cancel_at"),
+    moment("cancel_at"),
     #: When it was told that the run is late.
-    _moment("late_at"),
+    moment("late_at"),
     Unique("batch_id", "attempt"),
     Index(None, "project", "id"),
     Index(None, "project", "state", "id"),
@@ -130,191 +97,55 @@ _unended = Index("uq_runs_unended", runs.c.batch_id, unique=True)
 
 tasks = Table(
     "tasks",
-    _schema,
-    _id(),
-    _to("run_id", "runs.id"),
-    _text("task"),
+    METADATA,
+    serial(),
+    to("run_id", "runs.id"),
+    text("task"),
     #: Which instance of a mapped task; -1: it is one.
     Column("map_index", BigId, nullable=False),
-    _text("state"),
+    text("state"),
     Column("tries", BigId, nullable=False),
-    _moment("started_at"),
-    _moment("ended_at"),
+    moment("started_at"),
+    moment("ended_at"),
     Column("rows", BigId),
     Column("bytes", BigId),
     Column("error", Prose),
     Column("failed", BigId, nullable=False),
     Column("lost", BigId, nullable=False),
     #: When a wait is over, and what is waited for.
-    _moment("due"),
+    moment("due"),
     Column("trigger", Json),
     #: How many instances a task has that is mapped over its result.
     Column("length", BigId),
-    _moment("queued_at"),
+    moment("queued_at"),
     Column("worker", Prose),
     Unique("run_id", "task", "map_index"),
 )
 
-#: Tries that did not end their task: those that failed and were tried again, and those whose worker went away.
-tries = Table(
-    "tries",
-    _schema,
-    _to("run_id", "runs.id", primary_key=True),
-    _text("task", primary_key=True),
-    Column("map_index", BigId, primary_key=True, autoincrement=False),
-    Column("number", BigId, primary_key=True, autoincrement=False),
-    _moment("started_at"),
-    _moment("ended_at", nullable=False),
-    Column("error", Prose),
-    Column("worker", Prose),
-)
-
-#: What tasks hand to each other; values are JSON as the task wrote it.
-xcoms = Table(
-    "xcoms",
-    _schema,
-    _to("run_id", "runs.id", primary_key=True),
-    _text("task", primary_key=True),
-    Column("map_index", BigId, primary_key=True, autoincrement=False),
-    _text("key", primary_key=True),
-    _text("value"),
-)
-
-#: Pipelines as their code declared them, one row for each different one.
-definitions = Table(
-    "definitions",
-    _schema,
-    _id(),
-    _text("project"),
-    _text("pipeline"),
-    _text("hash"),
-    Column("body", Json, nullable=False),
-    _moment("created_at", nullable=False),
-    Unique("project", "pipeline", "hash"),
-    sqlite_autoincrement=True,
-)
-
-pipelines = Table(
-    "pipelines",
-    _schema,
-    _text("project", primary_key=True),
-    _text("name", primary_key=True),
-    _to("definition_id", "definitions.id"),
-    #: The version of the code that it was read from.
-    _text("code_version"),
-    _text("file"),
-    Column("paused", Boolean, nullable=False),
-    #: False: its file makes it no longer; its runs stay.
-    Column("active", Boolean, nullable=False),
-    #: The newest interval that the schedule has begun a run for.
-    *_interval(),
-    #: When its schedule is looked at again; null: not by time alone.
-    _moment("next_at"),
-    _moment("seen_at", nullable=False),
-    Index(None, "project", "next_at"),
-)
-
-#: Files that could not be read, with what a person is told.
-import_errors = Table(
-    "import_errors",
-    _schema,
-    _text("project", primary_key=True),
-    _text("file", primary_key=True),
-    _text("kind"),
-    Column("what", Prose, nullable=False),
-    Column("place", Prose),
-    Column("hint", Prose),
-    _moment("at", nullable=False),
-)
-
-pools = Table(
-    "pools",
-    _schema,
-    _text("project", primary_key=True),
-    _text("name", primary_key=True),
-    Column("slots", BigId, nullable=False),
-    Column("doc", Prose),
-)
-
-backfills = Table(
-    "backfills",
-    _schema,
-    _id(),
-    _text("project"),
-    _text("pipeline"),
-    _text("state"),
-    #: Which intervals: missing, failed or all.
-    _text("policy"),
-    Column("concurrency", BigId, nullable=False),
-    #: Tasks that it is restricted to, with what follows from them; empty: all.
-    Column("tasks", Json, nullable=False),
-    Column("conf", Json, nullable=False),
-    _moment("created_at", nullable=False),
-    _moment("ended_at"),
-    Index(None, "project", "state"),
-    sqlite_autoincrement=True,
-)
-
-backfill_intervals = Table(
-    "backfill_intervals",
-    _schema,
-    _to("backfill_id", "backfills.id", primary_key=True),
-    Column("position", BigId, primary_key=True, autoincrement=False),
-    _moment("interval_start", nullable=False),
-    _moment("interval_end", nullable=False),
-    Column("interval_zone", Text),
-    _to("run_id", "runs.id", nullable=True),
-)
-
-#: Assets that were published since a pipeline that waits for several of them last ran.
-arrivals = Table(
-    "arrivals",
-    _schema,
-    _text("project", primary_key=True),
-    _text("pipeline", primary_key=True),
-    #: The asset, or a file's path.
-    _text("name", primary_key=True),
-    #: Of a file: its size and time, by which a change shows. Of an asset: the event.
-    _text("stamp"),
-    _moment("at", nullable=False),
-)
-
-#: Schedulers, parsers and workers that gave a sign of life.
-processes = Table(
-    "processes",
-    _schema,
-    _text("project", primary_key=True),
-    _text("holder", primary_key=True),
-    _text("kind"),
-    _moment("started_at", nullable=False),
-    _moment("seen_at", nullable=False),
-    Column("detail", Json, nullable=False),
-)
-
 reads = Table(
     "reads",
-    _schema,
-    _id(),
-    _to("run_id", "runs.id", index=True),
-    _text("table_name"),
+    METADATA,
+    serial(),
+    to("run_id", "runs.id", index=True),
+    text("table_name"),
     Column("snapshot_id", BigId),
-    _text("scope"),
+    text("scope"),
 )
 
 refs = Table(
     "refs",
-    _schema,
-    _id(),
-    _text("project"),
-    _text("name"),
-    _text("kind"),
-    _text("state"),
+    METADATA,
+    serial(),
+    text("project"),
+    text("name"),
+    text("kind"),
+    text("state"),
     Column("head", BigId, nullable=False),
-    _moment("created_at", nullable=False),
+    moment("created_at", nullable=False),
     Column("parent", Text),
     Column("parent_head", BigId),
-    _to("run_id", "runs.id", nullable=True),
-    _moment("expires_at"),
+    to("run_id", "runs.id", nullable=True),
+    moment("expires_at"),
     Index(None, "project", "id"),
     Index(None, "project", "name", "id"),
     sqlite_autoincrement=True,
@@ -324,10 +155,10 @@ _standing = Index("uq_refs_standing", refs.c.project, refs.c.name, unique=True)
 
 ref_bases = Table(
     "ref_bases",
-    _schema,
-    _to("ref_id", "refs.id", primary_key=True),
-    _text("namespace", primary_key=True),
-    _text("table_name", primary_key=True),
+    METADATA,
+    to("ref_id", "refs.id", primary_key=True),
+    text("namespace", primary_key=True),
+    text("table_name", primary_key=True),
     #: The base that counts now; null where it was taken away.
     Column("pointer", Text),
     #: The pointer at the fork, which no later base changes: time travel begins with it.
@@ -336,22 +167,22 @@ ref_bases = Table(
 
 views = Table(
     "views",
-    _schema,
-    _to("ref_id", "refs.id", primary_key=True),
-    _text("namespace", primary_key=True),
-    _text("table_name", primary_key=True),
-    _text("sql"),
+    METADATA,
+    to("ref_id", "refs.id", primary_key=True),
+    text("namespace", primary_key=True),
+    text("table_name", primary_key=True),
+    text("sql"),
 )
 
 commits = Table(
     "commits",
-    _schema,
-    _to("ref_id", "refs.id", primary_key=True),
+    METADATA,
+    to("ref_id", "refs.id", primary_key=True),
     Column("seq", BigId, primary_key=True, autoincrement=False),
-    _text("kind"),
-    _moment("at", nullable=False),
-    _to("batch_id", "batches.id", nullable=True),
-    _to("run_id", "runs.id", nullable=True),
+    text("kind"),
+    moment("at", nullable=False),
+    to("batch_id", "batches.id", nullable=True),
+    to("run_id", "runs.id", nullable=True),
     Column("detail", Json, nullable=False),
     Index(None, "ref_id", "at"),
     Index(None, "ref_id", "batch_id", "seq"),
@@ -360,11 +191,11 @@ commits = Table(
 #: What a commit moved, one row a table: `pointers_at` is then one indexed query, however long the log.
 commit_changes = Table(
     "commit_changes",
-    _schema,
-    _to("ref_id", "refs.id", primary_key=True),
+    METADATA,
+    to("ref_id", "refs.id", primary_key=True),
     Column("seq", BigId, primary_key=True, autoincrement=False),
-    _text("namespace", primary_key=True),
-    _text("table_name", primary_key=True),
+    text("namespace", primary_key=True),
+    text("table_name", primary_key=True),
     Column("before", Text),
     Column("after", Text),
     Index(None, "ref_id", "namespace", "table_name", "seq"),
@@ -372,7 +203,7 @@ commit_changes = Table(
 
 iceberg_tables = Table(
     "iceberg_tables",
-    _schema,
+    METADATA,
     Column("catalog_name", String(255), primary_key=True),
     Column("table_namespace", String(255), primary_key=True),
     Column("table_name", String(255), primary_key=True),
@@ -383,7 +214,7 @@ iceberg_tables = Table(
 
 iceberg_namespaces = Table(
     "iceberg_namespace_properties",
-    _schema,
+    METADATA,
     Column("catalog_name", String(255), primary_key=True),
     Column("namespace", String(255), primary_key=True),
     Column("property_key", String(255), primary_key=True),
@@ -392,28 +223,28 @@ iceberg_namespaces = Table(
 
 bookmarks = Table(
     "bookmarks",
-    _schema,
-    _text("project", primary_key=True),
-    _text("pipeline", primary_key=True),
-    _text("source", primary_key=True),
+    METADATA,
+    text("project", primary_key=True),
+    text("pipeline", primary_key=True),
+    text("source", primary_key=True),
     Column("value", Json, nullable=False),
     Column("version", BigId, nullable=False),
-    _to("batch_id", "batches.id"),
+    to("batch_id", "batches.id"),
 )
 
 manifests = Table(
     "manifests",
-    _schema,
-    _id(),
-    _text("project"),
-    _to("batch_id", "batches.id"),
-    _text("pipeline"),
-    _text("source"),
+    METADATA,
+    serial(),
+    text("project"),
+    to("batch_id", "batches.id"),
+    text("pipeline"),
+    text("source"),
     Column("version", BigId, nullable=False),
     Column("attempt", BigId, nullable=False),
-    _moment("extracted_at", nullable=False),
+    moment("extracted_at", nullable=False),
     Column("code_version", Text),
-    *_interval(),
+    *interval(),
     Column("bookmark_before", Json, nullable=False),
     Column("bookmark_after", Json, nullable=False),
     Column("schema", Json, nullable=False),
@@ -424,12 +255,12 @@ manifests = Table(
 
 files = Table(
     "files",
-    _schema,
-    _to("manifest_id", "manifests.id", primary_key=True),
+    METADATA,
+    to("manifest_id", "manifests.id", primary_key=True),
     Column("position", BigId, primary_key=True, autoincrement=False),
-    _text("path"),
+    text("path"),
     Column("name", Prose, nullable=False),
-    _text("sha256"),
+    text("sha256"),
     Column("bytes", BigId, nullable=False),
     Column("rows", BigId),
     Column("format", Text),
@@ -438,11 +269,11 @@ files = Table(
 
 leases = Table(
     "leases",
-    _schema,
-    _id(),
-    _text("project"),
+    METADATA,
+    serial(),
+    text("project"),
     Column("holder", Prose, nullable=False),
-    _moment("until", nullable=False),
+    moment("until", nullable=False),
     Column("pointers", Json, nullable=False),
     Index(None, "project", "until"),
     sqlite_autoincrement=True,
@@ -450,26 +281,26 @@ leases = Table(
 
 doomed = Table(
     "doomed",
-    _schema,
-    _text("project", primary_key=True),
-    _text("path", primary_key=True),
-    _moment("noted_at", nullable=False),
+    METADATA,
+    text("project", primary_key=True),
+    text("path", primary_key=True),
+    moment("noted_at", nullable=False),
     Index(None, "project", "noted_at"),
 )
 
 checks = Table(
     "checks",
-    _schema,
-    _id(),
-    _text("project"),
-    _to("run_id", "runs.id"),
-    _to("batch_id", "batches.id"),
-    _text("namespace"),
-    _text("table_name"),
+    METADATA,
+    serial(),
+    text("project"),
+    to("run_id", "runs.id"),
+    to("batch_id", "batches.id"),
+    text("namespace"),
+    text("table_name"),
     Column("name", Prose, nullable=False),
-    _text("severity"),
+    text("severity"),
     Column("passed", Boolean, nullable=False),
-    _moment("at", nullable=False),
+    moment("at", nullable=False),
     Column("rows", BigId),
     Column("failed", BigId),
     Column("observed", Prose),
@@ -483,13 +314,13 @@ checks = Table(
 
 events = Table(
     "events",
-    _schema,
-    _id(),
-    _text("project"),
-    _text("kind"),
-    _moment("at", nullable=False),
+    METADATA,
+    serial(),
+    text("project"),
+    text("kind"),
+    moment("at", nullable=False),
     Column("payload", Json, nullable=False),
-    _moment("done_at"),
+    moment("done_at"),
     Column("tries", BigId, nullable=False),
     Column("error", Prose),
     sqlite_autoincrement=True,
@@ -499,12 +330,12 @@ _waiting = Index("ix_events_pending", events.c.project, events.c.kind, events.c.
 
 tickets = Table(
     "tickets",
-    _schema,
-    _text("project", primary_key=True),
-    _text("namespace", primary_key=True),
-    _text("table_name", primary_key=True),
-    _to("run_id", "runs.id", index=True),
-    _moment("until", nullable=False),
+    METADATA,
+    text("project", primary_key=True),
+    text("namespace", primary_key=True),
+    text("table_name", primary_key=True),
+    to("run_id", "runs.id", index=True),
+    moment("until", nullable=False),
 )
 
 #: Which revision the database has; a name of its own, for databases that are shared with another Alembic user.
@@ -520,4 +351,4 @@ def schema_for(dialect: str) -> MetaData:
     _unended.kwargs[f"{dialect}_where"] = runs.c.state.in_(["queued", "running", "publishing"])
     _standing.kwargs[f"{dialect}_where"] = refs.c.state.in_(["open", "failed", "absorbed"])
     _waiting.kwargs[f"{dialect}_where"] = events.c.done_at.is_(None)
-    return _schema
+    return METADATA
