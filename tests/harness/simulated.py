@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from tidemill.model.errors import Conflict, Unreachable
 from tidemill.model.graph import WHOLE, Graph, TaskKey
 from tidemill.model.instance import Failed, Instance, Outcome
-from tidemill.model.run import TASK_ENDS, RunState, TaskState, check_task_transition
-from tidemill.ports.executor import Job, JobEnded, JobEvent, JobStarted
-from tidemill.ports.runstore import DrivenRun, PoolFull, Progress
+from tidemill.model.run import TASK_ENDS, RunInfo, RunState, TaskState, check_task_transition
+from tidemill.ports.executor import PUBLISH, Job, JobEnded, JobEvent, JobStarted
+from tidemill.ports.runstore import DrivenRun, PoolFull, Progress, Saved, Wish
 
 if TYPE_CHECKING:
     from harness.simulation import World
@@ -31,10 +31,12 @@ class Violation(AssertionError):
 
 @dataclass
 class StoredRun:
-    """A run as the store has it."""
+    """A run as the store has it; `tables`: a worker publishes it."""
 
     id: int
     graph: Graph
+    tables: bool = False
+    publishing: bool = False
     instances: dict[TaskKey, Instance] = field(default_factory=dict)
     fence: int = 0
     holder: str | None = None
@@ -86,7 +88,29 @@ class SimStore:
         used = self._used(run for run in self.runs.values() if run.holder != holder)
         return {pool: slots - used[pool] for pool, slots in POOLS.items()}
 
-    def save(self, progress: Iterable[Progress]) -> frozenset[int]:
+    def release(self, holder: str) -> None:
+        for run in self.runs.values():
+            if run.holder == holder:
+                run.holder, run.until = None, None
+
+    def wishes(self, holder: str) -> list[Wish]:
+        return []
+
+    def past(self, run_ids: Iterable[int]) -> Mapping[int, frozenset[str]]:
+        return {}
+
+    def publish(self, job: Job) -> None:
+        """What a worker does to publish a run: one transaction, which checks the fence."""
+        run = self.runs[job.run_id]
+        if "publishes unfenced" not in self._world.bugs and (run.fence != job.fence or run.end is not None):
+            self._world.coverage["a publish is refused"] += 1
+            return
+        if not run.publishing:
+            raise Violation(f"run {run.id} is published, and its tasks have not all ended well")
+        run.end, run.ends = RunState.PUBLISHING, run.ends + 1
+        self._world.coverage["a worker publishes"] += 1
+
+    def save(self, progress: Iterable[Progress]) -> Saved:
         listed = list(progress)
         before = {p.run_id: dict(self.runs[p.run_id].instances) for p in listed}
         lost = {p.run_id for p in listed if self.runs[p.run_id].fence != p.fence or self.runs[p.run_id].end is not None}
@@ -100,12 +124,17 @@ class SimStore:
             for run_id, instances in before.items():
                 self.runs[run_id].instances = instances
             raise PoolFull
+        publish = set()
         for one in listed:
             if one.run_id not in lost and one.end is not None:
                 run = self.runs[one.run_id]
-                run.end, run.ends = one.end, run.ends + 1
+                if one.end is RunState.PUBLISHING and run.tables:
+                    run.publishing = True
+                    publish.add(run.id)
+                else:
+                    run.end, run.ends = one.end, run.ends + 1
         self._world.check_store(used)
-        return frozenset(lost)
+        return Saved(frozenset(lost), frozenset(publish))
 
     def _write(self, run: StoredRun, progress: Progress) -> None:
         for change in progress.changes:
@@ -129,7 +158,9 @@ class SimStore:
         return used
 
     def _driven(self, run: StoredRun) -> DrivenRun:
-        return DrivenRun(run.id, "p", str(run.id), run.fence, run.cancel, dict(run.instances))
+        info = RunInfo(run.id, run.id, 1, "p", "code", "p.py")
+        begun = self._world.begun
+        return DrivenRun(info, run.id, run.fence, begun, run.cancel, run.publishing, instances=dict(run.instances))
 
 
 class StoreView:
@@ -258,5 +289,10 @@ class SimExecutor:
     def _finish(self, place: tuple[int, TaskKey, int], outcome: Outcome | None) -> None:
         work = self.work.pop(place)
         if work.running:
-            self._world.live[(work.job.run_id, work.job.key)].discard(work.job.number)
+            key = ("", work.job.fence) if work.job.key == PUBLISH else work.job.key
+            self._world.live[(work.job.run_id, key)].discard(work.job.number)
+        if work.job.key == PUBLISH and outcome is not None:
+            self._world.store.publish(work.job)
+            if self._world.rng.random() < 0.2:
+                outcome = None  # it dies right after its transaction
         self._told.append(JobEnded(work.job.run_id, work.job.fence, work.job.key, work.job.number, outcome))

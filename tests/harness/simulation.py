@@ -17,11 +17,12 @@ from datetime import UTC, datetime, timedelta
 
 from harness.simulated import POOLS, SimExecutor, SimStore, StoredRun, Violation
 from tidemill.flow.scheduler import Scheduler
+from tidemill.model.definition import Definition, Kind
 from tidemill.model.graph import Graph, Lengths, Node, Retry, TaskKey, TriggerRule
 from tidemill.model.instance import Failed, Outcome, Rescheduled, Skipped, Succeeded
 from tidemill.model.run import TASK_ENDS, RunState, TaskState
 from tidemill.plan.trigger import Tally, Verdict, judge
-from tidemill.ports.executor import Job
+from tidemill.ports.executor import PUBLISH, Job
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -66,7 +67,7 @@ class World:
     def __init__(self, seed: int, *, bugs: Iterable[str] = (), scheduler: type[Scheduler] = Scheduler) -> None:
         self.rng = random.Random(seed)
         self.bugs = frozenset(bugs)
-        self.now = _START
+        self.now = self.begun = _START
         self.faulty = True
         self.coverage: Counter[str] = Counter()
         self.watch: Counter[tuple[TaskState, TaskState]] = Counter()
@@ -79,7 +80,7 @@ class World:
         self._orphans: list[SimExecutor] = []
         self.alive: list[Alive] = []
         for number in range(self.rng.randint(1, 5)):
-            self.store.runs[number] = StoredRun(number, self._graph())
+            self.store.runs[number] = StoredRun(number, self._graph(), tables=self.rng.random() < 0.4)
         for _ in range(self.rng.randint(1, 3)):
             self._start()
 
@@ -106,6 +107,8 @@ class World:
     def outcome(self, job: Job) -> Outcome | None:
         """What a worker will say."""
         rng = self.rng
+        if job.key == PUBLISH:
+            return rng.choice([Succeeded(), None]) if self.faulty else Succeeded()
         if not self.faulty:
             return rng.choice([Succeeded(length=1), Failed("no")])
         return rng.choice(
@@ -130,8 +133,11 @@ class World:
     def _start(self) -> None:
         self._named += 1
         executor, clock = SimExecutor(self, self.rng.randint(1, 4)), SimClock(self)
-        graphs = {str(run.id): run.graph for run in self.store.runs.values()}
-        scheduler = self._kind(self.store.view(), executor, clock, lambda run: graphs[run.version], f"s{self._named}")
+        made = {
+            run.id: Definition("p", Kind.TABLES if run.tables else Kind.TASKS, run.graph, max_active_tasks=5)
+            for run in self.store.runs.values()
+        }
+        scheduler = self._kind(self.store.view(), executor, clock, made.__getitem__, f"s{self._named}")
         self.alive.append(Alive(f"s{self._named}", scheduler, executor, clock, self.now))
 
     # -- history
@@ -170,6 +176,8 @@ class World:
             executor.advance()
         for one in self.alive:
             if one.stalled_until <= self.now:
+                if "wake-ups are lost" not in self.bugs and self.rng.random() < 0.2:
+                    one.scheduler.wake()
                 one.scheduler.turn()
                 one.executor.advance()
 
@@ -216,9 +224,15 @@ class World:
         """A worker begins: nobody else has the task, and its rule holds by what is recorded."""
         run = self.store.runs[job.run_id]
         others = self.live[(job.run_id, job.key)]
+        if job.key == PUBLISH:
+            # Under an older fence one may still be about to be refused.
+            others = self.live[(job.run_id, ("", job.fence))]
         if others:
             raise Violation(f"run {job.run_id} {job.key}: try {job.number} begins while {sorted(others)} live")
         others.add(job.number)
+        if job.key == PUBLISH:
+            self.coverage["a publish begins"] += 1
+            return
         known = run.instances.get(job.key)
         if known is None or known.tries < job.number:
             raise Violation(f"run {job.run_id} {job.key}: try {job.number} begins and was never recorded")

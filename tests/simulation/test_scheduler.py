@@ -144,7 +144,14 @@ def test_a_defect_of_the_loop_is_caught(kind: type[Scheduler]) -> None:
 
 
 @pytest.mark.parametrize(
-    "bug", ["no fencing", "lost jobs are thought alive", "workers never stop", "workers are not renewed"]
+    "bug",
+    [
+        "no fencing",
+        "lost jobs are thought alive",
+        "workers never stop",
+        "workers are not renewed",
+        "publishes unfenced",
+    ],
 )
 def test_a_defect_of_the_surroundings_is_caught(bug: str) -> None:
     assert caught(bugs=(bug,)) is not None

@@ -126,6 +126,7 @@ class Node:
     setup: bool = False
     teardown: bool = False
     waits_for_past: bool = False
+    waits_for_downstream: bool = False
 
 
 class Graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ class Instance:
         lost: tries whose worker went away, which nobody counts against the user.
         due: when a wait for the next try, or the next look of a sensor, is over.
         length: how many instances a task that is mapped over its result has; None: it has no length.
+        trigger: what a deferred one waits for, as JSON text.
     """
 
     state: TaskState = TaskState.NONE
@@ -30,6 +32,7 @@ class Instance:
     lost: int = 0
     due: datetime | None = None
     length: int | None = None
+    trigger: str | None = None
 
 
 # -- how a try ends
@@ -83,6 +86,10 @@ class Deferred:
     trigger: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
     timeout: timedelta | None = None
+
+    def as_text(self) -> str:
+        """Name and arguments as JSON text."""
+        return json.dumps({"trigger": self.trigger, "arguments": dict(self.arguments)})
 
 
 Outcome: TypeAlias = "Succeeded | Failed | Skipped | Rescheduled | Deferred"

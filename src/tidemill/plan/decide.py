@@ -127,7 +127,9 @@ class RunBook:
             self._due(event.key)
         elif isinstance(event, PastEnded):
             self._past.add(event.task)
-            self._todo += self._counts.keys(event.task)
+            if event.task in self.graph.nodes:
+                for id_ in (event.task, *self.graph.nodes[event.task].upstream):
+                    self._todo += self._counts.keys(id_)
         elif isinstance(event, Cleared):
             self._cleared(event.tasks)
         elif isinstance(event, Marked):
@@ -169,7 +171,8 @@ class RunBook:
         elif isinstance(outcome, Rescheduled):
             self._set(key, replace(known, state=_T.UP_FOR_RESCHEDULE, due=outcome.at))
         elif isinstance(outcome, Deferred):
-            self._set(key, replace(known, state=_T.DEFERRED))
+            due = None if outcome.timeout is None else now + outcome.timeout
+            self._set(key, replace(known, state=_T.DEFERRED, due=due, trigger=outcome.as_text()))
 
     def _failed(self, key: TaskKey, known: Instance, outcome: Failed, now: datetime) -> None:
         failed = known.failed + 1
@@ -196,7 +199,7 @@ class RunBook:
         if known is None or known.state not in _WAITING:
             self._step.stale = True
             return
-        self._set(key, replace(known, state=_T.SCHEDULED, due=None))
+        self._set(key, replace(known, state=_T.SCHEDULED, due=None, trigger=None))
         self._step.ready.append(key)
 
     def _cancel(self) -> None:
@@ -258,7 +261,10 @@ class RunBook:
             self._step.ready.append(key)
 
     def _waits_for_past(self, node: Node) -> bool:
-        return node.waits_for_past and "*" not in self._past and node.id not in self._past
+        if not node.waits_for_past or "*" in self._past:
+            return False
+        needed = (node.id, *(self.graph.downstream[node.id] if node.waits_for_downstream else ()))
+        return not self._past.issuperset(needed)
 
     def _skip(self, id_: str, index: int) -> None:
         """A task right after one that decided against it."""

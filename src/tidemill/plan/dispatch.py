@@ -122,6 +122,13 @@ class Dispatcher:
         for _ in range(more):
             self._unpark(("pool", pool))
 
+    def limit(self, pipeline: str, active: int) -> None:
+        """So many instances of a pipeline may run at the same time."""
+        more = active - self._active.get(pipeline, active)
+        self._active[pipeline] = active
+        for _ in range(more):
+            self._unpark(("pipeline", pipeline))
+
     def used(self, pool: str) -> int:
         """Slots of a pool that are taken."""
         return self._used[("pool", pool)]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from tidemill.model.graph import TaskKey
-from tidemill.model.instance import Change, Instance
-from tidemill.model.run import RunState
+from tidemill.model.instance import Change, Cleared, Due, Event, Instance, Marked, Report
+from tidemill.model.run import RunInfo, RunState, TaskState
+
+#: Said of a run without one before it: no task waits for its past.
+NO_PAST = frozenset({"*"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,31 +20,74 @@ class DrivenRun:
     """A run as its driver sees it.
 
     Args:
-        id: the run.
-        pipeline: its name.
-        version: the content hash of the code that it began with.
+        info: what workers know of it.
+        definition_id: of the definition that it began with.
         fence: the driver's; grows with each driver.
+        started_at: when it began.
         cancel: a person wants it to stop.
+        publishing: its tasks have ended well, and it is being published.
+        only: the tasks that it is restricted to; empty: all.
+        past: tasks that the run of the interval before has ended well; `NO_PAST` where there is none.
         instances: task instances as they were recorded; empty for a run that nobody has driven yet.
     """
 
-    id: int
-    pipeline: str
-    version: str
+    info: RunInfo
+    definition_id: int
     fence: int
-    cancel: bool
-    instances: Mapping[TaskKey, Instance]
+    started_at: datetime
+    cancel: bool = False
+    publishing: bool = False
+    only: frozenset[str] = frozenset()
+    past: frozenset[str] = NO_PAST
+    instances: Mapping[TaskKey, Instance] = field(default_factory=dict)
+
+    @property
+    def id(self) -> int:
+        """The run."""
+        return self.info.id
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Something that a person, or whoever waits for something in a task's place, wants to happen to a run."""
+
+    id: int
+    run_id: int
+    event: Event
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a driver has decided about a run: written whole or not at all."""
+    """What a driver has decided about a run: written whole or not at all.
+
+    Args:
+        run_id, fence: the run, and the driver's fence.
+        at: the driver's time.
+        changes: of instances, in the order in which they changed.
+        reports: what tries have left, by instance and number.
+        wishes: ids of those that are carried out with this.
+        end: the run's end, where that is decided; PUBLISHING where all went well.
+        publish: a worker must publish it; otherwise one that has no branch is published by being recorded.
+        error: why it failed.
+    """
 
     run_id: int
     fence: int
-    changes: Sequence[Change]
-    #: The run's end, where that is decided; PUBLISHING where all went well and the publish comes next.
+    at: datetime
+    changes: Sequence[Change] = ()
+    reports: Sequence[tuple[TaskKey, int, Report]] = ()
+    wishes: Sequence[int] = ()
     end: RunState | None = None
+    publish: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What became of decisions: runs that another driver has by now, and runs that a worker must publish."""
+
+    lost: frozenset[int] = frozenset()
+    publish: frozenset[int] = frozenset()
 
 
 class PoolFull(Exception):
@@ -51,9 +97,10 @@ class PoolFull(Exception):
 class RunStore(Protocol):
     """Runs and their task instances.
 
-    Promises: times are those of the store, the same for every scheduler; a run has one driver at a time; what a driver
-    saves after another has taken over is refused (fences); the instances that are recorded as queued or running never
-    take more slots of a pool than it has.
+    Promises: times of leases are those of the store, the same for every scheduler; a run has one driver at a time;
+    what a driver saves after another has taken over is refused (fences); the instances that are recorded as queued or
+    running never take more slots of a pool than it has; of a pipeline no more runs are under way than its definition
+    allows.
 
     Raises:
         Unreachable: the store does not answer; whether what was asked was done is not known.
@@ -68,12 +115,16 @@ class RunStore(Protocol):
         """Prolong the lease on all runs of a driver; returns until when it holds."""
         ...
 
+    def release(self, holder: str) -> None:
+        """Give up all runs of a driver: others may claim them at once."""
+        ...
+
     def driven(self, holder: str) -> list[DrivenRun]:
         """The runs of a driver as they are recorded: to begin anew with, when it is not known what was written."""
         ...
 
-    def save(self, progress: Iterable[Progress]) -> frozenset[int]:
-        """Record decisions, in one transaction. Returns the runs that another driver has: theirs were not recorded.
+    def save(self, progress: Iterable[Progress]) -> Saved:
+        """Record decisions, in one transaction.
 
         Raises:
             PoolFull: see there.
@@ -87,3 +138,34 @@ class RunStore(Protocol):
     def cancelled(self, holder: str) -> frozenset[int]:
         """Runs of a driver that a person wants to stop."""
         ...
+
+    def wishes(self, holder: str) -> Sequence[Wish]:
+        """What is wanted of runs of a driver and was not carried out, oldest first."""
+        ...
+
+    def past(self, run_ids: Iterable[int]) -> Mapping[int, frozenset[str]]:
+        """Tasks that the runs of the intervals before have ended well by now, by run."""
+        ...
+
+
+def wish_json(event: Event) -> dict[str, Any]:
+    """A wish as JSON.
+
+    Raises:
+        TypeError: nobody can wish for such an event.
+    """
+    if isinstance(event, Cleared):
+        return {"wish": "clear", "tasks": list(event.tasks)}
+    if isinstance(event, Marked):
+        return {"wish": "mark", "key": list(event.key), "state": str(event.state)}
+    if isinstance(event, Due):
+        return {"wish": "due", "key": list(event.key)}
+    raise TypeError(f"nobody can wish for {event!r}")
+
+
+def read_wish(found: Mapping[str, Any]) -> Event:
+    """What `wish_json` wrote."""
+    if found["wish"] == "clear":
+        return Cleared(tuple(found["tasks"]))
+    key = (found["key"][0], found["key"][1])
+    return Marked(key, TaskState(found["state"])) if found["wish"] == "mark" else Due(key)

@@ -6,7 +6,7 @@ of a stale attempt either commits before the new attempt exists, or fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from tidemill.adapters.sql.schema import batches, fences, runs
 from tidemill.adapters.sql.session import AnyRow, Session
 from tidemill.adapters.sql.tasks import TaskRecords
 from tidemill.model.errors import Busy, Fenced, UnknownName
-from tidemill.model.run import RUN_ENDS, RUN_TRANSITIONS, Run, RunState, check_run_transition
+from tidemill.model.run import RUN_ENDS, RUN_TRANSITIONS, Run, RunKind, RunState, check_run_transition
 from tidemill.ports.metadata import always
 
 _LIVE = [state for state in RUN_TRANSITIONS if state not in RUN_ENDS]
@@ -70,6 +70,65 @@ class SqlRuns(TaskRecords):
         if made is None:  # another process started the same attempt between our look and our insert
             raise _busy(batch_id, self.last(batch_id))
         return _run(made)
+
+    def queue(
+        self,
+        batch_id: int,
+        definition_id: int,
+        *,
+        now: datetime,
+        kind: RunKind,
+        code_version: str | None = None,
+        conf: Mapping[str, Any] | None = None,
+        backfill_id: int | None = None,
+        only: Iterable[str] = (),
+        keep: Iterable[str] = (),
+    ) -> Run:
+        """Ask schedulers for the next attempt, in state QUEUED. Raises Busy, UnknownName.
+
+        Args:
+            batch_id: the batch.
+            definition_id: what they go by.
+            now: the time.
+            kind: why there is a run.
+            code_version: of the code that workers load.
+            conf: parameters for this run.
+            backfill_id: the backfill that it is part of.
+            only: tasks that it is restricted to; none: all.
+            keep: tasks whose ends, and what they handed on, are taken over from the attempt before.
+        """
+        session = self._session
+        self._must_exist(batch_id)
+        last = self._newest(batch_id, lock=True)
+        if last is not None and last.state not in RUN_ENDS:
+            raise _busy(batch_id, last)
+        fence = session.add(
+            session.insert(fences)
+            .values(project=session.project, purpose=f"batch {batch_id}", at=now)
+            .returning(fences.c.id)
+        )
+        assert fence is not None
+        chosen = sorted(only)
+        made = session.add(
+            session.insert(runs)
+            .values(
+                project=session.project, batch_id=batch_id, attempt=last.attempt + 1 if last else 1,
+                state=RunState.QUEUED, fence=fence.id, created_at=now, code_version=code_version, kind=kind,
+                conf=dict(conf or {}), definition_id=definition_id, backfill_id=backfill_id, only=chosen or None,
+            )
+            .on_conflict_do_nothing()
+            .returning(runs)
+        )  # fmt: skip
+        if made is None:
+            raise _busy(batch_id, self.last(batch_id))
+        if last is not None:
+            self._hand_on(last.id, made.id, sorted(keep))
+        return _run(made)
+
+    def cancel(self, run_id: int, now: datetime) -> bool:
+        """Ask for a run to be stopped; False where it has ended, or is nobody's to stop."""
+        open_ = (self._own(), runs.c.id == run_id, runs.c.state.in_(_LIVE), runs.c.definition_id.is_not(None))
+        return bool(self._session.change(update(runs).where(*open_).values(cancel_at=now)))
 
     def renew(self, run_id: int, fence: int, lease_until: datetime) -> None:
         """Prolong the lease. Raises Fenced."""
@@ -134,6 +193,8 @@ class SqlRuns(TaskRecords):
         return _run(row) if row else None
 
     def _abandon(self, run: Run, now: datetime, alive: Callable[[str], bool]) -> None:
+        if run.state is RunState.QUEUED:
+            raise _busy(run.batch_id, run)  # a scheduler will take it
         if run.lease_until is not None and run.lease_until > now:
             if run.holder is None or alive(run.holder):
                 raise _busy(run.batch_id, run)

@@ -83,6 +83,8 @@ runs = Table(
     #: The definition that schedulers go by; null: it is none of theirs.
     to("definition_id", "definitions.id", nullable=True),
     to("backfill_id", "backfills.id", nullable=True, index=True),
+    #: Tasks that it is restricted to; null: all.
+    Column("only", Json),
     #: When a person asked it to stop.
     moment("cancel_at"),
     #: When it was told that the run is late.
@@ -114,13 +116,18 @@ tasks = Table(
     Column("lost", BigId, nullable=False),
     #: When a wait is over, and what is waited for.
     moment("due"),
-    Column("trigger", Json),
+    Column("trigger", Text),
     #: How many instances a task has that is mapped over its result.
     Column("length", BigId),
     moment("queued_at"),
     Column("worker", Prose),
+    #: What it takes of which pool while a worker has it, or will have it.
+    Column("pool", Text),
+    Column("slots", BigId),
     Unique("run_id", "task", "map_index"),
 )
+#: What counts against pools: few rows, however long the history.
+_live = Index("ix_tasks_live", tasks.c.pool)
 
 reads = Table(
     "reads",
@@ -350,5 +357,6 @@ def schema_for(dialect: str) -> MetaData:
     """
     _unended.kwargs[f"{dialect}_where"] = runs.c.state.in_(["queued", "running", "publishing"])
     _standing.kwargs[f"{dialect}_where"] = refs.c.state.in_(["open", "failed", "absorbed"])
+    _live.kwargs[f"{dialect}_where"] = tasks.c.state.in_(["queued", "running", "restarting"])
     _waiting.kwargs[f"{dialect}_where"] = events.c.done_at.is_(None)
     return METADATA

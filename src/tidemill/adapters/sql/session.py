@@ -29,6 +29,11 @@ class Session:
         self.project = project
         self.writing = writing
 
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return str(self._connection.dialect.name)
+
     def all(self, query: Select[*tuple[Any, ...]]) -> Sequence[AnyRow]:
         """Every row of a query."""
         return self._connection.execute(query).all()
@@ -53,11 +58,16 @@ class Session:
         self._must_write()
         return self._connection.execute(statement).first()
 
-    def add_all(self, statement: Insert | Delete, rows: Sequence[Mapping[str, Any]]) -> None:
+    def add_all(self, statement: Insert | Delete | Update, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run a statement once for each of `rows`; nothing where there are none."""
         self._must_write()
         if rows:
             self._connection.execute(statement, rows)
+
+    def copy(self, table: Table, columns: Sequence[str], rows: Select[*tuple[Any, ...]]) -> None:
+        """Insert what a query gives."""
+        self._must_write()
+        self._connection.execute(table.insert().from_select(list(columns), rows))
 
     def insert(self, table: Table) -> Insert:
         """An INSERT that knows ON CONFLICT: both databases spell it alike, SQLAlchemy has a class for each."""

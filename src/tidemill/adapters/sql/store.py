@@ -93,21 +93,31 @@ class SqlMetadata(Metadata):
     @contextmanager
     def write(self) -> Iterator[SqlTx]:
         """Begin a write transaction: serial against others, durable when it ends, undone by an exception."""
+        with self.session(writing=True) as session:
+            yield SqlTx(session)
+
+    @contextmanager
+    def read(self) -> Iterator[SqlTx]:
+        """Begin a read-only transaction: one snapshot of everything."""
+        with self.session(writing=False) as session:
+            yield SqlTx(session)
+
+    @contextmanager
+    def session(self, *, writing: bool) -> Iterator[Session]:
+        """Begin a transaction for the stores of this folder."""
+        if not writing:
+            with self._begin(self._engines.reader) as connection:
+                yield Session(connection, self.project, writing=False)
+            return
         assert not getattr(self._mine, "writes", False), (
             "this thread is in a write transaction: it would wait for itself"
         )
         self._mine.writes = True
         try:
             with self._begin(self._engines.writer) as connection:
-                yield SqlTx(Session(connection, self.project, writing=True))
+                yield Session(connection, self.project, writing=True)
         finally:
             self._mine.writes = False
-
-    @contextmanager
-    def read(self) -> Iterator[SqlTx]:
-        """Begin a read-only transaction: one snapshot of everything."""
-        with self._begin(self._engines.reader) as connection:
-            yield SqlTx(Session(connection, self.project, writing=False))
 
     def migrate(self) -> None:
         """Bring the schema up to date; one SELECT where it is."""

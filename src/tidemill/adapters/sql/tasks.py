@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import literal, select, true, update
 
+from tidemill.adapters.sql.schedule_schema import xcoms
 from tidemill.adapters.sql.schema import reads as read_records
 from tidemill.adapters.sql.schema import runs, tasks
 from tidemill.adapters.sql.session import AnyRow, Session
@@ -28,6 +29,11 @@ _T = TaskState
 #: not write each of them; but nothing ends that was never seen running, or decided against.
 _FIRST = frozenset({_T.NONE, _T.SCHEDULED, _T.QUEUED, _T.RUNNING, _T.SKIPPED, _T.UPSTREAM_FAILED, _T.REMOVED})
 _CLEARED: dict[str, Any] = {"started_at": None, "ended_at": None, "rows": None, "bytes": None, "error": None}
+
+
+_TAKEN_OVER = (
+    "task", "map_index", "state", "tries", "failed", "lost", "started_at", "ended_at", "rows", "bytes", "length",
+)  # fmt: skip
 
 
 class TaskRecords:
@@ -74,6 +80,21 @@ class TaskRecords:
         """What the attempt read."""
         query = select(read_records).join(runs).where(self._of(run_id)).order_by(read_records.c.id)
         return [Read(row.table_name, row.snapshot_id, row.scope) for row in self._session.all(query)]
+
+    def _hand_on(self, old_run: int, new_run: int, names: Sequence[str]) -> None:
+        """Take over ended tasks, and what they handed on, from the attempt before."""
+        if not names:
+            return
+        for table, columns, which in (
+            (tasks, _TAKEN_OVER, tasks.c.state.in_(list(TASK_ENDS))),
+            (xcoms, ("task", "map_index", "key", "value"), true()),
+        ):
+            kept = [table.c[name] for name in columns]
+            for at in range(0, len(names), 500):
+                some = select(literal(new_run), *kept).where(
+                    table.c.run_id == old_run, table.c.task.in_(names[at : at + 500]), which
+                )
+                self._session.copy(table, ("run_id", *columns), some)
 
     def _end_tasks(self, run_id: int, now: datetime, why: str) -> None:
         """Fail the tasks that a process which is gone had in hand."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from alembic import op
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, ForeignKey, Index, Integer, Text
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, ForeignKey, Index, Integer, Text, text
 from sqlalchemy import UniqueConstraint as Unique
 
 from tidemill.adapters.sql.columns import Json
@@ -171,6 +171,7 @@ def _runs() -> None:
         runs.add_column(Column("conf", Json))
         runs.add_column(Column("definition_id", _LONG))
         runs.add_column(Column("backfill_id", _LONG))
+        runs.add_column(Column("only", Json))
         runs.add_column(_moment("cancel_at"))
         runs.add_column(_moment("late_at"))
         runs.create_foreign_key("fk_runs_definition_id", "definitions", ["definition_id"], ["id"])
@@ -183,13 +184,17 @@ def _tasks() -> None:
         for name in ("map_index", "failed", "lost"):
             tasks.add_column(_long(name, nullable=True))
         tasks.add_column(_moment("due"))
-        tasks.add_column(Column("trigger", Json))
+        tasks.add_column(Column("trigger", Text))
         tasks.add_column(_long("length", nullable=True))
         tasks.add_column(_moment("queued_at"))
         tasks.add_column(Column("worker", Text))
+        tasks.add_column(Column("pool", Text))
+        tasks.add_column(_long("slots", nullable=True))
     op.execute("UPDATE tasks SET map_index = -1, failed = 0, lost = 0")
     with op.batch_alter_table("tasks") as tasks:
         for name in ("map_index", "failed", "lost"):
             tasks.alter_column(name, existing_type=_LONG, nullable=False)
         tasks.drop_constraint("uq_tasks_run_id_task", type_="unique")
         tasks.create_unique_constraint("uq_tasks_run_id_task_map_index", ["run_id", "task", "map_index"])
+    live = text("state IN ('queued', 'running', 'restarting')")
+    op.create_index("ix_tasks_live", "tasks", ["pool"], sqlite_where=live, postgresql_where=live)

@@ -1,0 +1,176 @@
+"""How drivers' decisions are written: one row for each task instance that changed, the ends of runs, what tasks leave.
+
+An instance may have changed several times in a turn; only what it came to is written, with the times at which it was
+queued, began and ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import bindparam, func, update
+
+from tidemill.adapters.sql.batches import SqlBatches
+from tidemill.adapters.sql.events import SqlEvents
+from tidemill.adapters.sql.refs import SqlRefs
+from tidemill.adapters.sql.schedule_schema import tries, xcoms
+from tidemill.adapters.sql.schema import runs, tasks
+from tidemill.adapters.sql.session import AnyRow, Session
+from tidemill.model.batch import BatchState
+from tidemill.model.branch import RefState
+from tidemill.model.definition import Definition
+from tidemill.model.graph import Graph, TaskKey
+from tidemill.model.instance import Change, Report
+from tidemill.model.run import TASK_ENDS, RunState, TaskState, check_run_transition
+from tidemill.plan.decide import LIVE
+from tidemill.ports.executor import NOTHING
+from tidemill.ports.runstore import Progress
+
+_T = TaskState
+#: What a later write without a value leaves as it is.
+_KEPT = ("started_at", "queued_at", "worker", "rows", "bytes")
+_SET = ("state", "tries", "failed", "lost", "due", "trigger", "length", "error", "ended_at", "pool", "slots")
+_PARTS = ("run_id", "task", "map_index")
+
+
+def needs_room(progress: Progress) -> bool:
+    """Whether anything is handed to a worker by it."""
+    return any(c.after.state in LIVE and (c.before is None or c.before.state not in LIVE) for c in progress.changes)
+
+
+def write_progress(session: Session, listed: Sequence[Progress], graphs: Mapping[int, Graph]) -> None:
+    """Write what became of instances, and what their tries have left."""
+    cleared: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    past: list[dict[str, Any]] = []
+    left: list[dict[str, Any]] = []
+    for one in listed:
+        made = _Rows(one, graphs[one.run_id])
+        cleared += made.cleared
+        rows += made.rows.values()
+        past += made.past
+        for (task, index), _, report in one.reports:
+            left += [
+                {"run_id": one.run_id, "task": task, "map_index": index, "key": key, "value": value}
+                for key, value in report.xcoms
+            ]
+    if cleared:
+        session.add_all(_forget(), cleared)
+    session.add_all(_upsert(session), rows)
+    session.add_all(session.insert(tries).on_conflict_do_nothing(), past)
+    if left:
+        insert = session.insert(xcoms)
+        keyed = [xcoms.c[name] for name in (*_PARTS, "key")]
+        session.add_all(insert.on_conflict_do_update(index_elements=keyed, set_={"value": insert.excluded.value}), left)
+    events = SqlEvents(session)
+    for one in listed:
+        for wish in one.wishes:
+            events.done(wish, one.at)
+
+
+def end_run(session: Session, one: Progress, row: AnyRow, definition: Definition) -> bool:
+    """Record a run's end; True where it is not the end yet, because a worker must publish it."""
+    assert one.end is not None
+    to = one.end
+    if to is RunState.PUBLISHING and not one.publish and row.branch is None:
+        to = RunState.SUCCESS  # there is nothing to move: being recorded is being published
+        check_run_transition(RunState.PUBLISHING, to)
+    check_run_transition(RunState(row.state), RunState.PUBLISHING if to is RunState.SUCCESS else to)
+    values: dict[str, Any] = {"state": to}
+    if to is not RunState.PUBLISHING:
+        values |= {"ended_at": one.at, "lease_until": None, "holder": None, "error": one.error}
+    session.change(update(runs).where(runs.c.id == one.run_id).values(**values))
+    about = {"pipeline": row.pipeline, "batch_id": row.batch_id, "run_id": one.run_id}
+    if to is RunState.SUCCESS:
+        batch = SqlBatches(session)
+        published = {"state": BatchState.PUBLISHED, "published_at": one.at, "code_version": row.code_version}
+        batch.update(row.batch_id, **published)
+        assets = sorted({asset for info in definition.tasks.values() for asset in info.outlets})
+        SqlEvents(session).add("published", {**about, "tables": assets}, one.at)
+    elif to in (RunState.FAILED, RunState.CANCELLED):
+        if row.branch is not None:
+            SqlRefs(session).update(row.branch, state=RefState.FAILED)
+        SqlEvents(session).add("ended", {**about, "state": str(to), "error": one.error}, one.at)
+    return to is RunState.PUBLISHING
+
+
+class _Rows:
+    """What is written about the instances of one run."""
+
+    def __init__(self, progress: Progress, graph: Graph) -> None:
+        self._progress = progress
+        self._graph = graph
+        self._reports = {(key, number): report for key, number, report in progress.reports}
+        self.rows: dict[TaskKey, dict[str, Any]] = {}
+        self.cleared: list[dict[str, Any]] = []
+        self.past: list[dict[str, Any]] = []
+        for change in progress.changes:
+            self._add(change)
+
+    def _add(self, change: Change) -> None:
+        key, after, at = change.key, change.after, self._progress.at
+        place = {"run_id": self._progress.run_id, "task": key[0], "map_index": key[1]}
+        row = self.rows.setdefault(key, {**place, **dict.fromkeys((*_KEPT, *_SET))})
+        before = None if change.before is None else change.before.state
+        report = self._reports.get((key, after.tries), NOTHING)
+        if after.state is _T.NONE and before is not None:
+            self.cleared.append({f"of_{name}": value for name, value in place.items()})
+            row.update(dict.fromkeys(_KEPT))
+        elif after.state is _T.QUEUED:
+            row.update(queued_at=at, ended_at=None)
+        elif after.state is _T.RUNNING:
+            row.update(started_at=at - timedelta(seconds=report.seconds))
+        node = self._graph.nodes[key[0]]
+        live = after.state in LIVE
+        row.update(
+            state=after.state,
+            tries=after.tries,
+            failed=after.failed,
+            lost=after.lost,
+            due=after.due,
+            trigger=after.trigger,
+            length=after.length,
+            error=change.error,
+            ended_at=at if after.state in TASK_ENDS else None,
+            pool=node.pool if live else None,
+            slots=node.slots if live else None,
+        )
+        if before in LIVE and not live:
+            self._leave(row, report)
+            if after.state in (_T.UP_FOR_RETRY, _T.SCHEDULED):
+                self.past.append(self._try(place, change, report))
+
+    def _leave(self, row: dict[str, Any], report: Report) -> None:
+        if report.worker:
+            row["worker"] = report.worker
+        if report.rows is not None:
+            row["rows"] = report.rows
+        if report.bytes is not None:
+            row["bytes"] = report.bytes
+
+    def _try(self, place: Mapping[str, Any], change: Change, report: Report) -> dict[str, Any]:
+        at = self._progress.at
+        assert change.before is not None
+        return {
+            **place,
+            "number": change.before.tries,
+            "started_at": at - timedelta(seconds=report.seconds) if report is not NOTHING else None,
+            "ended_at": at,
+            "error": change.error,
+            "worker": report.worker or None,
+        }
+
+
+def _upsert(session: Session) -> Any:
+    insert = session.insert(tasks)
+    new = insert.excluded
+    values = {name: new[name] for name in _SET} | {name: func.coalesce(new[name], tasks.c[name]) for name in _KEPT}
+    return insert.on_conflict_do_update(index_elements=[tasks.c[name] for name in _PARTS], set_=values)
+
+
+def _forget() -> Any:
+    """Take from an instance that was cleared what its last try had left."""
+    place = [tasks.c[name] == bindparam(f"of_{name}") for name in _PARTS]
+    return update(tasks).where(*place).values(dict.fromkeys(_KEPT))
