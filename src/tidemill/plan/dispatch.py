@@ -119,14 +119,14 @@ class Dispatcher:
         """A pool has another size; what runs in it goes on."""
         more = slots - self._pools.get(pool, 0)
         self._pools[pool] = slots
-        for _ in range(more):
+        for _ in range(min(more, len(self._parked.get(("pool", pool), ())))):
             self._unpark(("pool", pool))
 
     def limit(self, pipeline: str, active: int) -> None:
         """So many instances of a pipeline may run at the same time."""
         more = active - self._active.get(pipeline, active)
         self._active[pipeline] = active
-        for _ in range(more):
+        for _ in range(min(more, len(self._parked.get(("pipeline", pipeline), ())))):
             self._unpark(("pipeline", pipeline))
 
     def used(self, pool: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import bindparam, func, update
@@ -17,7 +18,7 @@ from tidemill.adapters.sql.events import SqlEvents
 from tidemill.adapters.sql.refs import SqlRefs
 from tidemill.adapters.sql.schedule_schema import tries, xcoms
 from tidemill.adapters.sql.schema import runs, tasks
-from tidemill.adapters.sql.session import AnyRow, Session
+from tidemill.adapters.sql.session import AnyRow, Session, insert_for
 from tidemill.model.batch import BatchState
 from tidemill.model.branch import RefState
 from tidemill.model.definition import Definition
@@ -58,8 +59,9 @@ def write_progress(session: Session, listed: Sequence[Progress], graphs: Mapping
             ]
     if cleared:
         session.add_all(_forget(), cleared)
-    session.add_all(_upsert(session), rows)
-    session.add_all(session.insert(tries).on_conflict_do_nothing(), past)
+    session.add_all(_upsert(session.dialect), rows)
+    if past:
+        session.add_all(session.insert(tries).on_conflict_do_nothing(), past)
     if left:
         insert = session.insert(xcoms)
         keyed = [xcoms.c[name] for name in (*_PARTS, "key")]
@@ -163,8 +165,9 @@ class _Rows:
         }
 
 
-def _upsert(session: Session) -> Any:
-    insert = session.insert(tasks)
+@cache
+def _upsert(dialect: str) -> Any:
+    insert = insert_for(dialect, tasks)
     new = insert.excluded
     values = {name: new[name] for name in _SET} | {name: func.coalesce(new[name], tasks.c[name]) for name in _KEPT}
     return insert.on_conflict_do_update(index_elements=[tasks.c[name] for name in _PARTS], set_=values)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, bindparam, func, or_, select, text, update
 
 from tidemill.adapters.sql.columns import interval_from
 from tidemill.adapters.sql.events import SqlEvents
@@ -20,7 +20,6 @@ from tidemill.model.definition import Definition
 from tidemill.model.graph import TaskKey
 from tidemill.model.instance import Instance
 from tidemill.model.run import RUN_ENDS, RUN_TRANSITIONS, RunInfo, RunKind, RunState, TaskState
-from tidemill.plan.decide import LIVE
 from tidemill.plan.dispatch import DEFAULT_POOL, DEFAULT_SLOTS
 from tidemill.ports.clock import Clock
 from tidemill.ports.runstore import NO_PAST, DrivenRun, PoolFull, Progress, RunStore, Saved, Wish, read_wish
@@ -29,6 +28,25 @@ _OPEN = [state for state in RUN_TRANSITIONS if state not in RUN_ENDS]
 #: Runs that are looked at to find some to take: those of a pipeline that has no room must not hide all others.
 _LOOKED_AT = 5_000
 _WELL = [TaskState.SUCCESS, TaskState.SKIPPED]
+#: The statements of each turn are made once: SQLAlchemy takes longer to make one than SQLite to carry it out.
+_LOCKED = (
+    select(
+        runs.c.id, runs.c.fence, runs.c.state, runs.c.branch, runs.c.batch_id, runs.c.definition_id,
+        runs.c.code_version, batches.c.pipeline,
+    )
+    .select_from(runs.join(batches))
+    .where(runs.c.id.in_(bindparam("ids", expanding=True)), runs.c.state.in_(_OPEN))
+    .order_by(runs.c.id)
+)  # fmt: skip
+_POOLS = select(pools.c.name, pools.c.slots).where(pools.c.project == bindparam("project"))
+_USED = (
+    select(tasks.c.pool, func.sum(tasks.c.slots).label("used"))
+    .select_from(tasks.join(runs))
+    # Said literally: a partial index is not used for what is only known when the statement is carried out.
+    .where(text("tasks.state IN ('queued', 'running', 'restarting')"), runs.c.project == bindparam("project"))
+    .group_by(tasks.c.pool)
+)
+_USED_BY_OTHERS = _USED.where(or_(runs.c.holder.is_(None), runs.c.holder != bindparam("holder")))
 
 
 class SqlRunStore(RunStore):
@@ -264,10 +282,8 @@ class SqlRunStore(RunStore):
 
     def _locked(self, session: Session, listed: Iterable[int]) -> dict[int, AnyRow]:
         """The runs that have not ended, locked in the order of their ids: no two writers wait for each other."""
-        query = self._runs().where(runs.c.id.in_(sorted(listed)), runs.c.state.in_(_OPEN)).order_by(runs.c.id)
-        if session.dialect != "sqlite":
-            query = query.with_for_update(of=runs, key_share=True)
-        return {row.id: row for row in session.all(query)}
+        query = _LOCKED if session.dialect == "sqlite" else _LOCKED.with_for_update(of=runs, key_share=True)
+        return {row.id: row for row in session.all(query.params(ids=sorted(listed)))}
 
     def _lock_pools(self, session: Session) -> None:
         """On PostgreSQL two schedulers could each see room for one, and both take it."""
@@ -280,17 +296,10 @@ class SqlRunStore(RunStore):
 
     def _room(self, session: Session, holder: str | None) -> dict[str, int]:
         slots = {DEFAULT_POOL: DEFAULT_SLOTS}
-        for row in session.all(select(pools.c.name, pools.c.slots).where(pools.c.project == session.project)):
+        for row in session.all(_POOLS.params(project=session.project)):
             slots[row.name] = row.slots
-        query = (
-            select(tasks.c.pool, func.sum(tasks.c.slots).label("used"))
-            .select_from(tasks.join(runs))
-            .where(tasks.c.state.in_(list(LIVE)), runs.c.project == session.project)
-            .group_by(tasks.c.pool)
-        )
-        if holder is not None:
-            query = query.where(or_(runs.c.holder.is_(None), runs.c.holder != holder))
-        for row in session.all(query):
+        query = _USED if holder is None else _USED_BY_OTHERS.params(holder=holder)
+        for row in session.all(query.params(project=session.project)):
             if row.pool in slots:
                 slots[row.pool] -= int(row.used)
         return slots

@@ -70,13 +70,18 @@ class Session:
         self._connection.execute(table.insert().from_select(list(columns), rows))
 
     def insert(self, table: Table) -> Insert:
-        """An INSERT that knows ON CONFLICT: both databases spell it alike, SQLAlchemy has a class for each."""
-        if self._connection.dialect.name == "sqlite":
-            from sqlalchemy.dialects.sqlite import insert
-        else:
-            # Imported only here: 90 ms that a project on SQLite need not pay.
-            from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
-        return insert(table)
+        """See `insert_for`."""
+        return insert_for(self.dialect, table)
 
     def _must_write(self) -> None:
         assert self.writing, "a read transaction cannot write: begin it with write()"
+
+
+def insert_for(dialect: str, table: Table) -> Insert:
+    """An INSERT that knows ON CONFLICT: both databases spell it alike, SQLAlchemy has a class for each."""
+    if dialect == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert
+    else:
+        # Imported only here: 90 ms that a project on SQLite need not pay.
+        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
+    return insert(table)
