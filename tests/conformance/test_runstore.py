@@ -325,7 +325,7 @@ def test_a_later_attempt_keeps_what_was_not_cleared(store: SqlMetadata, runs: Sq
 
 def test_a_run_of_some_tasks_knows_no_others(store: SqlMetadata, runs: SqlRunStore, clock: ManualClock) -> None:
     made = define(store, dag("p", *chain("a", "b", "c")), clock)
-    run = queue(store, made, "p", clock, "k", only=["b", "c"])
+    run = queue(store, made, "p", clock, "k", only=("b", "c"))
     executor = AtOnce()
     turn_until_done(scheduler(runs, executor, clock), clock, 20)
     assert executor.order == ["b", "c"]

@@ -12,7 +12,7 @@ from tidemill.model.batch import BatchKey, Interval
 from tidemill.model.definition import Definition, Kind
 from tidemill.model.graph import Graph, Node, TaskKey
 from tidemill.model.instance import Outcome, Report, Succeeded
-from tidemill.model.run import Run, RunKind
+from tidemill.model.run import Order, Run
 from tidemill.ports.clock import Clock
 from tidemill.ports.executor import NOTHING, Job, JobEnded, JobEvent, JobStarted
 
@@ -42,13 +42,21 @@ def give_pool(store: SqlMetadata, name: str, slots: int) -> None:
         session.add_all(session.insert(pools), [{"project": session.project, "name": name, "slots": slots}])
 
 
-def queue(store: SqlMetadata, definition_id: int, pipeline: str, clock: Clock, key: Any = None, **options: Any) -> Run:
+def queue(
+    store: SqlMetadata,
+    definition_id: int,
+    pipeline: str,
+    clock: Clock,
+    key: Any = None,
+    *,
+    keep: Iterable[str] = (),
+    **order: Any,
+) -> Run:
     """Ask for a run; `key` is an interval or a run key."""
     kind = {"interval": key} if isinstance(key, Interval) else {"run_key": key or f"by-hand-{clock.now()}"}
     with store.write() as tx:
         batch = tx.batches.open(BatchKey(pipeline, **kind), clock.now())
-        options = {"kind": RunKind.MANUAL, **options}
-        return tx.runs.queue(batch.id, definition_id, now=clock.now(), code_version="c0de", **options)
+        return tx.runs.queue(batch.id, Order(definition_id, "c0de", **order), clock.now(), keep=keep)
 
 
 class AtOnce:

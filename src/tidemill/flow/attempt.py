@@ -131,7 +131,7 @@ class Attempt:
             if not moves and not new_views:
                 return
             if self.run.branch is None:
-                self._create_branch(tx)
+                create_branch(self, tx)
             changes: dict[TableName, tuple[str | None, str | None]] = {}
             for table, pointer in moves.items():
                 before = self.pointer(table)
@@ -148,36 +148,42 @@ class Attempt:
 
     def end(self, state: RunState, error: BaseException, *, keep: bool = True) -> None:
         """End the attempt badly. Its branch stays for inspection (rule 11), or goes where another try makes it anew."""
-        run, now = self.run, self.services.clock.now()
         try:
             with self.services.metadata.write() as tx:
-                tx.runs.move(run.id, run.fence, state, now=now, error=told(error))
-                tx.runs.add_reads(run.id, self.reads)
-                tx.refs.release_tickets(run.id)
-                if run.branch is not None:
-                    if not keep:
-                        tx.refs.remove_pointers(run.branch)
-                    tx.refs.update(run.branch, state=RefState.FAILED if keep else RefState.DROPPED)
+                self.end_in(tx, state, error, keep=keep)
         except Fenced:
             return  # somebody else has taken over and ended this attempt already
         except Conflict as conflict:
             error.add_note(f"and the end of the run could not be recorded: {conflict}")
-        self.run = replace(run, state=state, ended_at=now)
+        self.run = replace(self.run, state=state, ended_at=self.services.clock.now())
 
-    def _create_branch(self, tx: Tx) -> None:
-        now = self.services.clock.now()
-        tx.refs.create(
-            self.branch,
-            RefKind.RUN,
-            now=now,
-            pointers=self.fork,
-            views=self.fork_views.values(),
-            parent=MAIN,
-            parent_head=self.fork_head,
-            run_id=self.run.id,
-            expires_at=now + BRANCH_LIFE,
-        )
-        tx.runs.set_branch(self.run.id, self.run.fence, self.branch)
+    def end_in(self, tx: Tx, state: RunState, error: BaseException, *, keep: bool = True) -> None:
+        """End the attempt badly, within a transaction. Raises Fenced."""
+        run = self.run
+        tx.runs.move(run.id, run.fence, state, now=self.services.clock.now(), error=told(error))
+        tx.runs.add_reads(run.id, self.reads)
+        tx.refs.release_tickets(run.id)
+        if run.branch is not None:
+            if not keep:
+                tx.refs.remove_pointers(run.branch)
+            tx.refs.update(run.branch, state=RefState.FAILED if keep else RefState.DROPPED)
+
+
+def create_branch(attempt: Attempt, tx: Tx) -> None:
+    """Make the attempt's branch from what it saw at its fork."""
+    now = attempt.services.clock.now()
+    tx.refs.create(
+        attempt.branch,
+        RefKind.RUN,
+        now=now,
+        pointers=attempt.fork,
+        views=attempt.fork_views.values(),
+        parent=MAIN,
+        parent_head=attempt.fork_head,
+        run_id=attempt.run.id,
+        expires_at=now + BRANCH_LIFE,
+    )
+    tx.runs.set_branch(attempt.run.id, attempt.run.fence, attempt.branch)
 
 
 @contextmanager

@@ -7,26 +7,22 @@ open the batch -> open an attempt -> tasks in order -> publish        all, or no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from tidemill.flow.attempt import Attempt, open_attempt
-from tidemill.flow.audit import audit, recheck
-from tidemill.flow.extract import archived, extract
-from tidemill.flow.load import load
-from tidemill.flow.observe import Observer, RunReport, Silent, TableReport, TaskReport
-from tidemill.flow.publish import PublishConflict, PublishPlan, publish_run
+from tidemill.flow.observe import Observer, RunReport, Silent, TaskReport
+from tidemill.flow.publish import PublishConflict
 from tidemill.flow.services import Services
-from tidemill.flow.transform import build
-from tidemill.model.batch import Batch, BatchKey, BatchState, Manifest
+from tidemill.flow.work import Work
+from tidemill.model.batch import Batch, BatchKey, BatchState
 from tidemill.model.branch import RefState
 from tidemill.model.errors import CheckFailed, Fenced, Refused, RunFailed
 from tidemill.model.graph import WHOLE
 from tidemill.model.instance import Begun, Dispatched, Ended, Event, Failed, Succeeded
-from tidemill.model.pipeline import OnFailure, PipelineSpec, SourceKind, Task, TaskKind, graph_of, tasks_of
+from tidemill.model.pipeline import OnFailure, PipelineSpec, SourceKind, Task, graph_of, tasks_of
 from tidemill.model.place import told
 from tidemill.model.run import RunState, TaskState
-from tidemill.model.table import PublishMode, TableName
+from tidemill.model.table import TableName
 from tidemill.plan.decide import RunBook, Step
 from tidemill.plan.select import cleared
 from tidemill.ports.metadata import Tx
@@ -121,9 +117,7 @@ class _Driver:
         self.book = RunBook(graph.only(self.cleared), f"run {attempt.run.id}")
         self.states: dict[str, TaskState] = {}
         self.reports: list[TaskReport] = []
-        self.manifests: dict[str, Manifest] = {}
-        self.published: dict[TableName, str | None] = {}
-        self.rows: dict[TableName, int] = {}
+        self.work = Work(attempt, options.observer, refetch=options.refetch)
         self.began = self.services.clock.monotonic()
 
     def drive(self) -> RunReport:
@@ -173,7 +167,7 @@ class _Driver:
         self.options.observer.task_started(task)
         began = self.services.clock.monotonic()
         try:
-            report = self._execute(task)
+            report = self.work.execute(task)
         except (Fenced, PublishConflict):
             raise
         except Exception as error:
@@ -191,49 +185,9 @@ class _Driver:
         self.options.observer.task_ended(report)
         good = report.state is TaskState.SUCCESS
         if good:
-            self._publish_table(task)
+            self.work.publish_table(task, lambda id_: self.states.get(id_) is TaskState.SUCCESS)
         outcome = Succeeded() if good else Failed(again=False)
         return self._apply(Ended(key, self.book.instances[key].tries, outcome), ready)
-
-    def _execute(self, task: Task) -> TaskReport:
-        """Do the work of one task."""
-        attempt, pipeline = self.attempt, self.attempt.pipeline
-
-        def progress(rows: int = 0, bytes: int = 0) -> None:
-            self.options.observer.progress(task, rows, bytes)
-
-        if task.kind is TaskKind.EXTRACT:
-            source = pipeline.sources[task.name]
-            before = archived(attempt, source.name)
-            manifest = extract(attempt, source, refetch=self.options.refetch, progress=progress)
-            self.manifests[task.name] = manifest
-            reused = before is not None and before.version == manifest.version
-            return TaskReport(task, TaskState.SUCCESS, 0.0, rows=manifest.rows, bytes=manifest.bytes, reused=reused)
-        if task.kind is TaskKind.LOAD:
-            source = pipeline.sources[task.name]
-            loaded = load(attempt, source, self._manifest(task.name), progress)
-            self.rows[source.table.name] = loaded.rows
-            return TaskReport(task, TaskState.SUCCESS, 0.0, rows=loaded.rows, rejected=loaded.rejected)
-        if task.kind is TaskKind.BUILD:
-            transform = pipeline.transforms[task.name]
-            built = build(attempt, transform, progress)
-            if built.rows is not None:
-                self.rows[transform.table.name] = built.rows
-            return TaskReport(task, TaskState.SUCCESS, 0.0, rows=built.rows, rejected=built.rejected)
-        records = audit(attempt, task.name)
-        return TaskReport(task, TaskState.SUCCESS, 0.0, rows=max((r.rows or 0 for r in records), default=0),
-                          checks=tuple(records))  # fmt: skip
-
-    def _manifest(self, source: str) -> Manifest:
-        """What the run loads from a source: extracted by it, or archived before where it starts at the load."""
-        manifest = self.manifests.get(source) or archived(self.attempt, source)
-        if manifest is None:
-            raise Refused(
-                f'Batch {self.attempt.batch.id} has no archived input from "{source}".',
-                hint=f"start at the extraction: --from extract.{source}",
-            )
-        self.manifests[source] = manifest
-        return manifest
 
     def _give_up(self, task: Task, state: TaskState) -> None:
         self._set(task, state)
@@ -252,57 +206,22 @@ class _Driver:
 
     # -- the end ---------------------------------------------------------------------------------------------
 
-    def _publish_table(self, task: Task) -> None:
-        """Publish mode "table": a table goes as soon as its own checks have passed (rule 12)."""
-        pipeline = self.attempt.pipeline
-        owner = pipeline.loaded_by(task.name) or task.name
-        spec = pipeline.table(owner)
-        gates = [f"{TaskKind.CHECK}.{n}" for n in pipeline.checks if (pipeline.loaded_by(n) or n) == owner]
-        done = task.kind is TaskKind.CHECK if gates else task.kind in (TaskKind.LOAD, TaskKind.BUILD)
-        done = done and all(self.states.get(gate) is TaskState.SUCCESS for gate in gates)
-        if not done or spec is None or spec.publish is not PublishMode.TABLE:
-            return
-        sources = [owner] if owner in pipeline.sources else []
-        plan = publish_run(
-            self.attempt,
-            {s: self.manifests[s] for s in sources},
-            recheck=self._recheck,
-            final=False,
-            only=[n for n in self.attempt.written if _belongs(n, spec.name, pipeline)],
-            sources=sources,
-        )
-        self._note(plan)
-
     def _publish(self) -> RunReport:
         self._move(RunState.PUBLISHING)
         try:
-            plan = publish_run(self.attempt, self.manifests, recheck=self._recheck)
+            self.work.publish()
         except CheckFailed as error:
             return self._fail(error)
-        self._note(plan)
         report = RunReport(
             self.attempt.batch,
             self.attempt.run,
             RunState.SUCCESS,
             self._seconds(),
             tuple(self.reports),
-            tuple(self._tables()),
+            tuple(self.work.tables()),
         )
         self.options.observer.run_ended(report)
         return report
-
-    def _recheck(self, pointers: Mapping[TableName, str]) -> None:
-        recheck(self.attempt, pointers)
-
-    def _note(self, plan: PublishPlan) -> None:
-        self.published.update({name: after for name, (_, after) in plan.moves.items()})
-        self.published.update(dict.fromkeys(plan.views))
-
-    def _tables(self) -> Iterable[TableReport]:
-        for name, pointer in sorted(self.published.items()):
-            spec = self.attempt.pipeline.table(name.table)
-            total = self.services.catalog.load(name, pointer).rows if pointer else None
-            yield TableReport(name, spec.write if spec and pointer else None, self.rows.get(name), total)
 
     def _fail(self, error: BaseException) -> RunReport:
         self.attempt.end(RunState.FAILED, error)
@@ -323,10 +242,3 @@ class _Driver:
 
     def _seconds(self) -> float:
         return self.services.clock.monotonic() - self.began
-
-
-def _belongs(name: TableName, table: TableName, pipeline: PipelineSpec) -> bool:
-    """True for the table itself and what is published with it: children, quarantine, input."""
-    if name in (table, table.quarantine, table.input):
-        return True
-    return name.namespace == table.namespace and pipeline.loaded_by(name.table) == table.table

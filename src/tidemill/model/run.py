@@ -151,6 +151,29 @@ class RunKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """What schedulers are asked for with a run.
+
+    Args:
+        definition_id: what they go by.
+        code: the version of the code that workers load.
+        kind: why there is a run.
+        conf: parameters that are given for it.
+        backfill_id: the backfill that it is part of.
+        only: tasks that it is restricted to; none: all.
+        conflicts: how often in a row the batch's run was begun anew, because another published first.
+    """
+
+    definition_id: int
+    code: str
+    kind: RunKind = RunKind.MANUAL
+    conf: Mapping[str, Any] = field(default_factory=dict)
+    backfill_id: int | None = None
+    only: tuple[str, ...] = ()
+    conflicts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RunInfo:
     """What a worker must know of a run, so that a task which touches nothing else needs no database.
 

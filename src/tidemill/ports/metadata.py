@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from tidemill.model.batch import Batch, BatchKey, BatchState, Bookmark, Manifest
 from tidemill.model.branch import CommitRecord, Ref, RefKind, RefState
-from tidemill.model.run import Read, Run, RunKind, RunState, TaskRun, TaskState
+from tidemill.model.run import Order, Read, Run, RunState, TaskRun, TaskState
 from tidemill.model.table import Schema, TableName
 
 
@@ -88,36 +88,23 @@ class Runs(Protocol):
         """
         ...
 
-    def queue(
-        self,
-        batch_id: int,
-        definition_id: int,
-        *,
-        now: datetime,
-        kind: RunKind,
-        code_version: str | None = None,
-        conf: Mapping[str, Any] | None = None,
-        backfill_id: int | None = None,
-        only: Iterable[str] = (),
-        keep: Iterable[str] = (),
-    ) -> Run:
+    def queue(self, batch_id: int, order: Order, now: datetime, *, keep: Iterable[str] = ()) -> Run:
         """Ask schedulers for the next attempt, in state QUEUED.
 
         Args:
             batch_id: the batch.
-            definition_id: what they go by.
+            order: what is asked for.
             now: the time.
-            kind: why there is a run.
-            code_version: of the code that workers load.
-            conf: parameters for this run.
-            backfill_id: the backfill that it is part of.
-            only: tasks that it is restricted to; none: all.
             keep: tasks whose ends, and what they handed on, are taken over from the attempt before.
 
         Raises:
             Busy: an attempt of the batch has not ended.
             UnknownName: there is no such batch.
         """
+        ...
+
+    def order(self, run_id: int) -> Order | None:
+        """What schedulers were asked for; None: it is no run of theirs."""
         ...
 
     def cancel(self, run_id: int, now: datetime) -> bool:

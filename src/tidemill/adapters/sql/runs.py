@@ -6,7 +6,7 @@ of a stale attempt either commits before the new attempt exists, or fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from tidemill.adapters.sql.schema import batches, fences, runs
 from tidemill.adapters.sql.session import AnyRow, Session
 from tidemill.adapters.sql.tasks import TaskRecords
 from tidemill.model.errors import Busy, Fenced, UnknownName
-from tidemill.model.run import RUN_ENDS, RUN_TRANSITIONS, Run, RunKind, RunState, check_run_transition
+from tidemill.model.run import RUN_ENDS, RUN_TRANSITIONS, Order, Run, RunKind, RunState, check_run_transition
 from tidemill.ports.metadata import always
 
 _LIVE = [state for state in RUN_TRANSITIONS if state not in RUN_ENDS]
@@ -71,32 +71,8 @@ class SqlRuns(TaskRecords):
             raise _busy(batch_id, self.last(batch_id))
         return _run(made)
 
-    def queue(
-        self,
-        batch_id: int,
-        definition_id: int,
-        *,
-        now: datetime,
-        kind: RunKind,
-        code_version: str | None = None,
-        conf: Mapping[str, Any] | None = None,
-        backfill_id: int | None = None,
-        only: Iterable[str] = (),
-        keep: Iterable[str] = (),
-    ) -> Run:
-        """Ask schedulers for the next attempt, in state QUEUED. Raises Busy, UnknownName.
-
-        Args:
-            batch_id: the batch.
-            definition_id: what they go by.
-            now: the time.
-            kind: why there is a run.
-            code_version: of the code that workers load.
-            conf: parameters for this run.
-            backfill_id: the backfill that it is part of.
-            only: tasks that it is restricted to; none: all.
-            keep: tasks whose ends, and what they handed on, are taken over from the attempt before.
-        """
+    def queue(self, batch_id: int, order: Order, now: datetime, *, keep: Iterable[str] = ()) -> Run:
+        """Ask schedulers for the next attempt, in state QUEUED. Raises Busy, UnknownName."""
         session = self._session
         self._must_exist(batch_id)
         last = self._newest(batch_id, lock=True)
@@ -108,22 +84,46 @@ class SqlRuns(TaskRecords):
             .returning(fences.c.id)
         )
         assert fence is not None
-        chosen = sorted(only)
         made = session.add(
             session.insert(runs)
             .values(
-                project=session.project, batch_id=batch_id, attempt=last.attempt + 1 if last else 1,
-                state=RunState.QUEUED, fence=fence.id, created_at=now, code_version=code_version, kind=kind,
-                conf=dict(conf or {}), definition_id=definition_id, backfill_id=backfill_id, only=chosen or None,
+                project=session.project,
+                batch_id=batch_id,
+                attempt=last.attempt + 1 if last else 1,
+                state=RunState.QUEUED,
+                fence=fence.id,
+                created_at=now,
+                code_version=order.code,
+                kind=order.kind,
+                conf=dict(order.conf),
+                definition_id=order.definition_id,
+                backfill_id=order.backfill_id,
+                only=sorted(order.only) or None,
+                conflicts=order.conflicts,
             )
             .on_conflict_do_nothing()
             .returning(runs)
-        )  # fmt: skip
+        )
         if made is None:
             raise _busy(batch_id, self.last(batch_id))
         if last is not None:
             self._hand_on(last.id, made.id, sorted(keep))
         return _run(made)
+
+    def order(self, run_id: int) -> Order | None:
+        """What schedulers were asked for; None: it is no run of theirs."""
+        row = self._session.first(select(runs).where(self._own(), runs.c.id == run_id))
+        if row is None or row.definition_id is None:
+            return None
+        return Order(
+            row.definition_id,
+            row.code_version or "",
+            RunKind(row.kind),
+            row.conf or {},
+            row.backfill_id,
+            tuple(row.only or ()),
+            row.conflicts or 0,
+        )
 
     def cancel(self, run_id: int, now: datetime) -> bool:
         """Ask for a run to be stopped; False where it has ended, or is nobody's to stop."""

@@ -85,6 +85,8 @@ runs = Table(
     to("backfill_id", "backfills.id", nullable=True, index=True),
     #: Tasks that it is restricted to; null: all.
     Column("only", Json),
+    #: How often in a row the batch's run was begun anew, because another published first.
+    Column("conflicts", BigId),
     #: When a person asked it to stop.
     moment("cancel_at"),
     #: When it was told that the run is late.

@@ -172,6 +172,7 @@ def _runs() -> None:
         runs.add_column(Column("definition_id", _LONG))
         runs.add_column(Column("backfill_id", _LONG))
         runs.add_column(Column("only", Json))
+        runs.add_column(_long("conflicts", nullable=True))
         runs.add_column(_moment("cancel_at"))
         runs.add_column(_moment("late_at"))
         runs.create_foreign_key("fk_runs_definition_id", "definitions", ["definition_id"], ["id"])
