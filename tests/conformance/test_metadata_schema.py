@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,12 @@ from tidemill.adapters.sql.schema import REVISION, schema_for, version
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.model.batch import BatchState
 from tidemill.model.branch import MAIN, RefKind, RefState
+from tidemill.model.definition import Definition, Kind
 from tidemill.model.errors import SettingsError
+from tidemill.model.graph import Graph, Node
 from tidemill.model.run import RunState, TaskState
+from tidemill.ports.definitions import Unreadable
+from tidemill.ports.metadata import Tx
 from tidemill.testing.clock import ManualClock
 
 OpenStore = Callable[..., SqlMetadata]
@@ -264,6 +270,28 @@ def test_every_lookup_of_the_port_uses_an_index(tmp_path: Path, clock: ManualClo
     assert scans == set()
 
 
+def look_up_definitions(tx: Tx, now: datetime) -> None:
+    made = Definition("flights", Kind.TABLES, Graph([Node("a")]))
+    for doc in ("", "new", "new"):
+        tx.definitions.keep([replace(made, doc=doc)], "c1", "a.py", now)
+    tx.definitions.keep([replace(made, name="weather")], "c1", "a.py", now)
+    tx.definitions.keep([made], "c1", "b.py", now)
+    tx.definitions.fail(Unreadable("c.py", "DefinitionError", "what", None, None, now))
+    tx.definitions.recode("c2")
+    tx.definitions.code_in_use()
+    tx.definitions.files()
+    tx.definitions.get(1)
+    tx.definitions.pipeline("flights")
+    tx.definitions.pipelines()
+    tx.definitions.pipelines(active=None)
+    tx.definitions.due(now)
+    tx.definitions.next_due()
+    tx.definitions.advance("flights", None, now)
+    tx.definitions.pause("flights", True, now)
+    tx.definitions.errors()
+    tx.definitions.forget("a.py")
+
+
 def use_every_lookup(store: SqlMetadata, clock: ManualClock) -> None:
     batch, run = start_run(store, clock)
     now = clock.now()
@@ -319,6 +347,7 @@ def use_every_lookup(store: SqlMetadata, clock: ManualClock) -> None:
         tx.checks.recent(table=FLIGHTS)
         tx.events.done(tx.events.add("published", {}, now), now)
         tx.events.pending("published")
+        look_up_definitions(tx, now)
     _, second = start_run(store, clock)
     clock.advance(1000)
     start_run(store, clock)

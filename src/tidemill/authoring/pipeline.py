@@ -6,15 +6,17 @@ It only records; `Pipeline.spec()` gives the frozen value that `flow` runs.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, overload
 
 from tidemill.authoring import registry
+from tidemill.authoring.defining import Rules, When, definition_of, schedule_of
 from tidemill.authoring.handles import Source, Table, whole_name
 from tidemill.authoring.options import check_source_options, decode_options, made_table, names_of, table_spec
 from tidemill.authoring.place import assigned_name, here, is_interactive, placed
+from tidemill.model.definition import Definition
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.expectation import Expectation
 from tidemill.model.pipeline import (
@@ -40,7 +42,7 @@ from tidemill.model.table import (
     check_pipeline_name,
     check_table_name,
 )
-from tidemill.plan.schedule import parse_moment, parse_timetable
+from tidemill.plan.schedule import parse_moment
 from tidemill.plan.sql_model import SqlModel, read_model
 
 
@@ -49,7 +51,8 @@ class Pipeline:
 
     Args:
         name: letters, digits, underscores; also the namespace of its tables.
-        schedule: `@daily`, a cron expression, a step such as `15m`, a timedelta, or None (run by hand).
+        schedule: `@daily`, a cron expression or a list of them, a step such as `15m`, a timedelta; a table, or
+            `Published("p.t") & ...`, whose publishing begins a run; `FilesArrive("in/*.csv")`; None (run by hand).
         start: first moment of the first interval; a date, an ISO text or an aware datetime.
         end: no interval ends later than this.
         catchup: True: every interval since `start` is run; False: only the newest.
@@ -57,6 +60,12 @@ class Pipeline:
         publish: "run" (all tables together) or "table" (each when its own checks pass).
         isolation: "snapshot" or "serializable".
         params: defaults of `{{ params.x }}` and `context.params`.
+        max_active_runs: so many runs of its schedule at the same time; `max_active_tasks` so many of their tasks.
+        run_timeout: a run that takes longer is stopped (`2h`).
+        deadline: a run that has not ended so long after its interval's end is told of.
+        paused: its schedule begins nothing until somebody resumes it.
+        retries: how often a scheduler tries a failed task again, `retry_delay` after each try.
+        owner: whom to ask; `tags`: words to find it by.
         doc: what it is for.
 
     Raises:
@@ -66,7 +75,7 @@ class Pipeline:
     def __init__(
         self,
         name: str,
-        schedule: str | timedelta | None = None,
+        schedule: When = None,
         *,
         start: str | datetime | None = None,
         end: str | datetime | None = None,
@@ -75,11 +84,25 @@ class Pipeline:
         publish: str = "run",
         isolation: str = "snapshot",
         params: Mapping[str, Any] | None = None,
+        max_active_runs: int = 16,
+        max_active_tasks: int | None = None,
+        run_timeout: str | timedelta | None = None,
+        deadline: str | timedelta | None = None,
+        paused: bool = False,
+        retries: int = 0,
+        retry_delay: str | timedelta = "5m",
+        owner: str = "",
+        tags: str | Sequence[str] = (),
         doc: str = "",
     ) -> None:
         self.place = here()
         self.name = placed(check_pipeline_name, name)
-        self._timetable = parse_timetable(schedule, zone)
+        self._schedule = placed(schedule_of, schedule, zone)
+        self._zone = zone
+        self._rules = Rules.read(
+            max_active_runs=max_active_runs, max_active_tasks=max_active_tasks, run_timeout=run_timeout,
+            deadline=deadline, paused=paused, retries=retries, retry_delay=retry_delay, owner=owner, tags=tags,
+        )  # fmt: skip
         self._start = _moment(start, zone)
         self._end = _moment(end, zone)
         self._catchup = catchup
@@ -326,7 +349,7 @@ class Pipeline:
         """
         made = PipelineSpec(
             name=self.name,
-            timetable=self._timetable,
+            timetable=self._schedule.timetable,
             start=self._start,
             end=self._end,
             catchup=self._catchup,
@@ -355,6 +378,10 @@ class Pipeline:
                     raise UnknownName.of("table", needed.table.table, known, where=place)
         tasks_of(made)
         return made
+
+    def definition(self) -> Definition:
+        """What a scheduler needs to know of it. Raises as `spec`."""
+        return definition_of(self.spec(), self._schedule, self._zone, self._rules)
 
     def _claim(self, name: str) -> None:
         """Make `name` free for a new definition: an error in a file, a replacement in a notebook."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from tidemill.model.batch import Interval
 from tidemill.model.definition import Definition
+from tidemill.model.errors import Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,19 @@ class Unreadable:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of files that were read.
+
+    Args:
+        changed: pipelines that are new, active again, or have changed, by name: their schedule is due to be looked at.
+        refused: by file, why nothing of it was recorded.
+    """
+
+    changed: tuple[str, ...] = ()
+    refused: Mapping[str, Refused] = field(default_factory=dict)
+
+
 class Definitions(Protocol):
     """The newest definition of each pipeline, and every older one that a run began with."""
 
@@ -64,6 +78,24 @@ class Definitions(Protocol):
         """
         ...
 
+    def keep_all(self, files: Mapping[str, Sequence[Definition]], code: str, now: datetime) -> Kept:
+        """The same for many files at once, in a few statements for all of them. Of two files that make a pipeline of
+        one name, the one that had it keeps it, else the first.
+        """
+        ...
+
+    def recode(self, code: str) -> None:
+        """The project's code has a new version: it is that of every active pipeline whose file can be read."""
+        ...
+
+    def code_in_use(self) -> frozenset[str]:
+        """Versions that a run which has not ended, or the next run of an active pipeline, needs."""
+        ...
+
+    def files(self) -> frozenset[str]:
+        """Files that make an active pipeline, or could not be read."""
+        ...
+
     def fail(self, error: Unreadable) -> None:
         """Record that a file could not be read; what it made before stays as it is."""
         ...
@@ -74,6 +106,10 @@ class Definitions(Protocol):
 
     def get(self, definition_id: int) -> Definition | None:
         """A definition by its id."""
+        ...
+
+    def get_all(self, ids: Iterable[int]) -> dict[int, Definition]:
+        """Definitions by their ids; those that are not there are left out."""
         ...
 
     def pipeline(self, name: str) -> PipelineRecord | None:

@@ -18,6 +18,7 @@ from tidemill.model.batch import Batch, BatchKey, BatchState, Bookmark, Manifest
 from tidemill.model.branch import CommitRecord, Ref, RefKind, RefState
 from tidemill.model.run import Order, Read, Run, RunState, TaskRun, TaskState
 from tidemill.model.table import Schema, TableName
+from tidemill.ports.definitions import Definitions
 
 
 def always(_holder: str) -> bool:
@@ -458,6 +459,7 @@ class Tx(Protocol):
     leases: Leases
     checks: Checks
     events: Events
+    definitions: Definitions
 
 
 class Metadata(Protocol):

@@ -65,6 +65,7 @@ pipelines = Table(
     moment("next_at"),
     moment("seen_at", nullable=False),
     Index(None, "project", "next_at"),
+    Index(None, "project", "file"),
 )
 
 #: Files that could not be read, with what a person is told.

@@ -58,6 +58,11 @@ class Session:
         self._must_write()
         return self._connection.execute(statement).first()
 
+    def add_each(self, statement: ReturningInsert[*tuple[Any, ...]], rows: Sequence[Mapping[str, Any]]) -> list[AnyRow]:
+        """Run an INSERT ... RETURNING for each of `rows`, many at a time; what it returns, in no certain order."""
+        self._must_write()
+        return list(self._connection.execute(statement, rows)) if rows else []
+
     def add_all(self, statement: Insert | Delete | Update, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run a statement once for each of `rows`; nothing where there are none."""
         self._must_write()

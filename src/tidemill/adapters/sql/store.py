@@ -19,6 +19,7 @@ from tidemill.adapters.sql.archive import SqlArchiveIndex
 from tidemill.adapters.sql.batches import SqlBatches
 from tidemill.adapters.sql.bookmarks import SqlBookmarks
 from tidemill.adapters.sql.checks import SqlChecks
+from tidemill.adapters.sql.definitions import SqlDefinitions
 from tidemill.adapters.sql.engine import LOCK_WAIT, open_engines
 from tidemill.adapters.sql.events import SqlEvents
 from tidemill.adapters.sql.failures import told_apart
@@ -51,6 +52,7 @@ class SqlTx(Tx):
         self.leases = SqlLeases(session)
         self.checks = SqlChecks(session)
         self.events = SqlEvents(session)
+        self.definitions = SqlDefinitions(session)
 
 
 class SqlMetadata(Metadata):

@@ -144,6 +144,7 @@ def _definitions() -> None:
         _moment("next_at"),
         _moment("seen_at", nullable=False),
         Index(None, "project", "next_at"),
+        Index(None, "project", "file"),
     )
 
 
