@@ -91,6 +91,7 @@ class Definition:
         run_timeout: a run that takes longer is stopped.
         deadline: a run that has not ended so long after its interval's end is told of.
         sequential: a run waits until the one before it has ended (bookmark sources; `depends_on_past` is a node's).
+        absorb: where that one failed, the next takes over what it should have brought (rule 6).
         paused: as it is when it is seen for the first time.
         params: JSON schema by parameter; each has a `default` unless it must be given.
         file: relative to the project. `place` is `file:line`.
@@ -111,6 +112,7 @@ class Definition:
     run_timeout: timedelta | None = None
     deadline: timedelta | None = None
     sequential: bool = False
+    absorb: bool = False
     paused: bool = False
     params: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
@@ -160,7 +162,7 @@ class Definition:
 
 _PLAIN = (
     "zone", "start", "end", "catchup", "max_active_runs", "max_active_tasks", "run_timeout", "deadline", "sequential",
-    "paused", "params", "file", "place", "doc", "tags", "owner", "callbacks",
+    "absorb", "paused", "params", "file", "place", "doc", "tags", "owner", "callbacks",
 )  # fmt: skip
 
 

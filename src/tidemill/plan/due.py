@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -57,6 +58,23 @@ def due(
     if latest is not None and not _reaches(latest, found or ((newest,) if newest else ())):
         return Due(found)
     return Due(found, _next(timetable, now, start, end))
+
+
+def due_of(
+    intervals: Sequence[Interval],
+    now: datetime,
+    *,
+    catchup: bool = False,
+    newest: Interval | None = None,
+    room: int = 1,
+) -> Due:
+    """The same for intervals that are known one by one, in order."""
+    over = [one for one in intervals if one.end <= now and (newest is None or one > newest)]
+    later = next((one.end for one in intervals if one.end > now), None)
+    if not catchup:
+        over = over[-1:]
+    found = tuple(over[: max(room, 0)])
+    return Due(found, later if len(found) == len(over) else None)
 
 
 def _reaches(latest: Interval, begun: tuple[Interval, ...]) -> bool:

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from tidemill.model.batch import Batch, BatchKey, BatchState, Bookmark, Manifest
+from tidemill.model.batch import Batch, BatchKey, BatchState, Bookmark, Interval, Manifest
 from tidemill.model.branch import CommitRecord, Ref, RefKind, RefState
 from tidemill.model.run import Order, Read, Run, RunState, TaskRun, TaskState
 from tidemill.model.table import Schema, TableName
+from tidemill.ports.arrivals import Arrivals
+from tidemill.ports.backfills import Backfills
 from tidemill.ports.definitions import Definitions
 
 
@@ -155,6 +157,24 @@ class Runs(Protocol):
         """The tasks of an attempt, in the order in which they were first seen."""
         ...
 
+    def under_way(self, pipeline: str | None = None) -> list[UnderWay]:
+        """Runs of schedulers that have not ended, oldest first; of one pipeline, or of all."""
+        ...
+
+    def late(self, run_id: int, now: datetime) -> None:
+        """Note that it was told that the run is late."""
+        ...
+
+    def states(self, run_ids: Iterable[int]) -> dict[int, RunState]:
+        """The states of runs."""
+        ...
+
+    def last_of(self, pipeline: str, since: datetime, until: datetime) -> dict[Interval, RunState]:
+        """The state of the newest attempt at each interval that begins between two times; a batch that is published
+        counts as success, whatever was tried afterwards.
+        """
+        ...
+
     def add_reads(self, run_id: int, reads: Iterable[Read]) -> None:
         """Record what the attempt read; the same read twice is kept once."""
         ...
@@ -162,6 +182,20 @@ class Runs(Protocol):
     def reads(self, run_id: int) -> list[Read]:
         """What the attempt read."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A run of schedulers that has not ended."""
+
+    run_id: int
+    batch_id: int
+    pipeline: str
+    definition_id: int
+    state: RunState
+    created_at: datetime
+    interval: Interval | None
+    late_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,6 +493,8 @@ class Tx(Protocol):
     leases: Leases
     checks: Checks
     events: Events
+    backfills: Backfills
+    arrivals: Arrivals
     definitions: Definitions
 
 

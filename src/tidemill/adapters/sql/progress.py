@@ -16,6 +16,7 @@ from sqlalchemy import bindparam, func, update
 from tidemill.adapters.sql.batches import SqlBatches
 from tidemill.adapters.sql.events import SqlEvents
 from tidemill.adapters.sql.refs import SqlRefs
+from tidemill.adapters.sql.runs import look_again
 from tidemill.adapters.sql.schedule_schema import tries, xcoms
 from tidemill.adapters.sql.schema import runs, tasks
 from tidemill.adapters.sql.session import AnyRow, Session, insert_for
@@ -84,6 +85,8 @@ def end_run(session: Session, one: Progress, row: AnyRow, definition: Definition
     if to is not RunState.PUBLISHING:
         values |= {"ended_at": one.at, "lease_until": None, "holder": None, "error": one.error}
     session.change(update(runs).where(runs.c.id == one.run_id).values(**values))
+    if to is not RunState.PUBLISHING:
+        look_again(session, one.run_id, one.at)
     about = {"pipeline": row.pipeline, "batch_id": row.batch_id, "run_id": one.run_id}
     if to is RunState.SUCCESS:
         batch = SqlBatches(session)

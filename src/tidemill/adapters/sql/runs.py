@@ -12,12 +12,15 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from tidemill.adapters.sql.columns import interval_from
+from tidemill.adapters.sql.schedule_schema import pipelines
 from tidemill.adapters.sql.schema import batches, fences, runs
 from tidemill.adapters.sql.session import AnyRow, Session
 from tidemill.adapters.sql.tasks import TaskRecords
+from tidemill.model.batch import BatchState, Interval
 from tidemill.model.errors import Busy, Fenced, UnknownName
 from tidemill.model.run import RUN_ENDS, RUN_TRANSITIONS, Order, Run, RunKind, RunState, check_run_transition
-from tidemill.ports.metadata import always
+from tidemill.ports.metadata import UnderWay, always
 
 _LIVE = [state for state in RUN_TRANSITIONS if state not in RUN_ENDS]
 
@@ -152,7 +155,10 @@ class SqlRuns(TaskRecords):
         if to in RUN_ENDS:
             values |= {"ended_at": now, "lease_until": None}
         guard = (*self._live(run_id, fence), runs.c.state.in_(before))
-        if not self._session.change(update(runs).where(*guard).values(**values)):
+        if self._session.change(update(runs).where(*guard).values(**values)):
+            if to in RUN_ENDS:
+                look_again(self._session, run_id, now)
+        else:
             self.check(run_id, fence)
             row = self.get(run_id)
             assert row is not None
@@ -181,6 +187,59 @@ class SqlRuns(TaskRecords):
         if state is not None:
             query = query.where(runs.c.state == state)
         return [_run(row) for row in self._session.all(query)]
+
+    def under_way(self, pipeline: str | None = None) -> list[UnderWay]:
+        """Runs of schedulers that have not ended, oldest first."""
+        query = _with_batches().where(self._own(), runs.c.state.in_(_LIVE), runs.c.definition_id.is_not(None))
+        if pipeline is not None:
+            query = query.where(batches.c.pipeline == pipeline)
+        return [
+            UnderWay(
+                row.id,
+                row.batch_id,
+                row.pipeline,
+                row.definition_id,
+                RunState(row.state),
+                row.created_at,
+                interval_from(row),
+                row.late_at,
+            )
+            for row in self._session.all(query.order_by(runs.c.id))
+        ]
+
+    def late(self, run_id: int, now: datetime) -> None:
+        """Note that it was told that the run is late."""
+        self._session.change(update(runs).where(self._own(), runs.c.id == run_id).values(late_at=now))
+
+    def states(self, run_ids: Iterable[int]) -> dict[int, RunState]:
+        """The states of runs."""
+        ids = list(run_ids)
+        found: dict[int, RunState] = {}
+        for at in range(0, len(ids), 500):
+            query = select(runs.c.id, runs.c.state).where(self._own(), runs.c.id.in_(ids[at : at + 500]))
+            found |= {row.id: RunState(row.state) for row in self._session.all(query)}
+        return found
+
+    def last_of(self, pipeline: str, since: datetime, until: datetime) -> dict[Interval, RunState]:
+        """The state of the newest attempt at each interval that begins between two times."""
+        query = (
+            select(batches, runs.c.state.label("run_state"))
+            .select_from(batches.join(runs))
+            .where(
+                batches.c.project == self._session.project,
+                batches.c.pipeline == pipeline,
+                batches.c.interval_start >= since,
+                batches.c.interval_start < until,
+            )
+            .order_by(batches.c.interval_start, runs.c.attempt)
+        )
+        found: dict[Interval, RunState] = {}
+        for row in self._session.all(query):
+            interval = interval_from(row)
+            if interval is not None:
+                published = row.state == BatchState.PUBLISHED
+                found[interval] = RunState.SUCCESS if published else RunState(row.run_state)
+        return found
 
     def _must_exist(self, batch_id: int) -> None:
         query = select(batches.c.id).where(batches.c.project == self._session.project, batches.c.id == batch_id)
@@ -227,6 +286,18 @@ class SqlRuns(TaskRecords):
 
     def _own(self) -> Any:
         return runs.c.project == self._session.project
+
+
+def look_again(session: Session, run_id: int, now: datetime) -> None:
+    """A run has ended: the schedule of its pipeline, if it waited for room, is due to be looked at."""
+    pipeline = select(batches.c.pipeline).join(runs).where(runs.c.id == run_id).scalar_subquery()
+    waits = (pipelines.c.project == session.project, pipelines.c.name == pipeline, pipelines.c.next_at.is_(None))
+    session.change(update(pipelines).where(*waits).values(next_at=now))
+
+
+def _with_batches() -> Any:
+    interval = (batches.c.interval_start, batches.c.interval_end, batches.c.interval_zone)
+    return select(runs, batches.c.pipeline, *interval).select_from(runs.join(batches))
 
 
 def _busy(batch_id: int, run: Run | None) -> Busy:

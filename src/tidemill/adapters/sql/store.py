@@ -16,6 +16,7 @@ from typing import Any, Self
 from sqlalchemy import Connection, Engine, select
 
 from tidemill.adapters.sql.archive import SqlArchiveIndex
+from tidemill.adapters.sql.backfills import SqlArrivals, SqlBackfills
 from tidemill.adapters.sql.batches import SqlBatches
 from tidemill.adapters.sql.bookmarks import SqlBookmarks
 from tidemill.adapters.sql.checks import SqlChecks
@@ -52,6 +53,8 @@ class SqlTx(Tx):
         self.leases = SqlLeases(session)
         self.checks = SqlChecks(session)
         self.events = SqlEvents(session)
+        self.backfills = SqlBackfills(session)
+        self.arrivals = SqlArrivals(session)
         self.definitions = SqlDefinitions(session)
 
 

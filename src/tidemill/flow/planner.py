@@ -1,0 +1,251 @@
+"""The planner's loop: it asks for the runs that are due, by time, by what was published, by files, by backfills.
+
+    schedules, events, files, backfills -> what is due (plan.due, plan.backfill) -> queued runs, which schedulers claim
+
+Any number of planners may work on one database: what each asks for is unique by its batch, so the second one to come
+finds it there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+
+from tidemill.model.backfill import Backfill, BackfillState
+from tidemill.model.batch import BatchKey, BatchState, Interval
+from tidemill.model.branch import RefState
+from tidemill.model.condition import FilesArrive
+from tidemill.model.definition import Definition
+from tidemill.model.errors import Busy, Conflict, Refused, Unreachable
+from tidemill.model.place import told
+from tidemill.model.run import RUN_ENDS, Order, RunKind
+from tidemill.plan import backfill as backfilling
+from tidemill.plan.due import Due, due, due_of
+from tidemill.ports.clock import Clock
+from tidemill.ports.definitions import PipelineRecord
+from tidemill.ports.metadata import Event, Metadata, Tx
+
+#: The planner looks at the database at least so often, whatever wakes it otherwise.
+POLL = timedelta(seconds=5)
+#: How often it looks for runs that are late.
+_LATE_EVERY = timedelta(seconds=15)
+
+_log = logging.getLogger("tidemill")
+
+
+class Planner:
+    """Asks for runs; call `turn` again and again, at the latest at the time that it returns.
+
+    Args:
+        metadata: the database.
+        clock: the time.
+        files: the project's files that match a pattern, each with a stamp by which a change shows.
+    """
+
+    def __init__(
+        self, metadata: Metadata, clock: Clock, files: Callable[[str], Mapping[str, str]] = lambda _: {}
+    ) -> None:
+        self._metadata = metadata
+        self._clock = clock
+        self._files = files
+        self._definitions: dict[int, Definition] = {}
+        self._late_at: datetime | None = None
+
+    def turn(self) -> tuple[timedelta, bool]:
+        """Ask for what is due now.
+
+        Returns:
+            How long nothing will be due, unless something wakes the loop; and whether runs were asked for.
+        """
+        try:
+            return self._turn()
+        except (Unreachable, Conflict) as error:
+            _log.warning("The planner waits: %s", told(error))
+            return timedelta(seconds=1), False
+
+    def _turn(self) -> tuple[timedelta, bool]:
+        now = self._clock.now()
+        with self._metadata.read() as tx:
+            due_now = tx.definitions.due(now)
+            published = tx.events.pending("published")
+            backfills = [one for one in tx.backfills.recent(active=True) if one.state is BackfillState.RUNNING]
+            self._learn(tx, (record.definition_id for record in due_now))
+            next_at = tx.definitions.next_due()
+        asked = 0
+        for record in due_now:
+            asked += self._look_at(record, now)
+        for event in published:
+            asked += self._published(event, now)
+        for one in backfills:
+            asked += self._go_on(one, now)
+        self._look_for_late(now)
+        if due_now or asked:
+            with self._metadata.read() as tx:
+                next_at = tx.definitions.next_due()
+        pause = POLL if next_at is None else min(max(next_at - self._clock.now(), timedelta(0)), POLL)
+        return pause, asked > 0
+
+    def _learn(self, tx: Tx, ids: Iterable[int]) -> None:
+        missing = set(ids) - self._definitions.keys()
+        if missing:
+            self._definitions |= tx.definitions.get_all(missing)
+
+    # -- schedules
+
+    def _look_at(self, record: PipelineRecord, now: datetime) -> int:
+        """Ask for the intervals of one pipeline that are due, and note when to look again."""
+        definition = self._definitions[record.definition_id]
+        if definition.schedule.files is not None:
+            return self._files_for(record, definition, definition.schedule.files, now)
+        with self._metadata.write() as tx:
+            room = definition.max_active_runs - len(tx.runs.under_way(record.name))
+            if definition.sequential:
+                room = min(room, 1 if self._is_chain_free(tx, definition, now) else 0)
+            wanted = _due(definition, now, record.newest, room)
+            made, refused = 0, None
+            for interval in wanted.intervals:
+                try:
+                    made += self._ask(tx, record, BatchKey(record.name, interval), RunKind.SCHEDULED, now)
+                except Refused as error:
+                    refused = error
+            newest = wanted.intervals[-1] if wanted.intervals else None
+            tx.definitions.advance(record.name, newest, wanted.next_at)
+        if refused is not None:
+            _log.error("%s", told(refused))
+        return made
+
+    def _is_chain_free(self, tx: Tx, definition: Definition, now: datetime) -> bool:
+        """Whether the next batch of a bookmark chain may begin (rule 6): those before it are published, or absorbed."""
+        for batch in tx.batches.recent(definition.name, state=BatchState.OPEN, limit=20):
+            last = tx.runs.last(batch.id)
+            if last is None:
+                continue
+            if last.state not in RUN_ENDS or not definition.absorb:
+                return False
+            tx.batches.update(batch.id, state=BatchState.ABSORBED)
+            if last.branch is not None:
+                tx.refs.update(last.branch, state=RefState.ABSORBED)
+        return True
+
+    def _ask(
+        self,
+        tx: Tx,
+        record: PipelineRecord,
+        key: BatchKey,
+        kind: RunKind,
+        now: datetime,
+        *,
+        conf: Mapping[str, object] | None = None,
+    ) -> int:
+        """Ask for the first run of a batch; one that has a run already is let be."""
+        batch = tx.batches.open(key, now)
+        if tx.runs.last(batch.id) is not None:
+            return 0
+        order = Order(record.definition_id, record.code, kind, dict(conf or {}))
+        tx.runs.queue(batch.id, order, now)
+        return 1
+
+    # -- files
+
+    def _files_for(self, record: PipelineRecord, definition: Definition, wanted: FilesArrive, now: datetime) -> int:
+        """Ask for a run for files that are new, or have changed, since the last one."""
+        seen = self._files(wanted.pattern)
+        made = 0
+        with self._metadata.write() as tx:
+            known = tx.arrivals.of(record.name)
+            new = {path: stamp for path, stamp in seen.items() if known.get(path) != stamp}
+            if new:
+                text = "\n".join(f"{path} {stamp}" for path, stamp in sorted(new.items()))
+                key = BatchKey(record.name, run_key=f"files-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
+                made = self._ask(tx, record, key, RunKind.TRIGGERED, now, conf={"files": sorted(new)})
+                tx.arrivals.note(record.name, new, now)
+            gone = known.keys() - seen.keys()
+            if gone:
+                tx.arrivals.forget(record.name, sorted(gone))
+            tx.definitions.advance(record.name, None, now + wanted.every)
+        return made
+
+    # -- assets
+
+    def _published(self, event: Event, now: datetime) -> int:
+        """Ask for runs of pipelines that wait for what was published, once all that they wait for has been."""
+        assets = [str(name) for name in event.payload.get("tables", ())]
+        made = 0
+        with self._metadata.write() as tx:
+            records = [r for r in tx.definitions.pipelines() if not r.paused] if assets else []
+            self._learn(tx, (record.definition_id for record in records))
+            for record in records:
+                condition = self._definitions[record.definition_id].schedule.on
+                if condition is None or not set(assets) & set(condition.assets()):
+                    continue
+                mine = {asset: str(event.id) for asset in assets if asset in condition.assets()}
+                tx.arrivals.note(record.name, mine, now)
+                there = tx.arrivals.of(record.name)
+                if condition.holds(there):
+                    key = BatchKey(record.name, run_key=f"published-{event.id}")
+                    cause = {"event": event.id, "assets": sorted(there), "batch_id": event.payload.get("batch_id")}
+                    made += self._ask(tx, record, key, RunKind.TRIGGERED, now, conf={"published": cause})
+                    tx.arrivals.forget(record.name, sorted(there))
+            tx.events.done(event.id, now)
+        return made
+
+    # -- backfills
+
+    def _go_on(self, one: Backfill, now: datetime) -> int:
+        """Begin the next runs of a backfill, or note that it has ended."""
+        with self._metadata.write() as tx:
+            record = tx.definitions.pipeline(one.pipeline)
+            steps = tx.backfills.steps(one.id)
+            states = tx.runs.states(step.run_id for step in steps if step.run_id is not None)
+            over = backfilling.ended(backfilling.progress(steps, states))
+            if over is not None or record is None:
+                tx.backfills.move(one.id, over or BackfillState.FAILED, now)
+                return 0
+            order = Order(record.definition_id, record.code, RunKind.BACKFILL, one.conf, one.id, one.tasks)
+            made = 0
+            for step in backfilling.next_steps(steps, states, one.concurrency):
+                batch = tx.batches.open(BatchKey(one.pipeline, step.interval), now)
+                try:
+                    run = tx.runs.queue(batch.id, order, now)
+                except Busy:
+                    break  # somebody runs that interval right now: after him
+                tx.backfills.started(one.id, step.position, run.id)
+                made += 1
+        return made
+
+    # -- lateness
+
+    def _look_for_late(self, now: datetime) -> None:
+        """Tell of runs that have not ended when they should have; each once."""
+        if self._late_at is not None and timedelta(0) <= now - self._late_at < _LATE_EVERY:
+            return
+        self._late_at = now
+        with self._metadata.read() as tx:
+            open_ = [run for run in tx.runs.under_way() if run.late_at is None]
+            self._learn(tx, (run.definition_id for run in open_))
+        for run in open_:
+            deadline = self._definitions[run.definition_id].deadline
+            since = run.interval.end if run.interval is not None else run.created_at
+            if deadline is not None and since.astimezone(UTC) + deadline <= now:
+                about = {"pipeline": run.pipeline, "batch_id": run.batch_id, "run_id": run.run_id}
+                with self._metadata.write() as tx:
+                    tx.runs.late(run.run_id, now)
+                    tx.events.add("late", {**about, "deadline": deadline.total_seconds()}, now)
+
+
+def _due(definition: Definition, now: datetime, newest: Interval | None, room: int) -> Due:
+    """What the schedule asks for: by its timetable, or by the intervals that a user's own timetable gave."""
+    schedule = definition.schedule
+    if schedule.timetable is None:
+        return due_of(schedule.intervals, now, catchup=definition.catchup, newest=newest, room=room)
+    return due(
+        schedule.timetable,
+        now,
+        start=definition.start,
+        end=definition.end,
+        catchup=definition.catchup,
+        newest=newest,
+        room=room,
+    )
