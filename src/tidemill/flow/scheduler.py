@@ -205,7 +205,7 @@ class Scheduler:
         return jobs
 
     def _takeable(self) -> list[Place]:
-        return self._dispatcher.take(self._executor.free())
+        return self._dispatcher.take(self._executor.free(self._dispatcher.queues))
 
     # -- recording, and what may happen then
 
