@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -75,8 +75,14 @@ class AtOnce:
         self._report = report
         self._told: list[JobEvent] = []
 
-    def free(self) -> Mapping[str, int]:
-        return {"default": self.workers}
+    def free(self, queues: Collection[str]) -> Mapping[str, int]:
+        return dict.fromkeys(queues, self.workers)
+
+    def handles(self) -> Sequence[int]:
+        return ()
+
+    def pause(self) -> float | None:
+        return None
 
     def submit(self, job: Job) -> None:
         self.jobs.append(job)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -212,8 +212,8 @@ class SimExecutor:
         self._told: list[JobEvent] = []
         self._echoes: list[JobEvent] = []
 
-    def free(self) -> Mapping[str, int]:
-        return {"default": max(self._workers - len(self.work), 0)}
+    def free(self, queues: Collection[str]) -> Mapping[str, int]:
+        return dict.fromkeys(queues, max(self._workers - len(self.work), 0))
 
     def submit(self, job: Job) -> None:
         place = (job.run_id, job.key, job.number)

@@ -278,7 +278,7 @@ class Scheduler:
 
     def _dispatch(self, now: datetime) -> list[Job]:
         jobs: list[Job] = []
-        for run_id, key in self._dispatcher.take(self._executor.free()):
+        for run_id, key in self._dispatcher.take(self._executor.free(self._dispatcher.queues)):
             driven = self._runs[run_id]
             self._apply(driven, Dispatched(key), now)
             node = driven.node(key)

@@ -138,6 +138,11 @@ class Dispatcher:
         """Instances that wait for a worker."""
         return len(self._ready)
 
+    @property
+    def queues(self) -> list[str]:
+        """Queues in which something waits."""
+        return [queue for queue, heap in self._heaps.items() if heap]
+
     def _unpark(self, limit: Limit) -> None:
         """Look again at the heaviest of those that a limit held back."""
         parked = self._parked.get(limit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeAlias
@@ -44,7 +44,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobStarted:
-    """A worker has begun. `fence` is the job's."""
+    """A worker has begun. `fence` is the job's. A job that ends at once may come without."""
 
     run_id: int
     fence: int
@@ -65,6 +65,21 @@ class JobEnded:
 
 
 JobEvent: TypeAlias = "JobStarted | JobEnded"
+#: What a worker does with a job, in its process's main thread. It says by its result how the try went; an exception
+#: that leaves it counts as a failed try, `Interrupted` as what it says.
+Perform: TypeAlias = "Callable[[Job], tuple[Outcome, Report]]"
+
+
+class Interrupted(BaseException):
+    """Raised in the midst of a task that shall not go on. It is no `Exception`, so that few tasks catch it unwanted."""
+
+
+class TaskStopped(Interrupted):
+    """Somebody stopped the task, or nobody waits for it any more."""
+
+
+class TaskTimeout(Interrupted):
+    """The task took longer than it may."""
 
 
 class Executor(Protocol):
@@ -78,8 +93,8 @@ class Executor(Protocol):
       - No method waits.
     """
 
-    def free(self) -> Mapping[str, int]:
-        """How many jobs each queue could begin at once."""
+    def free(self, queues: Collection[str]) -> Mapping[str, int]:
+        """How many jobs of each of these queues it takes now; all of them together, where queues share workers."""
         ...
 
     def submit(self, job: Job) -> None:
@@ -104,4 +119,12 @@ class Executor(Protocol):
 
     def acknowledge(self, events: Sequence[JobEvent]) -> None:
         """These need not be told again."""
+        ...
+
+    def handles(self) -> Sequence[int]:
+        """File descriptors to sleep on: one becomes readable when `events` has something to do."""
+        ...
+
+    def pause(self) -> float | None:
+        """Seconds until `events` has something to do in any case, as when a time is over; None: nothing is awaited."""
         ...
