@@ -70,6 +70,8 @@ class Scheduler:
         self._until = clock.now()
         #: No new run is taken on, and nothing more is handed to workers: the scheduler is about to stop.
         self.draining = False
+        #: A run has ended since somebody set this back: what waited for it may be asked for.
+        self.has_ended = False
         self._forget()
 
     def _forget(self) -> None:
@@ -228,7 +230,7 @@ class Scheduler:
             driven.error = event.outcome.error if event.outcome else "The worker that published it went away each time."
         else:
             del self._runs[event.run_id]
-            self.wake()
+            self._has_ended()
             return
         self._touched.add(event.run_id)
 
@@ -322,7 +324,7 @@ class Scheduler:
             driven.run = replace(driven.run, publishing=True)
             again.append(self._publish_job(driven))
         if any(driven.end is not None for driven in touched):
-            self.wake()  # what waited for this run's end may begin
+            self._has_ended()
         return again
 
     def _carry_out(self) -> None:
@@ -335,6 +337,11 @@ class Scheduler:
             if ended:
                 del self._runs[run_id]
         self._touched.clear()
+
+    def _has_ended(self) -> None:
+        """A run has ended: what waited for that may begin."""
+        self.has_ended = True
+        self.wake()
 
     def _drop(self, run_id: int) -> None:
         """Another scheduler drives the run: what was decided here does not count, and its workers here shall stop."""

@@ -1,0 +1,198 @@
+"""`tidemill up` and `tidemill serve`: the processes of an installation, forked from one root that stays small.
+
+    root (fork server) -+- scheduler (planner, executor)
+                        +- parser
+                        '- workers, forked for the scheduler
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from tidemill.wiring.settings import STATE_FOLDER, Settings
+
+if TYPE_CHECKING:
+    from tidemill.adapters.processes.forker import Forker
+    from tidemill.adapters.processes.forkserver import ForkServer
+    from tidemill.ports.bell import Bell
+
+#: A child that ended is started again after so many seconds, the longer the more often it has ended of late.
+_AGAIN_AFTER = (0.5, 2.0, 10.0, 30.0)
+#: A child that has lived so long (seconds) is thought well again.
+_WELL_AFTER = 60.0
+
+_log = logging.getLogger("tidemill")
+
+
+def open_bell(settings: Settings) -> Bell:
+    """The bell of a project: PostgreSQL's where that is the metadata database, else named pipes in the state folder."""
+    if settings.metadata_url.startswith("postgres"):
+        from tidemill.adapters.sql.bell import NotifyBell
+
+        return NotifyBell(settings.metadata_url, settings.name)
+    from tidemill.adapters.localfs.bell import PipeBell
+
+    return PipeBell(settings.root / STATE_FOLDER / "bells")
+
+
+def ring(settings: Settings) -> None:
+    """Wake the project's schedulers."""
+    bell = open_bell(settings)
+    bell.ring()
+    bell.close()
+
+
+def up(
+    settings: Settings,
+    *,
+    parts: Iterable[str] = ("scheduler", "parser"),
+    workers: int | None = None,
+    told: Callable[[str], None] = lambda _: None,
+) -> int:
+    """Run the parts of an installation until this process is asked to end; returns the exit code.
+
+    Args:
+        settings: the project.
+        parts: which of them: scheduler, parser.
+        workers: the most that work at the same time; None: one for each core, at least four.
+        told: is told what happens, a line at a time.
+    """
+    _preload()
+    from tidemill.adapters.processes.forkserver import ForkServer
+    from tidemill.adapters.processes.worker import work
+    from tidemill.wiring.performing import Performer
+
+    mains: dict[str, Callable[[ForkServer], int]] = {
+        "scheduler": lambda server: server.spawn(
+            scheduler_main, settings, workers, forking=partial(work, Performer(settings))
+        ),
+        "parser": lambda server: server.spawn(parser_main, settings),
+    }
+    with ForkServer() as server:
+        _look_after(server, {part: mains[part] for part in parts}, told)
+    told("stopped")
+    return 0
+
+
+def _look_after(
+    server: ForkServer, mains: Mapping[str, Callable[[ForkServer], int]], told: Callable[[str], None]
+) -> None:
+    """Start the children, and start again those that end, until this process is asked to end."""
+    names: dict[int, str] = {}
+    began: dict[str, float] = {}
+    falls: dict[str, int] = dict.fromkeys(mains, 0)
+    due: dict[str, float] = dict.fromkeys(mains, 0.0)
+    while not server.stopping:
+        now = time.monotonic()
+        for name in [name for name, at in due.items() if at <= now]:
+            del due[name]
+            names[mains[name](server)] = name
+            began[name] = now
+        timeout = min(due.values()) - now if due else None
+        for ended in server.wait(timeout):
+            name = names.pop(ended.pid)
+            falls[name] = 0 if time.monotonic() - began[name] > _WELL_AFTER else falls[name] + 1
+            pause = _AGAIN_AFTER[min(falls[name], len(_AGAIN_AFTER) - 1)]
+            due[name] = time.monotonic() + pause
+            if not server.stopping:
+                told(f"the {name} ended ({_how(ended.status)}); it is started again in {pause:g} s")
+
+
+def _how(status: int) -> str:
+    return f"exit code {status}" if status >= 0 else signal.Signals(-status).name
+
+
+def _preload() -> None:
+    """What children share. Nothing of it executes Polars, DuckDB or Arrow."""
+    import tidemill.adapters.processes.executor
+    import tidemill.adapters.sql.runstore
+    import tidemill.flow.serving
+    import tidemill.flow.shared
+    import tidemill.wiring.project  # noqa: F401
+
+
+def scheduler_main(forker: Forker, settings: Settings, workers: int | None) -> int:
+    """The scheduler's process; returns its exit code."""
+    from tidemill.adapters.processes.executor import LocalExecutor
+    from tidemill.adapters.processes.forker import ServerGone
+    from tidemill.adapters.sql.runstore import SqlRunStore
+    from tidemill.adapters.sql.store import SqlMetadata
+    from tidemill.flow.planner import Planner
+    from tidemill.flow.scheduler import Scheduler
+    from tidemill.flow.serving import serve
+    from tidemill.wiring.services import holder, open_metadata, system_clock
+
+    _log_to_stderr("scheduler")
+    clock = system_clock()
+    metadata = open_metadata(settings, clock)
+    assert isinstance(metadata, SqlMetadata)
+    store = SqlRunStore(metadata, clock)
+    executor = LocalExecutor(forker, clock, workers=workers)
+    scheduler = Scheduler(store, executor, clock, store.definition, holder())
+    planner = Planner(metadata, clock, partial(files_of, settings.root))
+    with _asked_to_stop() as (stopping, handle):
+        try:
+            serve(scheduler, planner, executor, open_bell(settings), stopping, handles=(handle,))
+        except ServerGone:
+            return 1
+        finally:
+            executor.close()
+            metadata.close()
+    return 0
+
+
+def parser_main(settings: Settings) -> int:
+    """The parser's process; returns its exit code."""
+    from tidemill.wiring.parsing import parse_forever
+
+    _log_to_stderr("parser")
+    with _asked_to_stop() as (stopping, handle):
+        return parse_forever(settings, stopping, handle)
+
+
+def files_of(root: Path, pattern: str) -> dict[str, str]:
+    """The project's files that match a pattern, each with a stamp by which a change shows; none outside of it."""
+    found = {}
+    for path in root.glob(pattern):
+        inside = path.resolve().is_relative_to(root.resolve())
+        if inside and path.is_file():
+            stat = path.stat()
+            found[str(path.relative_to(root))] = f"{stat.st_size}-{stat.st_mtime_ns}"
+    return found
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[tuple[Callable[[], bool], int]]:
+    """Whether SIGTERM or SIGINT came, and a file descriptor that is readable then."""
+    asked: list[int] = []
+    mine, waker = os.pipe()
+    os.set_blocking(waker, False)
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+        os.write(waker, b"!")
+
+    before: dict[int, Any] = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(asked), mine
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(mine)
+        os.close(waker)
+
+
+def _log_to_stderr(part: str) -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {part} %(levelname)s %(message)s", force=True
+    )
