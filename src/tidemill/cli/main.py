@@ -31,7 +31,11 @@ TABLE: Mapping[str, Mapping[str, Entry]] = {
         "demo": Entry("tidemill.demo.command:demo", "Run a week of real flights through a pipeline, failure included."),
     },
     "Run": {
+        "up": Entry("tidemill.cli.up:up", "Start all that a project needs to run by itself; Ctrl-C stops it."),
+        "serve": Entry("tidemill.cli.up:serve", "Run one part of an installation in a process of its own."),
         "run": Entry("tidemill.cli.run:run", "Run a pipeline: all of it is published, or nothing."),
+        "backfill": Entry("tidemill.cli.backfill:backfill", "Run a pipeline for a range of intervals."),
+        "runs": Entry("tidemill.cli.runs:runs", "Look at runs; stop them, clear and mark their tasks."),
         "replay": Entry("tidemill.cli.run:replay", "Run batches again from their archived input."),
         "check": Entry("tidemill.cli.check:check", "Validate the project and show what each table promises."),
     },

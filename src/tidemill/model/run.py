@@ -200,7 +200,7 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class TaskRun:
-    """The record of one task in one attempt."""
+    """The record of one task instance in one attempt."""
 
     run_id: int
     task: str
@@ -211,6 +211,31 @@ class TaskRun:
     rows: int | None = None
     bytes: int | None = None
     error: str | None = None
+    #: Which instance of a mapped task; -1: it is one.
+    map_index: int = -1
+    queued_at: datetime | None = None
+    #: When a wait for the next try, or the next look of a sensor, is over.
+    due: datetime | None = None
+    #: Who did the last try, as `host:pid`.
+    worker: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The task, and which instance of it: `load[3]`."""
+        return self.task if self.map_index < 0 else f"{self.task}[{self.map_index}]"
+
+
+@dataclass(frozen=True, slots=True)
+class PastTry:
+    """A try that did not end its task: it failed and was tried again, or its worker went away."""
+
+    task: str
+    map_index: int
+    number: int
+    started_at: datetime | None
+    ended_at: datetime
+    error: str | None
+    worker: str | None
 
 
 @dataclass(frozen=True, slots=True)

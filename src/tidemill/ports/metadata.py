@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from tidemill.model.batch import Batch, BatchKey, BatchState, Bookmark, Interval, Manifest
 from tidemill.model.branch import CommitRecord, Ref, RefKind, RefState
-from tidemill.model.run import Order, Read, Run, RunState, TaskRun, TaskState
+from tidemill.model.run import Order, PastTry, Read, Run, RunState, TaskRun, TaskState
 from tidemill.model.table import Schema, TableName
 from tidemill.ports.arrivals import Arrivals
 from tidemill.ports.backfills import Backfills
@@ -139,7 +139,12 @@ class Runs(Protocol):
         ...
 
     def recent(
-        self, *, batch_id: int | None = None, state: RunState | None = None, limit: int | None = None
+        self,
+        *,
+        batch_id: int | None = None,
+        pipeline: str | None = None,
+        state: RunState | None = None,
+        limit: int | None = None,
     ) -> list[Run]:
         """Attempts, newest first."""
         ...
@@ -155,6 +160,10 @@ class Runs(Protocol):
 
     def tasks(self, run_id: int) -> list[TaskRun]:
         """The tasks of an attempt, in the order in which they were first seen."""
+        ...
+
+    def past_tries(self, run_id: int) -> list[PastTry]:
+        """Tries of an attempt that did not end their task: by task, in order."""
         ...
 
     def under_way(self, pipeline: str | None = None) -> list[UnderWay]:

@@ -178,10 +178,17 @@ class SqlRuns(TaskRecords):
         return self._newest(batch_id)
 
     def recent(
-        self, *, batch_id: int | None = None, state: RunState | None = None, limit: int | None = None
+        self,
+        *,
+        batch_id: int | None = None,
+        pipeline: str | None = None,
+        state: RunState | None = None,
+        limit: int | None = None,
     ) -> list[Run]:
         """Attempts, newest first."""
         query = select(runs).where(self._own()).order_by(runs.c.id.desc()).limit(limit)
+        if pipeline is not None:
+            query = query.join(batches).where(batches.c.pipeline == pipeline)
         if batch_id is not None:
             query = query.where(runs.c.batch_id == batch_id)
         if state is not None:

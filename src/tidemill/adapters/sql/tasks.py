@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import literal, select, true, update
 
-from tidemill.adapters.sql.schedule_schema import xcoms
+from tidemill.adapters.sql.schedule_schema import tries, xcoms
 from tidemill.adapters.sql.schema import reads as read_records
 from tidemill.adapters.sql.schema import runs, tasks
 from tidemill.adapters.sql.session import AnyRow, Session
@@ -17,6 +17,7 @@ from tidemill.model.graph import WHOLE
 from tidemill.model.run import (
     TASK_ENDS,
     IllegalTransition,
+    PastTry,
     Read,
     TaskRun,
     TaskState,
@@ -68,6 +69,15 @@ class TaskRecords:
         """The tasks of an attempt, in the order in which they were first seen."""
         query = select(tasks).join(runs).where(self._of(run_id)).order_by(tasks.c.id)
         return [_task(row) for row in self._session.all(query)]
+
+    def past_tries(self, run_id: int) -> list[PastTry]:
+        """Tries of an attempt that did not end their task, in order."""
+        c = tries.c
+        query = select(tries).join(runs).where(self._of(run_id)).order_by(c.task, c.map_index, c.number)
+        return [
+            PastTry(row.task, row.map_index, row.number, row.started_at, row.ended_at, row.error, row.worker)
+            for row in self._session.all(query)
+        ]
 
     def add_reads(self, run_id: int, reads: Iterable[Read]) -> None:
         """Record what the attempt read; the same read twice is kept once."""
@@ -132,4 +142,8 @@ def _task(row: AnyRow) -> TaskRun:
         rows=row.rows,
         bytes=row.bytes,
         error=row.error,
+        map_index=row.map_index,
+        queued_at=row.queued_at,
+        due=row.due,
+        worker=row.worker,
     )

@@ -1,0 +1,259 @@
+"""`tidemill backfill`: runs for a range of intervals, shown first, a few at a time, paused and gone on with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tidemill.cli.command import Command, Group, limit_option
+from tidemill.cli.grid import Column, Styled
+from tidemill.cli.invocation import Invocation, pass_invocation
+from tidemill.cli.text import count, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tidemill.model.backfill import Backfill, BackfillProgress
+    from tidemill.model.batch import Interval
+    from tidemill.ports.metadata import Tx
+
+_STYLES = {"success": "good", "failed": "bad", "paused": "warn", "cancelled": "warn"}
+#: Intervals of a preview that a person is shown; JSON has all.
+_SHOWN = 12
+
+
+@click.group(cls=Group)
+def backfill() -> None:
+    """Run a pipeline for a range of intervals.
+
+    The scheduler runs them, a few at a time; `tidemill up` starts one.
+    """
+
+
+_ID = click.argument("backfill_id", type=click.IntRange(min=1), metavar="BACKFILL")
+
+
+@backfill.command(cls=Command)
+@click.argument("pipeline")
+@click.argument("when", metavar="RANGE")
+@click.option("--policy", type=click.Choice(["missing", "failed", "all"]), default="missing", show_default=True,
+              help="Which of them: never run; also those that failed; all again.")  # fmt: skip
+@click.option("--concurrency", type=click.IntRange(min=1), default=1, show_default=True, help="So many at a time.")
+@click.option("--newest-first", is_flag=True, help="From the end of the range to its beginning.")
+@click.option("--task", "tasks", multiple=True, metavar="TASK", help="Only this task and what depends on it.")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Override a parameter of the pipeline.")
+@click.option("--dry-run", is_flag=True, help="Show the intervals, and do nothing.")
+@pass_invocation
+def run(
+    invocation: Invocation,
+    pipeline: str,
+    when: str,
+    policy: str,
+    concurrency: int,
+    newest_first: bool,
+    tasks: tuple[str, ...],
+    params: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Begin a backfill.
+
+    RANGE is a date (2013-01-15) or two with both ends included (2013-01-15..2013-01-20).
+    """
+    from tidemill.flow import control
+    from tidemill.model.backfill import Policy
+    from tidemill.wiring.services import system_clock
+    from tidemill.wiring.serving import ring
+
+    chosen = Policy(policy)
+    intervals = control.preview_backfill(
+        invocation.metadata, pipeline, when, policy=chosen, newest_first=newest_first
+    )  # fmt: skip
+    if dry_run:
+        _preview(invocation, pipeline, intervals)
+        return
+    made = control.start_backfill(
+        invocation.metadata, pipeline, intervals, system_clock().now(), policy=chosen, concurrency=concurrency,
+        tasks=tasks, conf=_conf(invocation, pipeline, params),
+    )  # fmt: skip
+    ring(invocation.settings)
+    if invocation.json:
+        invocation.out.object({"backfill_id": made.id, "intervals": len(intervals)})
+        return
+    told = [("began", f"backfill {made.id}", count(len(intervals), "intervals"), f"{intervals[0]} first")]
+    invocation.out.facts(told)
+    invocation.out.next(f"tidemill backfill show {made.id}")
+
+
+def _conf(invocation: Invocation, pipeline: str, params: Sequence[str]) -> dict[str, Any]:
+    from tidemill.flow.control import known
+    from tidemill.plan.given import read_params
+
+    with invocation.metadata.read() as tx:
+        _, definition = known(tx, pipeline)
+    return read_params(definition, params)
+
+
+def _preview(invocation: Invocation, pipeline: str, intervals: Sequence[Interval]) -> None:
+    out = invocation.out
+    if invocation.json:
+        listed = [[interval.start, interval.end] for interval in intervals]
+        out.object({"pipeline": pipeline, "intervals": listed, "dry_run": True})
+        return
+    shown = list(intervals)
+    cut = len(shown) > _SHOWN
+    head = shown[: _SHOWN // 2] if cut else shown
+    out.facts([("would run", f"{pipeline} {interval}") for interval in head])
+    if cut:
+        out.line(f"... {count(len(shown) - _SHOWN, 'more')} ...")
+        out.facts([("would run", f"{pipeline} {interval}") for interval in shown[-_SHOWN // 2 :]])
+    out.note(count(len(shown), "intervals"))
+
+
+@backfill.command("ls", cls=Command)
+@limit_option(20, "How many, newest first; 0: all.")
+@pass_invocation
+def list_backfills(invocation: Invocation, limit: int) -> None:
+    """List backfills, newest first."""
+    with invocation.metadata.read() as tx:
+        listed = [_object(tx, one) for one in tx.backfills.recent(limit=limit or None)]
+    out = invocation.out
+    if invocation.json:
+        out.object({"backfills": listed})
+        return
+    if not listed:
+        out.note("no backfill yet; try: tidemill backfill run PIPELINE 2013-01-01..2013-01-31")
+        return
+    columns = [Column("backfill", right=True), Column("pipeline"), Column("range"), Column("state"),
+               Column("done", right=True), Column("failed", right=True), Column("running", right=True),
+               Column("waiting", right=True), Column("began")]  # fmt: skip
+    out.grid(columns, [_row(one) for one in listed])
+    out.next(f"tidemill backfill show {listed[0]['backfill_id']}")
+
+
+def _row(one: dict[str, Any]) -> list[str]:
+    state = Styled(one["state"], _STYLES[one["state"]]) if one["state"] in _STYLES else one["state"]
+    done = one["progress"]
+    return [
+        str(one["backfill_id"]), one["pipeline"], one["range"], state, f"{done['success']}/{done['total']}",
+        str(done["failed"]), str(done["running"]), str(done["waiting"]), moment(one["created_at"]),
+    ]  # fmt: skip
+
+
+def _object(tx: Tx, one: Backfill) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    progress, steps = _progress(tx, one)
+    ends = sorted(interval for interval, _, _ in steps)
+    return {
+        "backfill_id": one.id,
+        "pipeline": one.pipeline,
+        "range": f"{ends[0].ds}..{ends[-1].ds}" if ends else "-",
+        "state": one.state.value,
+        "policy": one.policy.value,
+        "concurrency": one.concurrency,
+        "tasks": list(one.tasks),
+        "conf": dict(one.conf),
+        "created_at": one.created_at,
+        "ended_at": one.ended_at,
+        "progress": asdict(progress),
+        "intervals": [
+            {"interval": str(interval), "run_id": run_id, "state": state} for interval, run_id, state in steps
+        ],
+    }
+
+
+def _progress(tx: Tx, one: Backfill) -> tuple[BackfillProgress, list[tuple[Interval, int | None, str]]]:
+    from tidemill.plan.backfill import progress
+
+    steps = tx.backfills.steps(one.id)
+    states = tx.runs.states(step.run_id for step in steps if step.run_id is not None)
+    listed = []
+    for step in steps:
+        state = states.get(step.run_id) if step.run_id is not None else None
+        listed.append((step.interval, step.run_id, state.value if state else "waiting"))
+    return progress(steps, states), listed
+
+
+@backfill.command(cls=Command)
+@_ID
+@pass_invocation
+def show(invocation: Invocation, backfill_id: int) -> None:
+    """How far a backfill has come: its intervals and their runs."""
+    from tidemill.model.errors import UnknownName
+
+    with invocation.metadata.read() as tx:
+        found = tx.backfills.get(backfill_id)
+        if found is None:
+            raise UnknownName.of("backfill", str(backfill_id), (str(one.id) for one in tx.backfills.recent(limit=50)))
+        about = _object(tx, found)
+    out = invocation.out
+    if invocation.json:
+        out.object(about)
+        return
+    done = about["progress"]
+    out.facts(
+        [
+            ("backfill", str(backfill_id)),
+            ("pipeline", f"{about['pipeline']} {about['range']}"),
+            ("state", about["state"]),
+            ("policy", about["policy"]),
+            ("progress", f"{done['success']} of {done['total']} published, {done['failed']} failed, "
+                         f"{done['running']} running, {done['waiting']} waiting"),
+        ]
+    )  # fmt: skip
+    out.line()
+    columns = [Column("interval"), Column("run", right=True), Column("state")]
+    rows = [[one["interval"], str(one["run_id"] or "-"), one["state"]] for one in about["intervals"]]
+    out.grid(columns, rows)
+    failed = next((one for one in about["intervals"] if one["state"] == "failed"), None)
+    out.next(f"tidemill runs show {failed['run_id']}" if failed else "tidemill runs ls")
+
+
+def _move(invocation: Invocation, backfill_id: int, state: str, verb: str) -> None:
+    from tidemill.model.backfill import BackfillState
+    from tidemill.wiring.services import system_clock
+    from tidemill.wiring.serving import ring
+
+    with invocation.metadata.write() as tx:
+        tx.backfills.move(backfill_id, BackfillState(state), system_clock().now())
+    _moved(invocation, backfill_id, state, verb)
+    ring(invocation.settings)
+
+
+def _moved(invocation: Invocation, backfill_id: int, state: str, verb: str) -> None:
+    if invocation.json:
+        invocation.out.object({"backfill_id": backfill_id, "state": state})
+        return
+    invocation.out.facts([(verb, f"backfill {backfill_id}")])
+    invocation.out.next(f"tidemill backfill show {backfill_id}")
+
+
+@backfill.command(cls=Command)
+@_ID
+@pass_invocation
+def pause(invocation: Invocation, backfill_id: int) -> None:
+    """Begin no more of its runs; those that are under way go on."""
+    _move(invocation, backfill_id, "paused", "paused")
+
+
+@backfill.command(cls=Command)
+@_ID
+@pass_invocation
+def resume(invocation: Invocation, backfill_id: int) -> None:
+    """Go on with a backfill that was paused."""
+    _move(invocation, backfill_id, "running", "resumed")
+
+
+@backfill.command(cls=Command)
+@_ID
+@pass_invocation
+def cancel(invocation: Invocation, backfill_id: int) -> None:
+    """End a backfill, and stop its runs that are under way."""
+    from tidemill.flow.control import cancel_backfill
+    from tidemill.wiring.services import system_clock
+    from tidemill.wiring.serving import ring
+
+    cancel_backfill(invocation.metadata, backfill_id, system_clock().now())
+    _moved(invocation, backfill_id, "cancelled", "cancelled")
+    ring(invocation.settings)

@@ -1,0 +1,53 @@
+"""`tidemill up` and `tidemill serve`: everything that a project needs to run by itself, in one command or apart."""
+
+from __future__ import annotations
+
+import click
+
+from tidemill.cli.command import Command, Group
+from tidemill.cli.invocation import Invocation, pass_invocation
+
+_WORKERS = click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N",
+    help="Tasks at the same time on this machine; else one for each core, at least four.",
+)  # fmt: skip
+
+
+@click.command(cls=Command, objects=False)
+@_WORKERS
+@pass_invocation
+def up(invocation: Invocation, workers: int | None) -> int:
+    """Start the scheduler, workers and the parser of pipelines, and stop them all with Ctrl-C.
+
+    Schedules begin runs by themselves from now on, and changed files of pipelines are read at once.
+    """
+    return _serve(invocation, ("scheduler", "parser"), workers)
+
+
+@click.group(cls=Group)
+def serve() -> None:
+    """Run one part of an installation in a process of its own."""
+
+
+@serve.command(cls=Command, objects=False)
+@_WORKERS
+@pass_invocation
+def scheduler(invocation: Invocation, workers: int | None) -> int:
+    """A scheduler with its workers. Any number may work on one PostgreSQL database."""
+    return _serve(invocation, ("scheduler",), workers)
+
+
+@serve.command(cls=Command, objects=False)
+@pass_invocation
+def parser(invocation: Invocation) -> int:
+    """The process that watches and reads the files of pipelines."""
+    return _serve(invocation, ("parser",), None)
+
+
+def _serve(invocation: Invocation, parts: tuple[str, ...], workers: int | None) -> int:
+    from tidemill.version import __version__
+    from tidemill.wiring.serving import up as serve_parts
+
+    settings = invocation.known_settings()
+    invocation.out.note(f"tidemill {__version__}: {settings.name}, {' and '.join(parts)}; stop with Ctrl-C")
+    return serve_parts(settings, parts=parts, workers=workers, told=invocation.out.note)
