@@ -27,9 +27,9 @@ def test_help_is_on_standard_output(cli):
 
 
 def test_a_mistake_exits_with_2(cli):
-    result = cli.process("rnu")
+    result = cli.process("doctr")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == 'error: There is no command "rnu".\n  try: did you mean "tidemill run"?\n'
+    assert result.stderr == 'error: There is no command "doctr".\n  try: did you mean "tidemill doctor"?\n'
 
 
 def test_a_server_that_does_not_answer_exits_with_3(cli):

@@ -171,7 +171,7 @@ def test_a_mistake_in_a_file(shop, mistake):
 
 #: Arguments -> the error, after the first day was published.
 ON_THE_COMMAND_LINE = {
-    "rnu": 'error: There is no command "rnu".\n  try: did you mean "tidemill run"?',
+    "doctr": 'error: There is no command "doctr".\n  try: did you mean "tidemill doctor"?',
     "data hist": 'error: There is no command "hist".\n  try: did you mean "tidemill data history"?',
     "run shop --refech": 'error: There is no option "--refech".\n  try: did you mean "--refetch"?',
     "run shp": 'error: There is no pipeline "shp".\n  at: pipelines/*.py\n  try: did you mean "shop"?',
