@@ -1,8 +1,8 @@
 """`tidemill up` and `tidemill serve`: the processes of an installation, forked from one root that stays small.
 
-    root (fork server) -+- scheduler (planner, executor)
-                        +- parser
-                        '- workers, forked for the scheduler
+root (fork server) -+- scheduler (planner, executor)
++- parser
+'- workers, forked for the scheduler
 """
 
 from __future__ import annotations
