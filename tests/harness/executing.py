@@ -172,10 +172,10 @@ def _serve(end: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[tuple[Forker, BaseProcess]]:
-    """A fork server whose workers perform these tasks."""
+def serving(serve: Callable[..., None] = _serve, *args: Any) -> Iterator[tuple[Forker, BaseProcess]]:
+    """A fork server whose workers perform these tasks, or others."""
     ours, theirs = socket.socketpair()
-    server = started(_serve, theirs)
+    server = started(serve, theirs, *args)
     theirs.close()
     try:
         yield Forker(ours), server

@@ -19,7 +19,7 @@ import selectors
 import socket
 import time
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias
@@ -61,6 +61,8 @@ class LocalExecutor:
         most_jobs: a worker is replaced after so many.
         idle: a worker that has had nothing to do for so long is ended, except the last.
         grace: how long a task has that was stopped, or has timed out, before it is killed.
+        on_lost: called with a job whose worker ended without a word of it, why, and what the worker had written to its
+            outputs (`work`) that nobody had read: for the log of the try.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class LocalExecutor:
         most_jobs: int = MOST_JOBS,
         idle: timedelta = IDLE,
         grace: timedelta = GRACE,
+        on_lost: Callable[[Job, str, Sequence[bytes]], None] | None = None,
     ) -> None:
         self._forker = forker
         self._clock = clock
@@ -81,6 +84,7 @@ class LocalExecutor:
         self._most_jobs = most_jobs
         self._idle = idle.total_seconds()
         self._grace = grace.total_seconds()
+        self._on_lost = on_lost
         self._hands: dict[_Place, Hand] = {}
         self._backlog: deque[Hand] = deque()
         self._members: dict[int, Member] = {}
@@ -218,7 +222,7 @@ class LocalExecutor:
     def _hear(self, member: Member) -> bool:
         """Take in what a worker has said; False: it has not said anything more."""
         try:
-            data = member.end.recv(_RECEIVE)
+            data = member.receive(_RECEIVE)
             found = member.frames.feed(data)
         except BlockingIOError:
             return False
@@ -297,21 +301,22 @@ class LocalExecutor:
         if member.pid is None:
             self._fork_after = time.monotonic() + _FORK_AGAIN
             _log.error("A worker could not be had: %s.", why)
-            self._take_all_back(member)
-            return
-        if member.queue:
-            hand = member.queue.popleft()
-            outcome = hand.fate
-            if outcome is None and hand.stopped is not None:
-                outcome = _STOPPED
-            if outcome is None:
-                job = hand.job
-                _log.warning(
-                    "Worker %d was lost with run %d, task %s, try %d: %s.",
-                    member.pid, job.run_id, job.key[0], job.number, member.why or why,
-                )  # fmt: skip
-            self._end(hand, outcome)
+        elif member.queue:
+            self._lose(member, member.queue.popleft(), member.why or why)
+        member.close()
         self._take_all_back(member)
+
+    def _lose(self, member: Member, hand: Hand, why: str) -> None:
+        """A worker has ended in the midst of a job."""
+        outcome, job = hand.fate, hand.job
+        if outcome is None and hand.stopped is not None:
+            outcome = _STOPPED
+        if outcome is None:
+            place = f"run {job.run_id}, task {job.key[0]}, try {job.number}"
+            _log.warning("Worker %d was lost with %s: %s.", member.pid, place, why)
+        if self._on_lost is not None:
+            self._on_lost(job, f"The worker {member.pid} is gone: {why}.", member.last_words())
+        self._end(hand, outcome)
 
     # -- ends
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import deque
 from dataclasses import dataclass, field
@@ -9,6 +10,10 @@ from dataclasses import dataclass, field
 from tidemill.adapters.processes.channel import Frames
 from tidemill.model.instance import Failed
 from tidemill.ports.executor import Job
+
+_MOST_OUTPUTS = 4
+#: Bytes that are kept of what a worker wrote before it died.
+_MOST_LAST_WORDS = 1 << 16
 
 
 @dataclass(eq=False, slots=True)
@@ -55,8 +60,9 @@ class Member:
     queue: deque[Hand] = field(default_factory=deque)
     out: bytearray = field(default_factory=bytearray)
     done: int = 0
-    #: It has said something.
+    #: It has said something, and has shared what it writes to.
     greeted: bool = False
+    outputs: list[int] = field(default_factory=list)
     #: Its first job is known to run; its last one was over at once.
     started: bool = False
     quick: bool = False
@@ -94,6 +100,30 @@ class Member:
             sent = len(data)
         self.out = bytearray(data[sent:])
 
+    def receive(self, most: int) -> bytes:
+        """What it has said; with its first words come descriptors."""
+        if self.greeted:
+            return self.end.recv(most)
+        data, fds, _, _ = socket.recv_fds(self.end, most, _MOST_OUTPUTS)
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        self.outputs += fds
+        return data
+
+    def last_words(self) -> list[bytes]:
+        """What it has written and nobody has read."""
+        return [_rest(fd) for fd in self.outputs]
+
     def close(self) -> None:
         """Let go of it."""
         self.end.close()
+        for fd in self.outputs:
+            os.close(fd)
+        self.outputs.clear()
+
+
+def _rest(fd: int) -> bytes:
+    size = os.fstat(fd).st_size - os.lseek(fd, 0, os.SEEK_CUR)
+    if size > _MOST_LAST_WORDS:
+        os.lseek(fd, -_MOST_LAST_WORDS, os.SEEK_END)
+    return os.read(fd, _MOST_LAST_WORDS)

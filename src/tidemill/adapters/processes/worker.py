@@ -21,7 +21,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from queue import SimpleQueue
 from types import FrameType
@@ -49,15 +49,23 @@ GRACE = 5.0
 _INTERRUPT = signal.SIGUSR2
 
 
-def work(perform: Perform, channel: socket.socket) -> int:
-    """Perform the jobs that come through `channel` until its end; returns the process's exit code."""
-    return Worker(perform, channel).run()
+def work(perform: Perform, channel: socket.socket, outputs: Sequence[int] = ()) -> int:
+    """Perform the jobs that come through `channel` until its end; returns the process's exit code.
+
+    Args:
+        perform: what is done with a job.
+        channel: the worker's end.
+        outputs: descriptors from which the executor may read what this process has written and nobody has read yet,
+            if it dies.
+    """
+    return Worker(perform, channel, outputs).run()
 
 
 class Worker:
     """The state of a worker's process. `_held`, `_current` and `_interruption` are shared by its two threads."""
 
-    def __init__(self, perform: Perform, channel: socket.socket) -> None:
+    def __init__(self, perform: Perform, channel: socket.socket, outputs: Sequence[int] = ()) -> None:
+        self._outputs = outputs
         self._perform = perform
         self._channel = channel
         self._pid = os.getpid()
@@ -84,7 +92,7 @@ class Worker:
         self._channel.setblocking(True)
         _catch_signals(self._interrupted, self._asked_to_end)
         surroundings = _Surroundings()
-        self._send(frame(Kind.READY))
+        socket.send_fds(self._channel, [frame(Kind.READY)], self._outputs)
         threading.Thread(target=self._watch, name="tidemill-watch", daemon=True).start()
         while not self._leaving and (ticket := self._queue.get()) is not None:
             # In this order, so that a stop finds the job in one place or the other.

@@ -1,0 +1,69 @@
+"""Hides secret values in text that people will read: logs, errors, pages."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
+
+#: What stands in a secret's place.
+HIDDEN = "***"
+#: Shorter values are words and numbers that occur everywhere.
+SHORTEST = 4
+#: From this length on, a value is found within a longer text that was encoded (`user:password` of a web address), and
+#: each line of a value (a key file) by itself.
+_LONG = 8
+
+
+class Masker:
+    """Values to hide; they may become more while it is in use.
+
+    A value is found as it is, and as it is written in web addresses, JSON, Python's `repr` and base64.
+    """
+
+    def __init__(self, values: Iterable[str] = ()) -> None:
+        self._forms: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+        for value in values:
+            self.add(value)
+
+    def add(self, value: str) -> None:
+        """Hide `value` from now on; one of less than four characters is left."""
+        before = len(self._forms)
+        for part in (value, value.strip(), *(line.strip() for line in value.splitlines() if len(line) >= _LONG)):
+            if len(part) >= SHORTEST:
+                self._forms |= _forms(part)
+        if len(self._forms) > before:
+            longest_first = sorted(self._forms, key=lambda form: (-len(form), form))
+            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+    def mask(self, text: str) -> str:
+        """`text` without the values."""
+        return text if self._pattern is None else self._pattern.sub(HIDDEN, text)
+
+
+def _forms(value: str) -> set[str]:
+    raw = value.encode("utf-8", "surrogatepass")
+    forms = {
+        value,
+        quote(raw, safe=""),
+        quote(raw),
+        quote_plus(raw),
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        repr(value)[1:-1],
+    }
+    for encoded in (base64.b64encode, base64.urlsafe_b64encode):
+        forms.add(encoded(raw).decode("ascii").rstrip("="))
+        if len(raw) >= _LONG:
+            forms |= {_within(encoded(b"\0" * shift + raw).decode("ascii"), shift, len(raw)) for shift in (1, 2)}
+            forms.add(_within(encoded(raw).decode("ascii"), 0, len(raw)))
+    return {form for form in forms if len(form) >= SHORTEST}
+
+
+def _within(encoded: str, shift: int, size: int) -> str:
+    """The characters of base64 text that only the value decides, wherever it stands in what was encoded."""
+    first = (shift * 8 + 5) // 6
+    return encoded[first : (shift + size) * 8 // 6]
