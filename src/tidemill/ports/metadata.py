@@ -18,6 +18,7 @@ from tidemill.model.batch import Batch, BatchKey, BatchState, Bookmark, Manifest
 from tidemill.model.branch import CommitRecord, Ref, RefKind, RefState
 from tidemill.model.run import Read, Run, RunState, TaskRun, TaskState
 from tidemill.model.table import Schema, TableName
+from tidemill.ports.xcoms import XComs
 
 
 def always(_holder: str) -> bool:
@@ -435,6 +436,7 @@ class Tx(Protocol):
     leases: Leases
     checks: Checks
     events: Events
+    xcoms: XComs
 
 
 class Metadata(Protocol):
