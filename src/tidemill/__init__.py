@@ -15,8 +15,16 @@ if TYPE_CHECKING:
     from polars import lit as lit
     from polars import when as when
 
+    from tidemill.authoring.dag import DAG as DAG
+    from tidemill.authoring.dag import dag as dag
+    from tidemill.authoring.decorators import task as task
+    from tidemill.authoring.edges import chain as chain
+    from tidemill.authoring.groups import TaskGroup as TaskGroup
+    from tidemill.authoring.groups import task_group as task_group
     from tidemill.authoring.handles import whole as whole
+    from tidemill.authoring.params import Param as Param
     from tidemill.authoring.pipeline import Pipeline as Pipeline
+    from tidemill.authoring.schedules import published as published
     from tidemill.model import agg as agg
     from tidemill.model.batch import Interval as Interval
     from tidemill.model.errors import TidemillError as TidemillError
@@ -57,6 +65,15 @@ _PUBLIC = {
     "row_count": ("tidemill.model.expectation", "row_count"),
     "references": ("tidemill.model.expectation", "references"),
     "fresh_within": ("tidemill.model.expectation", "fresh_within"),
+    # declaring, task first
+    "DAG": ("tidemill.authoring.dag", "DAG"),
+    "dag": ("tidemill.authoring.dag", "dag"),
+    "task": ("tidemill.authoring.decorators", "task"),
+    "TaskGroup": ("tidemill.authoring.groups", "TaskGroup"),
+    "task_group": ("tidemill.authoring.groups", "task_group"),
+    "chain": ("tidemill.authoring.edges", "chain"),
+    "Param": ("tidemill.authoring.params", "Param"),
+    "published": ("tidemill.authoring.schedules", "published"),
     # reading
     "read": ("tidemill.wiring.reading", "read"),
     "query": ("tidemill.wiring.reading", "query"),

@@ -9,11 +9,30 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tidemill.authoring import current
 from tidemill.authoring.place import is_interactive
 from tidemill.model.errors import DefinitionError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
+
+    from tidemill.authoring.dag import DAG
     from tidemill.authoring.pipeline import Pipeline
+    from tidemill.model.batch import Interval
+    from tidemill.model.definition import Definition
+
+
+class Declared(Protocol):
+    """What a user's file makes: a data-first `Pipeline` or a task-first `DAG`."""
+
+    name: str
+    #: Where it was made, as `file:line`.
+    place: str
+
+    def definition(self) -> Definition:
+        """It without its code. Raises DefinitionError, UnknownName."""
+        ...
 
 
 class Runner(Protocol):
@@ -32,43 +51,72 @@ class Runner(Protocol):
         ...
 
 
-_pipelines: dict[str, Pipeline] = {}
+class Trials(Protocol):
+    """Runs DAGs in this process, for `.test()`."""
+
+    def test(
+        self,
+        dag: DAG,
+        interval: str | datetime | Interval | None,
+        params: Mapping[str, Any] | None,
+        tasks: Collection[str] | None,
+    ) -> Any:
+        """See `DAG.test`."""
+        ...
+
+
+_declared: dict[str, Declared | Pipeline] = {}
 _RUNNER = "tidemill.wiring.runner"
+_TRIALS = "tidemill.wiring.trials"
 
 
-def add(pipeline: Pipeline) -> None:
+def add(made: Declared | Pipeline) -> None:
     """Register a pipeline; a second one of that name replaces it in a notebook and is an error in files."""
-    older = _pipelines.get(pipeline.name)
-    if older is not None and not is_interactive(pipeline.place) and older.place != pipeline.place:
+    older = _declared.get(made.name)
+    if older is not None and not is_interactive(made.place) and older.place != made.place:
         raise DefinitionError(
-            f'There are two pipelines named "{pipeline.name}".',
-            where=pipeline.place,
+            f'There are two pipelines named "{made.name}".',
+            where=made.place,
             hint=f"the other one is at {older.place}",
         )
-    for name, other in list(_pipelines.items()):
-        if name != pipeline.name and name.lower() == pipeline.name.lower():
-            if is_interactive(pipeline.place):
-                del _pipelines[name]
+    for name, other in list(_declared.items()):
+        if name != made.name and name.lower() == made.name.lower():
+            if is_interactive(made.place):
+                del _declared[name]
                 continue
             raise DefinitionError(
-                f'Pipelines "{name}" and "{pipeline.name}" differ only in case, which SQL ignores.',
-                where=pipeline.place,
+                f'Pipelines "{name}" and "{made.name}" differ only in case, which SQL ignores.',
+                where=made.place,
                 hint=f"the other one is at {other.place}",
             )
-    _pipelines[pipeline.name] = pipeline
+    _declared[made.name] = made
+
+
+def declared() -> dict[str, Declared]:
+    """What was made so far, pipelines and DAGs, by name."""
+    return dict(_declared)
 
 
 def collected() -> dict[str, Pipeline]:
-    """The pipelines made so far, by name."""
-    return dict(_pipelines)
+    """The data-first pipelines among it, by name."""
+    from tidemill.authoring.pipeline import Pipeline
+
+    return {name: made for name, made in _declared.items() if isinstance(made, Pipeline)}
 
 
 def clear() -> None:
     """Forget all pipelines: before a project's files are loaded (again)."""
-    _pipelines.clear()
+    _declared.clear()
+    current.forget()
 
 
 def runner() -> Runner:
     """The runner of this installation."""
     made: Runner = importlib.import_module(_RUNNER).ProjectRunner()
+    return made
+
+
+def trials() -> Trials:
+    """What runs DAGs for their tests."""
+    made: Trials = importlib.import_module(_TRIALS).ProjectTrials()
     return made

@@ -284,9 +284,10 @@ class Scheduler:
             driven = self._runs[run_id]
             self._apply(driven, Dispatched(key), now)
             node = driven.node(key)
-            number = driven.book.instances[key].tries
-            run = driven.run
-            jobs.append(Job(run_id, run.fence, key, number, node.queue, self._until, node.timeout, run.info))
+            known, run = driven.book.instances[key], driven.run
+            jobs.append(
+                Job(run_id, run.fence, key, known.tries, node.queue, self._until, node.timeout, run.info, known.failed)
+            )
         return jobs
 
     def _publish_job(self, driven: Driven) -> Job:

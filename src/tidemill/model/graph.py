@@ -125,6 +125,7 @@ class Node:
     timeout: timedelta | None = None
     setup: bool = False
     teardown: bool = False
+    strict: bool = False
     waits_for_past: bool = False
     waits_for_downstream: bool = False
 
@@ -178,14 +179,15 @@ class Graph:
     def leaves(self) -> frozenset[str]:
         """The tasks whose ends are the run's: those with nothing but teardowns after them.
 
-        Teardowns themselves count only where there is nothing else.
+        Teardowns themselves count where there is nothing else, or where they are strict.
         """
+        strict = {id_ for id_, node in self.nodes.items() if node.teardown and node.strict}
         work = {
             id_
             for id_, node in self.nodes.items()
             if not node.teardown and all(self.nodes[below].teardown for below in self.downstream[id_])
         }
-        return frozenset(work or {id_ for id_ in self.nodes if not self.downstream[id_]})
+        return frozenset(work | strict or {id_ for id_ in self.nodes if not self.downstream[id_]})
 
     def below(self, start: Iterable[str]) -> frozenset[str]:
         """Everything that depends, near or far, on some tasks; these themselves are not among them."""

@@ -19,7 +19,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
 
-from tidemill.model.batch import Batch
+from tidemill.model.batch import Batch, Interval
 from tidemill.model.errors import Refused, TidemillError, UnknownName, UserError
 
 if TYPE_CHECKING:
@@ -100,9 +100,13 @@ def variables_of(batch: Batch, params: Mapping[str, Any]) -> dict[str, Any]:
     interval = batch.key.interval
     if interval is None:
         return {**made, "run_key": batch.key.run_key}
+    return {**made, **interval_variables(interval)}
+
+
+def interval_variables(interval: Interval) -> dict[str, Any]:
+    """The names that follow from a data interval."""
     start = interval.start
     return {
-        **made,
         "interval": interval,
         "data_interval_start": start,
         "data_interval_end": interval.end,

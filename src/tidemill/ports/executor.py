@@ -30,6 +30,7 @@ class Job:
         until: a worker that has heard nothing by then stops: somebody else may have begun the try's successor.
         timeout: the try may take so long; None: any time.
         run: what the worker must know of the run; None only where nothing is executed.
+        failed: tries that have failed before this one: whether a failure is final, and the number that users see.
     """
 
     run_id: int
@@ -40,6 +41,7 @@ class Job:
     until: datetime
     timeout: timedelta | None = None
     run: RunInfo | None = None
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ def dump_job(job: Job) -> str:
         made["timeout"] = job.timeout.total_seconds()
     if job.run is not None:
         made["run"] = _run_json(job.run)
+    if job.failed:
+        made["failed"] = job.failed
     return json.dumps(made)
 
 
@@ -43,6 +45,7 @@ def load_job(text: str | bytes) -> Job:
         datetime.fromisoformat(found["until"]),
         None if timeout is None else timedelta(seconds=timeout),
         None if run is None else _read_run(run),
+        found.get("failed", 0),
     )
 
 

@@ -21,6 +21,7 @@ from tidemill.model.table import Schema, TableName
 from tidemill.ports.arrivals import Arrivals
 from tidemill.ports.backfills import Backfills
 from tidemill.ports.definitions import Definitions
+from tidemill.ports.xcoms import XComs
 
 
 def always(_holder: str) -> bool:
@@ -505,6 +506,7 @@ class Tx(Protocol):
     backfills: Backfills
     arrivals: Arrivals
     definitions: Definitions
+    xcoms: XComs
 
 
 class Metadata(Protocol):

@@ -12,7 +12,10 @@ RETURNED = "return_value"
 
 
 class XComs(Protocol):
-    """Values by run, task, map index and key; as JSON text, so that nobody has to load what he only hands on."""
+    """Values by run, task, map index and key; as JSON text, so that nobody has to load what he only hands on.
+
+    `all`, `count` and `nth` are about the instances of mapped tasks; a value of a task as a whole is not among them.
+    """
 
     def get(self, run_id: int, task: str, key: str = RETURNED, map_index: int = WHOLE) -> str | None:
         """One value; None where there is none."""
@@ -22,6 +25,18 @@ class XComs(Protocol):
         """The values of every instance of a mapped task: map index and value, in the order of the indexes."""
         ...
 
+    def count(self, run_id: int, task: str, key: str = RETURNED) -> int:
+        """How many instances of a mapped task have a value."""
+        ...
+
+    def nth(self, run_id: int, task: str, at: int, key: str = RETURNED) -> str | None:
+        """One of the values that `all` gives, counted from 0; None beyond the last."""
+        ...
+
     def put(self, run_id: int, task: str, map_index: int, values: Iterable[tuple[str, str]]) -> None:
         """Keep keys and values; a key that is there already is replaced."""
+        ...
+
+    def clear(self, run_id: int, task: str, map_index: int | None = None) -> None:
+        """Forget what a task handed over, or one instance of it: it is about to run again."""
         ...

@@ -4,56 +4,127 @@ from __future__ import annotations
 
 import gc
 from collections import OrderedDict
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tidemill.authoring.dag import DAG
+from tidemill.authoring.task_context import TaskServices
+from tidemill.flow.perform import perform
+from tidemill.flow.tasklog import Spool, captured
 from tidemill.model.errors import TidemillError, UserError
 from tidemill.model.instance import Failed, Outcome, Report
+from tidemill.model.masking import Masker
 from tidemill.model.place import told
 from tidemill.model.run import RunInfo
 from tidemill.ports.executor import NOTHING, PUBLISH, Job
-from tidemill.wiring.settings import Settings
+from tidemill.ports.tasklogs import TaskLogs, TryPlace
+from tidemill.wiring.services import open_files, open_metadata, system_clock
+from tidemill.wiring.settings import STATE_FOLDER, Settings
+from tidemill.wiring.surroundings import (
+    ArchivedValues,
+    EnvironmentConnections,
+    EnvironmentVariables,
+    StoredXComs,
+    secrets,
+)
 
 if TYPE_CHECKING:
-    from tidemill.authoring.pipeline import Pipeline
+    from tidemill.authoring.registry import Declared
     from tidemill.flow.services import Services
+    from tidemill.ports.metadata import Metadata
 
 #: Versions of a file's code that a worker keeps loaded.
 _KEPT = 32
+#: What the log of a publish is filed under.
+_PUBLISH = "publish"
+
+
+def open_logs(settings: Settings) -> TaskLogs:
+    """The logs of the project's tasks."""
+    from tidemill.adapters.localfs.tasklogs import LocalTaskLogs
+
+    return LocalTaskLogs(settings.root / STATE_FOLDER / "logs", system_clock())
 
 
 class Performer:
-    """Performs jobs; made once in a worker's process, and kept warm from one job to the next.
+    """Performs jobs; made before workers are forked, opened by the first job of each.
 
     Args:
         settings: the project's.
+        spool: whether descriptors 1 and 2 of this process are the worker's own, to be captured.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, spool: bool = True) -> None:
         self._settings = settings
-        self._code: OrderedDict[tuple[str, str], dict[str, Pipeline]] = OrderedDict()
+        self._code: OrderedDict[tuple[str, str], dict[str, Declared]] = OrderedDict()
+        self._wants_spool = spool
+        self._spool: Spool | None = None
+        self._logs: TaskLogs | None = None
+        self._metadata: Metadata | None = None
         self._services: Services | None = None
+        self._masker = Masker()
+        self._clock = system_clock()
 
     def __call__(self, job: Job) -> tuple[Outcome, Report]:
         """Perform a job; see `ports.executor.Perform`."""
         assert job.run is not None
+        if self._logs is None:
+            self._logs = open_logs(self._settings)
+            self._masker = Masker(secrets())
+            if self._wants_spool:
+                self._spool = Spool.redirect()
+        place = TryPlace(job.run.pipeline, job.run_id, job.key[0] or _PUBLISH, job.key[1], job.number)
+        with captured(self._logs.open(place), self._masker, self._spool):
+            return self._perform(job, job.run)
+
+    def _perform(self, job: Job, run: RunInfo) -> tuple[Outcome, Report]:
         try:
-            pipeline = self._pipeline(job.run)
+            made = self._made(run)
         except TidemillError as error:
             return Failed(told(error), again=False), NOTHING
+        if isinstance(made, DAG):
+            return self._perform_dag(made, job)
+        from tidemill.authoring.pipeline import Pipeline
         from tidemill.flow.shared import perform_publish, perform_task
 
+        assert isinstance(made, Pipeline)
         if job.key == PUBLISH:
-            return perform_publish(self._services_of(), pipeline.spec(), job)
-        return perform_task(self._services_of(), pipeline.spec(), job)
+            return perform_publish(self.services(), made.spec(), job)
+        return perform_task(self.services(), made.spec(), job)
 
-    def _pipeline(self, run: RunInfo) -> Pipeline:
+    def _perform_dag(self, dag: DAG, job: Job) -> tuple[Outcome, Report]:
+        if job.key == PUBLISH:
+            from tidemill.flow.shared import perform_publish
+            from tidemill.flow.task_tables import spec_of
+
+            assert job.run is not None
+            return perform_publish(self.services(), spec_of(job.run), job)
+        from tidemill.flow.others import OtherPipelines
+        from tidemill.flow.task_tables import RunTables
+
+        with closing(RunTables(self.services, job, _as_frame)) as tables:
+            services = TaskServices(
+                xcoms=StoredXComs(self.metadata),
+                clock=self._clock,
+                root=self._settings.root,
+                big=ArchivedValues(lambda: open_files(self._settings, self._settings.archive_url)),
+                tables=tables,
+                pipelines=OtherPipelines(self.metadata, self._clock, self._ring),
+                variables=EnvironmentVariables(),
+                connections=EnvironmentConnections(),
+            )
+            return perform(dag, job, services)
+
+    def _made(self, run: RunInfo) -> Declared:
         """The pipeline of a run, from the version of the code with which the run began."""
+        from tidemill.authoring import registry
         from tidemill.wiring.project import load_file
 
         place = (run.code, run.file)
         if place not in self._code:
-            self._code[place] = load_file(self._settings, Path(self._settings.root, run.file))
+            load_file(self._settings, Path(self._settings.root, run.file))
+            self._code[place] = registry.declared()
             if len(self._code) > _KEPT:
                 self._code.popitem(last=False)
                 gc.collect()
@@ -63,9 +134,30 @@ class Performer:
             raise UserError(f'"{run.file}" makes no pipeline "{run.pipeline}" any more.')
         return found
 
-    def _services_of(self) -> Services:
+    def metadata(self) -> Metadata:
+        """The metadata database, without the engines."""
+        if self._services is not None:
+            return self._services.metadata
+        if self._metadata is None:
+            self._metadata = open_metadata(self._settings, self._clock, migrate=False)
+        return self._metadata
+
+    def services(self) -> Services:
+        """Everything that data-first tasks need."""
         if self._services is None:
             from tidemill.wiring.services import connect
 
             self._services = connect(self._settings)
         return self._services
+
+    def _ring(self) -> None:
+        from tidemill.wiring.serving import ring
+
+        ring(self._settings)
+
+
+def _as_frame(table: Any) -> Any:
+    """An Arrow table as the frame that users are handed."""
+    from tidemill.adapters.polars.result import Result
+
+    return Result(table, "rows").to_polars()

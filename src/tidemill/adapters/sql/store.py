@@ -31,6 +31,7 @@ from tidemill.adapters.sql.schema import REVISION, refs
 from tidemill.adapters.sql.session import Session
 from tidemill.adapters.sql.system_tables import system_table
 from tidemill.adapters.sql.upgrade import bring_up_to_date, must_be_current, revision_of
+from tidemill.adapters.sql.xcoms import SqlXComs
 from tidemill.model.branch import MAIN, RefKind, RefState
 from tidemill.model.errors import SettingsError
 from tidemill.model.table import Schema
@@ -56,6 +57,7 @@ class SqlTx(Tx):
         self.backfills = SqlBackfills(session)
         self.arrivals = SqlArrivals(session)
         self.definitions = SqlDefinitions(session)
+        self.xcoms = SqlXComs(session)
 
 
 class SqlMetadata(Metadata):

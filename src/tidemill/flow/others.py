@@ -1,0 +1,97 @@
+"""Other pipelines, as tasks reach them: ask for their runs, and look how these stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from tidemill.flow.control import interval_of, known, trigger
+from tidemill.model.batch import BatchKey, Interval
+from tidemill.model.errors import Busy
+from tidemill.model.run import RunKind, RunState, TaskState
+from tidemill.model.table import TableName
+from tidemill.ports.clock import Clock
+from tidemill.ports.metadata import Metadata
+from tidemill.ports.tasks import Pipelines
+
+
+class OtherPipelines(Pipelines):
+    """Pipelines of the project.
+
+    Args:
+        metadata: asked for when it is first needed.
+        clock: the time.
+        ring: wakes schedulers.
+    """
+
+    def __init__(self, metadata: Callable[[], Metadata], clock: Clock, ring: Callable[[], None]) -> None:
+        self._metadata = metadata
+        self._clock = clock
+        self._ring = ring
+
+    def trigger(
+        self,
+        pipeline: str,
+        *,
+        conf: Mapping[str, Any],
+        logical_date: datetime | None = None,
+        run_key: str | None = None,
+        again: bool = False,
+    ) -> int:
+        """Ask for a run; the same key or date gives the first run again, begun anew if `again`."""
+        metadata, now = self._metadata(), self._clock.now()
+        with metadata.read() as tx:
+            _, definition = known(tx, pipeline)
+            interval = None if logical_date is None else interval_of(definition, logical_date)
+            batch = None
+            if interval is not None or run_key is not None:
+                batch = tx.batches.find(BatchKey(pipeline, interval, None if interval else run_key))
+            last = tx.runs.last(batch.id) if batch is not None else None
+        if last is not None and not again:
+            return last.id
+        try:
+            run = trigger(
+                metadata, pipeline, now, interval=interval, run_key=run_key, conf=conf, kind=RunKind.TRIGGERED
+            )
+        except Busy:
+            if last is None:
+                raise
+            return last.id
+        self._ring()
+        return run.id
+
+    def run_state(self, run_id: int) -> RunState | None:
+        """The state of a run."""
+        with self._metadata().read() as tx:
+            return tx.runs.states([run_id]).get(run_id)
+
+    def state_at(self, pipeline: str, moment: datetime) -> RunState | None:
+        """The state of the newest run of the interval that begins at a moment."""
+        run_id = self._run_at(pipeline, moment)
+        return None if run_id is None else self.run_state(run_id)
+
+    def task_states_at(self, pipeline: str, task: str, moment: datetime) -> list[TaskState]:
+        """The states of a task's instances there."""
+        run_id = self._run_at(pipeline, moment)
+        if run_id is None:
+            return []
+        with self._metadata().read() as tx:
+            return [one.state for one in tx.runs.tasks(run_id) if one.task == task]
+
+    def published(self, table: str, interval: Interval | None) -> bool:
+        """Whether a batch of the table was published: that of the interval, or any."""
+        name = TableName.parse(table)
+        with self._metadata().read() as tx:
+            known(tx, name.namespace)
+            if interval is None:
+                return any(batch.published_at is not None for batch in tx.batches.recent(name.namespace, limit=100))
+            batch = tx.batches.find(BatchKey(name.namespace, interval))
+            return batch is not None and batch.published_at is not None
+
+    def _run_at(self, pipeline: str, moment: datetime) -> int | None:
+        with self._metadata().read() as tx:
+            _, definition = known(tx, pipeline)
+            batch = tx.batches.find(BatchKey(pipeline, interval_of(definition, moment)))
+            last = tx.runs.last(batch.id) if batch is not None else None
+            return None if last is None else last.id
