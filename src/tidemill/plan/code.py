@@ -39,4 +39,12 @@ class Patterns:
 def _expression(pattern: str) -> str:
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern.removeprefix("./"))
     meant = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return "".join(meant.get(part) or (part if part[:1] == "[" else re.escape(part)) for part in parts)
+    return "".join(meant.get(part) or _letters(part) for part in parts)
+
+
+def _letters(part: str) -> str:
+    """Letters that stand for themselves, or a choice of them (`[ab]`, `[!ab]`)."""
+    if part[:1] != "[" or part[-1:] != "]":
+        return re.escape(part)
+    inner = part[1:-1].replace("\\", "\\\\")
+    return f"[^{inner[1:]}]" if inner[0] == "!" else f"[{inner}]"

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tidemill.adapters.system.reader import end_with_parent
 from tidemill.model.definition import Definition
 from tidemill.model.errors import DefinitionError, TidemillError
 from tidemill.plan.code import SKIPPED, SUFFIXES, Patterns
@@ -34,6 +35,7 @@ def serve(settings: Settings, limit: float, channel: int) -> None:
         limit: seconds for one file.
         channel: descriptor of a socket; each way a line of JSON for each file.
     """
+    end_with_parent()
     # A file that is edited twice in a second could leave byte code behind that passes for the newer one's.
     sys.dont_write_bytecode = True
     reading = _Reading(settings, limit)
@@ -75,13 +77,12 @@ class _Reading:
                     made["error"] = self._told(error)
                 else:
                     made["gone"] = True
-            except Exception as error:  # what a definition is made of may be anything
-                what = f"{type(error).__name__}: {error}"
-                made["error"] = self._told(DefinitionError(what, where=_last_line(error, path)))
             except _TooSlow as error:
                 what = f"The file was still being read after {self._limit:g} s."
                 hint = "what takes long belongs into a task; what stands in the file runs whenever it is read"
                 made["error"] = self._told(DefinitionError(what, where=_last_line(error, path), hint=hint))
+            except BaseException as error:  # what a definition is made of may be anything, and so may what it raises
+                made["error"] = self._told(DefinitionError(_said(error), where=_last_line(error, path)))
         made["used"] = sorted(used - {file})
         return made
 
@@ -166,6 +167,10 @@ def _limited(seconds: float) -> Iterator[None]:
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
     raise _TooSlow
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _last_line(error: BaseException, path: Path) -> str:

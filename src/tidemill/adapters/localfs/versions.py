@@ -175,10 +175,13 @@ class CodeVersions:
             raise UnknownName.of("version of the code", version, known) from None
         packs: dict[str, bytes] = {}
         for path, (sha, pack, start, length) in entries.items():
-            if pack not in packs:
-                with self._files.open(pack) as stream:
-                    packs[pack] = stream.read()
-            content = zlib.decompress(packs[pack][start : start + length])
+            try:
+                if pack not in packs:
+                    with self._files.open(pack) as stream:
+                        packs[pack] = stream.read()
+                content = zlib.decompress(packs[pack][start : start + length])
+            except (zlib.error, FileNotFoundError):
+                content = b""
             if hashlib.sha256(content).hexdigest() != sha:
                 raise DataError(f'"{path}" of version {version} is damaged.', where=self._files.url(pack))
             yield path, content

@@ -6,6 +6,7 @@ library loaded (a fork after a Polars query hangs); a new interpreter takes 150 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -21,6 +23,8 @@ from tidemill.model.definition import Definition
 from tidemill.ports.reader import FileRead, Told
 
 _CHUNK = 1 << 20
+_PR_SET_PDEATHSIG = 1
+_MOMENTS = 250
 #: Libraries with threads of their own.
 _THREADED = ("polars", "duckdb", "pyarrow")
 
@@ -87,12 +91,21 @@ class ChildReader:
                 except ConnectionResetError:
                     got = b""
                 if not got:
+                    self._await_end()
                     raise EOFError
                 self._told += got
         if not self._told.endswith(b"\n"):
             return None
         line, self._told = bytes(self._told), bytearray()
         return file_read(json.loads(line))
+
+    def _await_end(self) -> None:
+        """A child that has closed its end of the socket is about to end: how it does is worth a moment."""
+        for _ in range(_MOMENTS):
+            with suppress(ChildProcessError):
+                if os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                    return
+            time.sleep(0.002)
 
     def end(self) -> str:
         """End the child and those that it started."""
@@ -105,6 +118,15 @@ class ChildReader:
         if os.WIFSIGNALED(status):
             return f"killed by signal {os.WTERMSIG(status)}"
         return f"ended with exit code {os.WEXITSTATUS(status)}"
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process when its parent goes, however that goes; elsewhere than on Linux, nothing."""
+    parent = os.getppid()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def file_read(found: dict[str, Any]) -> FileRead:
