@@ -84,8 +84,11 @@ class Definitions(Protocol):
         """
         ...
 
-    def recode(self, code: str) -> None:
-        """The project's code has a new version: it is that of every active pipeline whose file can be read."""
+    def recode(self, code: str, unread: Iterable[str] = ()) -> None:
+        """The project's code has a new version: it is that of every active pipeline whose file can be read.
+
+        `unread`: files of which that is not known yet.
+        """
         ...
 
     def code_in_use(self) -> frozenset[str]:

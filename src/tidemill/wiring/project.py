@@ -6,16 +6,15 @@ import hashlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
+from tidemill.adapters.localfs.code import CodeFolder
 from tidemill.authoring import registry
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.model.errors import DefinitionError, TidemillError, UnknownName
-from tidemill.wiring.settings import STATE_FOLDER, Settings
-
-_CODE = (".py", ".sql", ".toml", ".lock", ".yml", ".yaml")
-_SKIP = {STATE_FOLDER, ".git", ".venv", "venv", "__pycache__", "node_modules", "tests"}
+from tidemill.plan.code import version_of
+from tidemill.wiring.settings import Settings
 
 
 def load_pipelines(settings: Settings) -> dict[str, Pipeline]:
@@ -78,6 +77,10 @@ def _load(file: Path) -> None:
     except TidemillError as error:
         error.where = error.where or _place_in(error, file)
         raise
+    except SystemExit as error:
+        what = f"The file ends the program when it is imported (exit code {error.code})."
+        hint = 'what only a script does belongs under if __name__ == "__main__":'
+        raise DefinitionError(what, where=_place_in(error, file), hint=hint) from error
     except Exception as error:
         hint = f"python {file}"
         if isinstance(error, ModuleNotFoundError) and error.name:
@@ -95,18 +98,5 @@ def _place_in(error: BaseException, file: Path) -> str:
 
 def code_version(root: Path) -> str:
     """A hash of the project's code files (Python, SQL, settings, lock files): the same code, the same version."""
-    digest = hashlib.sha256()
-    for file in sorted(_code_files(root)):
-        digest.update(str(file.relative_to(root)).encode())
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:12]
-
-
-def _code_files(folder: Path) -> Iterator[Path]:
-    for entry in folder.iterdir():
-        if entry.name in _SKIP or entry.is_symlink():
-            continue
-        if entry.is_dir():
-            yield from _code_files(entry)
-        elif entry.suffix in _CODE:
-            yield entry
+    files = CodeFolder(root).scan()
+    return version_of({path: hashlib.sha256((root / path).read_bytes()).digest() for path in files})

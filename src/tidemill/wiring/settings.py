@@ -3,6 +3,13 @@
 [project]                          TIDEMILL_PROJECT names the folder
 name = "flights"
 pipelines = ["pipelines/*.py"]
+[pipelines]                                  where the files come from; in this folder, if nothing is said
+source = "git"                               or "folder"
+url = "https://example.org/flows.git"        or a path
+ref = "main"
+path = "etl"                                 the folder in it
+every = "60s"                                how often it is asked for changes
+timeout = "30s"                              what reading one file may take
 [metadata]
 url = "sqlite:///.tidemill/tidemill.db"      TIDEMILL_METADATA_URL
 [archive]
@@ -18,20 +25,44 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tidemill.model.errors import SettingsError, UnknownName
+from tidemill.model.errors import DefinitionError, SettingsError, UnknownName
+from tidemill.model.timetable import parse_duration
 
 FILE = "tidemill.toml"
 STATE_FOLDER = ".tidemill"
 
 _KNOWN = {
     "project": ("name", "pipelines"),
+    "pipelines": ("source", "url", "ref", "path", "every", "timeout"),
     "metadata": ("url",),
     "archive": ("url",),
     "lake": ("url",),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class CodeSettings:
+    """Where pipeline files come from, and how they are read.
+
+    Args:
+        source: "folder" or "git".
+        url: of the Git repository, or its path.
+        ref: a branch, tag or commit.
+        path: the folder in the project, or in the repository, that the patterns are relative to.
+        every: how often the repository is asked for changes.
+        timeout: what reading one file may take.
+    """
+
+    source: str = "folder"
+    url: str = ""
+    ref: str = "HEAD"
+    path: str = "."
+    every: timedelta = timedelta(seconds=60)
+    timeout: timedelta = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +77,7 @@ class Settings:
     lake_url: str = f"{STATE_FOLDER}/lake"
     #: True where a settings file was found; False for a lone script.
     has_file: bool = False
+    code: CodeSettings = CodeSettings()
 
 
 def find_root(start: Path) -> Path | None:
@@ -88,7 +120,29 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         archive_url=env.get("TIDEMILL_ARCHIVE_URL") or data.get("archive", {}).get("url", defaults.archive_url),
         lake_url=env.get("TIDEMILL_LAKE_URL") or data.get("lake", {}).get("url", defaults.lake_url),
         has_file=(root / FILE).is_file(),
+        code=_code(data.get("pipelines", {}), str(root / FILE)),
     )
+
+
+def _code(given: Mapping[str, Any], where: str) -> CodeSettings:
+    """Section `[pipelines]`."""
+    values = dict(given)
+    try:
+        for name in ("every", "timeout"):
+            if name in values:
+                values[name] = parse_duration(str(values[name]))
+    except DefinitionError as error:
+        raise SettingsError(error.what, where=where, hint=error.hint) from None
+    made = CodeSettings(**values)
+    if made.source not in ("folder", "git"):
+        raise UnknownName.of("source of pipelines", made.source, ("folder", "git"), where=where)
+    if (made.source == "git") != bool(made.url):
+        hint = 'source = "git" and url = "https://..." belong together'
+        raise SettingsError("[pipelines] names a Git repository by half.", where=where, hint=hint)
+    path = PurePosixPath(made.path)
+    if path.is_absolute() or ".." in path.parts:
+        raise SettingsError(f'"{made.path}" leads out of the project.', where=where, hint='path = "etl"')
+    return made
 
 
 def origins(settings: Settings, environment: Mapping[str, str] | None = None) -> dict[str, str]:

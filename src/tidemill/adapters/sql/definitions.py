@@ -61,11 +61,11 @@ class SqlDefinitions:
         self._forgive(read)
         return Kept(tuple(changed), refused)
 
-    def recode(self, code: str) -> None:
+    def recode(self, code: str, unread: Iterable[str] = ()) -> None:
         """The project's code has a new version."""
         c, e = pipelines.c, import_errors.c
         failed = exists().where(e.project == self._project, e.file == c.file)
-        mine = (self._own(), c.active, c.code_version != code, not_(failed))
+        mine = (self._own(), c.active, c.code_version != code, not_(failed), c.file.not_in(sorted(unread)))
         self._session.change(update(pipelines).where(*mine).values(code_version=code))
 
     def code_in_use(self) -> frozenset[str]:

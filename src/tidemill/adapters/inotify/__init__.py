@@ -1,0 +1,1 @@
+"""The kernel of Linux tells which folders change."""

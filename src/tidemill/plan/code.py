@@ -1,0 +1,50 @@
+"""What belongs to a project's code, which of its files make pipelines, and the version that all of it has."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+
+#: Files whose change makes another version: Python, SQL, settings, lock files.
+SUFFIXES = (".py", ".sql", ".toml", ".lock", ".yml", ".yaml")
+#: Folders that hold no code of the project: its state, its history, what was installed, its tests.
+SKIPPED = frozenset({".tidemill", ".git", ".venv", "venv", "__pycache__", "node_modules", "tests"})
+
+
+def version_of(digests: Mapping[str, bytes]) -> str:
+    """The version of files by their contents: the same code, the same version.
+
+    Args:
+        digests: SHA-256 of each file by its path relative to the project.
+    """
+    whole = hashlib.sha256()
+    for path in sorted(digests):
+        whole.update(path.encode("utf-8", "surrogateescape"))
+        whole.update(digests[path])
+    return whole.hexdigest()[:12]
+
+
+class Patterns:
+    """Which files make pipelines: `*` and `?` stay within a folder, `**` spans any number of them."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._matches = re.compile("|".join(map(_expression, patterns)) or "(?!)").fullmatch
+
+    def __call__(self, path: str) -> bool:
+        """Whether a path relative to the project is that of a pipeline file."""
+        return path.endswith(".py") and self._matches(path) is not None
+
+
+def _expression(pattern: str) -> str:
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern.removeprefix("./"))
+    meant = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return "".join(meant.get(part) or _letters(part) for part in parts)
+
+
+def _letters(part: str) -> str:
+    """Letters that stand for themselves, or a choice of them (`[ab]`, `[!ab]`)."""
+    if part[:1] != "[" or part[-1:] != "]":
+        return re.escape(part)
+    inner = part[1:-1].replace("\\", "\\\\")
+    return f"[^{inner[1:]}]" if inner[0] == "!" else f"[{inner}]"

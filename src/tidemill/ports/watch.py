@@ -1,0 +1,25 @@
+"""Port `watch`: hears that something in folders of code has changed."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Watch(Protocol):
+    """Tells that something in folders has changed, not what: whoever hears of it looks."""
+
+    def fileno(self) -> int:
+        """Becomes readable when something has changed."""
+        ...
+
+    def follow(self, folders: frozenset[str]) -> bool:
+        """Watch these folders, without those in them. Returns False where not all of them can be watched."""
+        ...
+
+    def drain(self) -> bool:
+        """Take what was told. Returns whether code may have changed."""
+        ...
+
+    def close(self) -> None:
+        """Watch no more."""
+        ...

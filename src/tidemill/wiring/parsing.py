@@ -1,0 +1,125 @@
+"""The parser of a project, put together: what `tidemill up` runs in a process of its own, and commands run once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidemill.adapters.localfs.code import CodeFolder, FolderSource
+from tidemill.adapters.localfs.versions import CodeVersions
+from tidemill.flow.parse import Parsed, Parser, ParserParts
+from tidemill.plan.code import Patterns
+from tidemill.wiring.services import open_files, open_metadata, system_clock
+from tidemill.wiring.settings import STATE_FOLDER, Settings
+
+if TYPE_CHECKING:
+    from tidemill.ports.codesource import CodeSource
+    from tidemill.ports.metadata import Metadata
+    from tidemill.ports.reader import Reader
+    from tidemill.ports.watch import Watch
+
+Bell = Callable[[Sequence[str]], None]
+
+
+def parse_forever(settings: Settings, stop: int, *, changed: Bell | None = None) -> None:
+    """Record what the project's pipeline files make, now and whenever they change.
+
+    Call it in a process that has no threads and has loaded no data library: it may then fork to read files.
+
+    Args:
+        settings: the project.
+        stop: a file descriptor (of a pipe or socket): it ends when that becomes readable, or its other end is closed.
+        changed: is told the names of pipelines that are new, gone or have changed, once that is recorded.
+    """
+    watch = open_watch()
+    metadata = open_metadata(settings, system_clock())
+    try:
+        Parser(_parts(settings, metadata, changed or _silent, watch)).follow(stop)
+    finally:
+        metadata.close()
+        if watch is not None:
+            watch.close()
+
+
+def parse_once(settings: Settings, *, changed: Bell | None = None) -> Parsed:
+    """Record what the project's pipeline files make now.
+
+    Raises:
+        Unreachable: the database, or a Git repository, does not answer.
+        SettingsError: a setting is wrong.
+    """
+    metadata = open_metadata(settings, system_clock())
+    try:
+        return Parser(_parts(settings, metadata, changed or _silent, None)).settle()
+    finally:
+        metadata.close()
+
+
+def code_source(settings: Settings) -> CodeSource:
+    """Where the project's pipelines come from."""
+    given = settings.code
+    if given.source == "git":
+        from tidemill.adapters.git.codesource import GitSource
+
+        url = given.url if ":" in given.url else str(settings.root / given.url)
+        return GitSource(url, given.ref, given.path, settings.root / STATE_FOLDER / "git", given.every)
+    return FolderSource(settings.root / given.path)
+
+
+def code_versions(settings: Settings) -> CodeVersions:
+    """The kept versions of the project's code."""
+    state = settings.root / STATE_FOLDER
+    return CodeVersions(open_files(settings, f"{STATE_FOLDER}/code"), state / "checkouts")
+
+
+def code_settings(settings: Settings, version: str) -> Settings:
+    """The settings by which to load pipelines as they were in a version: their root is the folder that it is in."""
+    return replace(settings, root=code_versions(settings).materialize(version))
+
+
+def open_watch() -> Watch | None:
+    """What hears of changes on this computer; None where nothing does."""
+    from tidemill.adapters.inotify.watch import InotifyWatch
+
+    with suppress(OSError):
+        return InotifyWatch()
+    return None
+
+
+def _parts(settings: Settings, metadata: Metadata, changed: Bell, watch: Watch | None) -> ParserParts:
+    patterns = Patterns(settings.pipelines)
+    return ParserParts(
+        metadata=metadata,
+        source=code_source(settings),
+        folder=CodeFolder,
+        keep=code_versions(settings).keep,
+        reader=partial(_reader, settings, metadata),
+        is_pipeline=patterns,
+        clock=system_clock(),
+        changed=changed,
+        watch=watch,
+        limit=settings.code.timeout.total_seconds(),
+        readers=min(os.cpu_count() or 1, 4),
+    )
+
+
+def _reader(settings: Settings, metadata: Metadata, root: Path) -> Reader:
+    """A process that reads files in a folder."""
+    from tidemill.adapters.system.reader import ChildReader, may_fork
+    from tidemill.wiring.reading_files import command_for, serve
+
+    here, limit = replace(settings, root=root), settings.code.timeout.total_seconds()
+    if not may_fork():
+        return ChildReader.started(command_for(here, limit))
+    # A connection must not be open in two processes; it is opened again when it is needed.
+    metadata.close()
+    return ChildReader.forked(partial(serve, here, limit))
+
+
+def _silent(_names: Sequence[str]) -> None:
+    """No bell."""
