@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections import OrderedDict
+import os
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from tidemill.flow.services import Services
     from tidemill.ports.metadata import Metadata
 
-#: Versions of a file's code that a worker keeps loaded.
-_KEPT = 32
 #: What the log of a publish is filed under.
 _PUBLISH = "publish"
 
@@ -57,7 +56,10 @@ class Performer:
 
     def __init__(self, settings: Settings, *, spool: bool = True) -> None:
         self._settings = settings
-        self._code: OrderedDict[tuple[str, str], dict[str, Declared]] = OrderedDict()
+        #: The version of the code that is loaded, where it is, and what its files have made.
+        self._version: str | None = None
+        self._at = settings
+        self._code: dict[str, dict[str, Declared]] = {}
         self._wants_spool = spool
         self._spool: Spool | None = None
         self._logs: TaskLogs | None = None
@@ -118,21 +120,31 @@ class Performer:
 
     def _made(self, run: RunInfo) -> Declared:
         """The pipeline of a run, from the version of the code with which the run began."""
-        from tidemill.authoring import registry
-        from tidemill.wiring.project import load_file
+        from tidemill.wiring.project import declared_in
 
-        place = (run.code, run.file)
-        if place not in self._code:
-            load_file(self._settings, Path(self._settings.root, run.file))
-            self._code[place] = registry.declared()
-            if len(self._code) > _KEPT:
-                self._code.popitem(last=False)
-                gc.collect()
-        self._code.move_to_end(place)
-        found = self._code[place].get(run.pipeline)
+        if run.code != self._version:
+            self._change_version(run.code)
+        if run.file not in self._code:
+            self._code[run.file] = declared_in(self._at, Path(self._at.root, run.file))
+        found = self._code[run.file].get(run.pipeline)
         if found is None:
             raise UserError(f'"{run.file}" makes no pipeline "{run.pipeline}" any more.')
         return found
+
+    def _change_version(self, version: str) -> None:
+        """Forget all code of another version: modules that files import are known to Python by their names alone."""
+        from tidemill.wiring.parsing import code_settings
+
+        old = str(self._at.root)
+        self._at = code_settings(self._settings, version)
+        self._version = version
+        self._code.clear()
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None) or "").startswith(old + os.sep):
+                del sys.modules[name]
+        sys.path[:] = [path for path in sys.path if path != old and not path.startswith(old + os.sep)]
+        sys.path_importer_cache.clear()
+        gc.collect()
 
     def metadata(self) -> Metadata:
         """The metadata database, without the engines."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from tidemill.adapters.localfs.code import CodeFolder
 from tidemill.authoring import registry
 from tidemill.authoring.pipeline import Pipeline
+from tidemill.authoring.registry import Declared
 from tidemill.model.errors import DefinitionError, TidemillError, UnknownName
 from tidemill.plan.code import version_of
 from tidemill.wiring.settings import Settings
@@ -31,8 +32,8 @@ def load_pipelines(settings: Settings) -> dict[str, Pipeline]:
     return registry.collected()
 
 
-def load_file(settings: Settings, file: Path) -> dict[str, Pipeline]:
-    """Import one file and return the pipelines that it made, by name; no setting need name the file.
+def declared_in(settings: Settings, file: Path) -> dict[str, Declared]:
+    """Import one file and return what it made, pipelines and DAGs, by name; no setting need name the file.
 
     Raises:
         DefinitionError: the file does not load; the place is the user's line.
@@ -40,6 +41,12 @@ def load_file(settings: Settings, file: Path) -> dict[str, Pipeline]:
     registry.clear()
     _make_importable(settings, [file])
     _load(file)
+    return registry.declared()
+
+
+def load_file(settings: Settings, file: Path) -> dict[str, Pipeline]:
+    """The data-first pipelines that one file makes; see `declared_in`."""
+    declared_in(settings, file)
     return registry.collected()
 
 

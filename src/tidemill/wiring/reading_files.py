@@ -19,7 +19,7 @@ from tidemill.adapters.system.reader import end_with_parent
 from tidemill.model.definition import Definition
 from tidemill.model.errors import DefinitionError, TidemillError
 from tidemill.plan.code import SKIPPED, SUFFIXES, Patterns
-from tidemill.wiring.project import load_file
+from tidemill.wiring.project import declared_in
 from tidemill.wiring.settings import Settings
 
 
@@ -87,7 +87,7 @@ class _Reading:
         return made
 
     def _definitions(self, path: Path) -> Iterator[Definition]:
-        for pipeline in load_file(self._settings, path).values():
+        for pipeline in declared_in(self._settings, path).values():
             # A file that imports another pipeline file is not the one that makes what that one makes.
             own = self._relative(pipeline.place.rpartition(":")[0])
             if own == self._relative(str(path)) or not self._is_pipeline(own):
