@@ -58,7 +58,7 @@ class SimStore:
         """The store as one scheduler sees it."""
         return StoreView(self, self._world)
 
-    def claim(self, holder: str, lease: timedelta, limit: int) -> list[DrivenRun]:
+    def claim(self, holder: str, lease: timedelta, limit: int, *, only: int | None = None) -> list[DrivenRun]:
         now = self._world.now
         free = [
             run

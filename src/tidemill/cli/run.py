@@ -83,7 +83,12 @@ def run(
     from tidemill.cli.report import when_of
     from tidemill.wiring.runner import keys_of
 
-    spec = _spec(invocation, pipeline)
+    made = _declared(invocation, pipeline)
+    if not hasattr(made, "spec"):
+        from tidemill.cli.run_dag import run_dag
+
+        return run_dag(invocation, made.definition(), when, params, start)
+    spec = made.spec()
     overrides = dict(_parameter(text, spec) for text in params)
     keys = keys_of(spec, when, invocation.services)
     if when is None and keys[0].interval is not None:
@@ -115,14 +120,14 @@ def replay(invocation: Invocation, batches: tuple[int, ...], start: tuple[str, .
 # What to run ----------------------------------------------------------------------------------------------------------
 
 
-def _spec(invocation: Invocation, target: str) -> PipelineSpec:
-    """The pipeline that the user means by a name or a file."""
-    from tidemill.wiring.project import find_pipeline, load_file
+def _declared(invocation: Invocation, target: str) -> Any:
+    """The pipeline or DAG that the user means by a name or a file."""
+    from tidemill.wiring.project import declared_in, find_declared
     from tidemill.wiring.settings import load_settings
 
     found = _FILE.fullmatch(target)
     if found is None:
-        return find_pipeline(invocation.known_settings(), target).spec()
+        return find_declared(invocation.known_settings(), target)
     from tidemill.model.errors import UnknownName, UserError
 
     file = Path(found["file"])
@@ -130,15 +135,15 @@ def _spec(invocation: Invocation, target: str) -> PipelineSpec:
         raise UserError(f'There is no file "{file}".', hint="a pipeline's name, or the path of its file")
     if invocation.project is None:
         invocation.use(load_settings(file.resolve().parent))
-    pipelines = load_file(invocation.settings, file.resolve())
+    pipelines = declared_in(invocation.settings, file.resolve())
     if found["pipeline"] is not None:
         if found["pipeline"] not in pipelines:
             raise UnknownName.of("pipeline", found["pipeline"], pipelines, where=str(file))
-        return pipelines[found["pipeline"]].spec()
+        return pipelines[found["pipeline"]]
     if len(pipelines) != 1:
         names = ", ".join(f"{file}:{name}" for name in pipelines)
         raise UserError(f'"{file}" makes {len(pipelines) or "no"} pipelines.', hint=names or 'tm.Pipeline("name")')
-    return next(iter(pipelines.values())).spec()
+    return next(iter(pipelines.values()))
 
 
 def _archived_work(invocation: Invocation, batch_id: int, pipelines: Mapping[str, Any]) -> Work:

@@ -88,6 +88,10 @@ class Scheduler:
         """Look at the store in the next turn: somebody has changed something there."""
         self._looked: datetime | None = None
 
+    def drives(self, run_id: int) -> bool:
+        """Whether it has a run in hand."""
+        return run_id in self._runs
+
     @property
     def idle(self) -> bool:
         """True where nothing is with a worker and everything is recorded."""

@@ -107,8 +107,8 @@ class RunStore(Protocol):
         Conflict: another writer was in the way for too long; nothing was done.
     """
 
-    def claim(self, holder: str, lease: timedelta, limit: int) -> list[DrivenRun]:
-        """Take runs that nobody drives: new ones, oldest first, and those whose driver's lease is over."""
+    def claim(self, holder: str, lease: timedelta, limit: int, *, only: int | None = None) -> list[DrivenRun]:
+        """Take runs that nobody drives: new ones, oldest first, and those whose driver's lease is over; or one run."""
         ...
 
     def renew(self, holder: str, lease: timedelta) -> datetime:

@@ -50,6 +50,19 @@ def load_file(settings: Settings, file: Path) -> dict[str, Pipeline]:
     return registry.collected()
 
 
+def find_declared(settings: Settings, name: str) -> Declared:
+    """Load the project and return one pipeline or DAG.
+
+    Raises:
+        UnknownName: with the nearest names.
+    """
+    load_pipelines(settings)
+    made = registry.declared()
+    if name not in made:
+        raise UnknownName.of("pipeline", name, made, where=", ".join(settings.pipelines))
+    return made[name]
+
+
 def find_pipeline(settings: Settings, name: str) -> Pipeline:
     """Load the project and return one pipeline.
 

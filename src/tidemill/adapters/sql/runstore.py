@@ -73,15 +73,15 @@ class SqlRunStore(RunStore):
 
     # -- the port
 
-    def claim(self, holder: str, lease: timedelta, limit: int) -> list[DrivenRun]:
+    def claim(self, holder: str, lease: timedelta, limit: int, *, only: int | None = None) -> list[DrivenRun]:
         """Take runs that nobody drives."""
         with self._metadata.session(writing=False) as session:
             # Without a lock and without waiting for any writer; mostly there is nothing to take.
-            if session.first(self._claimable(session, self._now(session), holder).limit(1)) is None:
+            if session.first(self._claimable(session, self._now(session), holder, only).limit(1)) is None:
                 return []
         with self._metadata.session(writing=True) as session:
             now = self._now(session)
-            query = self._claimable(session, now, holder).order_by(runs.c.id).limit(_LOOKED_AT)
+            query = self._claimable(session, now, holder, only).order_by(runs.c.id).limit(_LOOKED_AT)
             if session.dialect != "sqlite":
                 query = query.with_for_update(of=runs, skip_locked=True, key_share=True)
             taken = [row.id for row in self._within_limits(session, session.all(query))][:limit]
@@ -152,14 +152,15 @@ class SqlRunStore(RunStore):
 
     # -- claiming
 
-    def _claimable(self, session: Session, now: datetime, holder: str) -> Any:
-        return self._runs().where(
+    def _claimable(self, session: Session, now: datetime, holder: str, only: int | None) -> Any:
+        query = self._runs().where(
             runs.c.project == session.project,
             runs.c.definition_id.is_not(None),
             runs.c.state.in_(_OPEN),
             or_(runs.c.holder.is_(None), runs.c.lease_until.is_(None), runs.c.lease_until <= now),
             or_(runs.c.holder.is_(None), runs.c.holder != holder, runs.c.lease_until <= now),
         )
+        return query if only is None else query.where(runs.c.id == only)
 
     def _within_limits(self, session: Session, rows: Sequence[AnyRow]) -> list[AnyRow]:
         """New runs wait until their pipeline has room; those that were begun are under way already."""
