@@ -26,24 +26,32 @@ if TYPE_CHECKING:
 Bell = Callable[[Sequence[str]], None]
 
 
-def parse_forever(settings: Settings, stop: int, *, changed: Bell | None = None) -> None:
-    """Record what the project's pipeline files make, now and whenever they change.
+def parse_forever(settings: Settings, stopping: Callable[[], bool], handle: int, *, changed: Bell | None = None) -> int:
+    """Record what the project's pipeline files make, now and whenever they change; returns the exit code.
 
-    Call it in a process that has no threads and has loaded no data library: it may then fork to read files.
+    Call it in a process that has no threads: it may then fork to read files.
 
     Args:
         settings: the project.
-        stop: a file descriptor (of a pipe or socket): it ends when that becomes readable, or its other end is closed.
-        changed: is told the names of pipelines that are new, gone or have changed, once that is recorded.
+        stopping: whether to end.
+        handle: a file descriptor that becomes readable when `stopping` becomes true.
+        changed: is told the names of pipelines that are new, gone or have changed, once that is recorded; None: the
+            project's schedulers are woken.
     """
+    from tidemill.wiring.serving import open_bell
+
     watch = open_watch()
+    bell = open_bell(settings)
     metadata = open_metadata(settings, system_clock())
     try:
-        Parser(_parts(settings, metadata, changed or _silent, watch)).follow(stop)
+        parts = _parts(settings, metadata, changed or (lambda _: bell.ring()), watch)
+        Parser(parts).follow(stopping, handle)
     finally:
         metadata.close()
+        bell.close()
         if watch is not None:
             watch.close()
+    return 0
 
 
 def parse_once(settings: Settings, *, changed: Bell | None = None) -> Parsed:
