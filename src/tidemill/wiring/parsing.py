@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,8 @@ def parse_forever(settings: Settings, stopping: Callable[[], bool], handle: int,
     metadata = open_metadata(settings, system_clock())
     try:
         parts = _parts(settings, metadata, changed or (lambda _: bell.ring()), watch)
-        Parser(parts).follow(stopping, handle)
+        with _said_to_run(settings):
+            Parser(parts).follow(stopping, handle)
     finally:
         metadata.close()
         bell.close()
@@ -66,6 +68,33 @@ def parse_once(settings: Settings, *, changed: Bell | None = None) -> Parsed:
         return Parser(_parts(settings, metadata, changed or _silent, None)).settle()
     finally:
         metadata.close()
+
+
+def parser_runs(settings: Settings) -> bool:
+    """Whether a parser on this computer follows the project's changes now."""
+    try:
+        with _lock_of(settings).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+@contextmanager
+def _said_to_run(settings: Settings) -> Iterator[None]:
+    """Hold the lock by which others know; whoever has it already keeps it, and both follow."""
+    path = _lock_of(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as lock:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def _lock_of(settings: Settings) -> Path:
+    return settings.root / STATE_FOLDER / "parser.lock"
 
 
 def code_source(settings: Settings) -> CodeSource:
