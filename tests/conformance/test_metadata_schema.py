@@ -278,6 +278,7 @@ def look_up_definitions(tx: Tx, now: datetime) -> None:
     tx.definitions.keep([made], "c1", "b.py", now)
     tx.definitions.fail(Unreadable("c.py", "DefinitionError", "what", None, None, now))
     tx.definitions.recode("c2")
+    tx.definitions.recode("c3", ["b.py"])
     tx.definitions.code_in_use()
     tx.definitions.files()
     tx.definitions.get(1)

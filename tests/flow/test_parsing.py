@@ -106,14 +106,14 @@ class Following:
 
 
 FOLLOW = """
-import json, sys
+import json, select, sys
 from pathlib import Path
 from tidemill.wiring.parsing import parse_forever
 from tidemill.wiring.settings import load_settings
 with open(int(sys.argv[2]), "w") as bell:
-    parse_forever(
-        load_settings(Path(sys.argv[1])), 0, changed=lambda names: print(json.dumps(names), file=bell, flush=True)
-    )
+    ring = lambda names: print(json.dumps(names), file=bell, flush=True)
+    stopping = lambda: bool(select.select([0], [], [], 0)[0])
+    sys.exit(parse_forever(load_settings(Path(sys.argv[1])), stopping, 0, changed=ring))
 """
 
 

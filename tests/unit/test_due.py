@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidemill.model.batch import Interval
+from tidemill.model.definition import Definition, Kind, Schedule
+from tidemill.model.graph import Graph
 from tidemill.model.timetable import Timetable
-from tidemill.plan.due import Due, due
+from tidemill.plan.due import Due, due, due_for, upcoming
 from tidemill.plan.schedule import intervals, parse_timetable
 
 
@@ -119,3 +121,35 @@ def test_however_it_is_looked_at_nothing_is_missed_or_doubled(
         assert begun == [i for i in every if i in set(begun)]
         assert begun[-1:] == every[-1:]
     assert due(timetable, now, start=start, catchup=catchup, newest=begun[-1] if begun else None).intervals == ()
+
+
+@settings(deadline=None)
+@given(
+    st.booleans(),
+    st.integers(0, 40),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.sampled_from(["@hourly", "5h", "@daily"]),
+)
+def test_what_is_told_to_come_is_what_a_planner_asks_for(
+    catchup: bool, hours: int, begun: int, most: int, text: str
+) -> None:
+    """`upcoming` against a planner that looks at each `next_at`, one run at a time."""
+    start = datetime(2026, 3, 28, tzinfo=UTC)
+    timetable = parse_timetable(text, "Europe/London")
+    made = Definition("p", Kind.TASKS, Graph([]), schedule=Schedule(timetable), start=start, catchup=catchup,
+                      end=start + timedelta(days=9))  # fmt: skip
+    now = start + timedelta(hours=hours)
+    newest: Interval | None = None
+    asked: list[tuple[datetime, Interval]] = []
+    while len(asked) < begun + most:
+        wanted = due_for(made, now, newest, 1)
+        asked += [(now, one) for one in wanted.intervals]
+        newest = asked[-1][1] if asked else None
+        if wanted.next_at is None and not wanted.intervals:
+            break
+        now = max(now, wanted.next_at or now)
+    past = asked[begun - 1] if len(asked) >= begun else None
+    if past is not None:
+        assert upcoming(made, past[0], past[1], most) == asked[begun : begun + most]
+    assert upcoming(made, start + timedelta(hours=hours), None, most) == asked[:most]

@@ -139,11 +139,11 @@ class Parser:
 
     # -- from outside
 
-    def follow(self, stop: int) -> None:
-        """Read what there is, then what changes, until the descriptor `stop` becomes readable."""
+    def follow(self, stopping: Callable[[], bool], handle: int) -> None:
+        """Read what there is, then what changes, until `stopping`; the descriptor `handle` is readable then."""
         try:
-            while stop not in self._turn((stop,)):
-                pass
+            while not stopping():
+                self._turn((handle,))
         finally:
             self._dismiss(self._crew)
 
@@ -179,8 +179,8 @@ class Parser:
         now = self._now()
         return bool(self._queue) or any(w.file is not None and now - w.since < _SLOW for w in self._crew)
 
-    def _turn(self, others: Iterable[int], *, strict: bool = False) -> set[int]:
-        """Do what is to be done, then wait for something to do; returns those of `others` that are readable."""
+    def _turn(self, others: Iterable[int], *, strict: bool = False) -> None:
+        """Do what is to be done, then wait for something to do; one of `others` that is readable is something, too."""
         now = self._now()
         if now >= self._look_at and not strict:
             self._look()
@@ -188,14 +188,13 @@ class Parser:
         if self._news and now >= self._retry_at and (not self._reading or self._is_much):
             self._record(strict)
         if strict and not self._busy:
-            return set()
+            return
         heard = self._wait(others)
         for working in [w for w in self._crew if w.file is not None]:
             self._hear(working, working.reader.fileno() in heard)
         watch = self._parts.watch
         if watch is not None and watch.fileno() in heard and watch.drain():
             self._look_at = min(self._look_at, self._now() + _TOGETHER)
-        return heard & set(others)
 
     def _wait(self, others: Iterable[int]) -> set[int]:
         poll = select.poll()

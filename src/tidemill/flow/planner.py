@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from tidemill.model.backfill import Backfill, BackfillState
-from tidemill.model.batch import BatchKey, BatchState, Interval
+from tidemill.model.batch import BatchKey, BatchState
 from tidemill.model.branch import RefState
 from tidemill.model.condition import FilesArrive
 from tidemill.model.definition import Definition
@@ -22,7 +22,7 @@ from tidemill.model.errors import Busy, Conflict, Refused, Unreachable
 from tidemill.model.place import told
 from tidemill.model.run import RUN_ENDS, Order, RunKind
 from tidemill.plan import backfill as backfilling
-from tidemill.plan.due import Due, due, due_of
+from tidemill.plan.due import due_for
 from tidemill.ports.clock import Clock
 from tidemill.ports.definitions import PipelineRecord
 from tidemill.ports.metadata import Event, Metadata, Tx
@@ -103,7 +103,7 @@ class Planner:
             room = definition.max_active_runs - len(tx.runs.under_way(record.name))
             if definition.sequential:
                 room = min(room, 1 if self._is_chain_free(tx, definition, now) else 0)
-            wanted = _due(definition, now, record.newest, room)
+            wanted = due_for(definition, now, record.newest, room)
             made, refused = 0, None
             for interval in wanted.intervals:
                 try:
@@ -233,19 +233,3 @@ class Planner:
                 with self._metadata.write() as tx:
                     tx.runs.late(run.run_id, now)
                     tx.events.add("late", {**about, "deadline": deadline.total_seconds()}, now)
-
-
-def _due(definition: Definition, now: datetime, newest: Interval | None, room: int) -> Due:
-    """What the schedule asks for: by its timetable, or by the intervals that a user's own timetable gave."""
-    schedule = definition.schedule
-    if schedule.timetable is None:
-        return due_of(schedule.intervals, now, catchup=definition.catchup, newest=newest, room=room)
-    return due(
-        schedule.timetable,
-        now,
-        start=definition.start,
-        end=definition.end,
-        catchup=definition.catchup,
-        newest=newest,
-        room=room,
-    )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from tidemill.model.batch import Interval
+from tidemill.model.definition import Definition
 from tidemill.model.timetable import Timetable
 from tidemill.plan.schedule import intervals, latest_complete, tick_after, tick_at_or_before
 
@@ -75,6 +76,37 @@ def due_of(
         over = over[-1:]
     found = tuple(over[: max(room, 0)])
     return Due(found, later if len(found) == len(over) else None)
+
+
+def due_for(definition: Definition, now: datetime, newest: Interval | None, room: int) -> Due:
+    """What a pipeline's schedule asks for: by its timetable, or by the intervals that a user's own timetable gave."""
+    schedule = definition.schedule
+    if schedule.timetable is None:
+        return due_of(schedule.intervals, now, catchup=definition.catchup, newest=newest, room=room)
+    return due(
+        schedule.timetable,
+        now,
+        start=definition.start,
+        end=definition.end,
+        catchup=definition.catchup,
+        newest=newest,
+        room=room,
+    )
+
+
+def upcoming(
+    definition: Definition, now: datetime, newest: Interval | None, most: int
+) -> list[tuple[datetime, Interval]]:
+    """The next runs of a schedule by time, as it would ask for them: when each may begin, and its interval."""
+    found: list[tuple[datetime, Interval]] = []
+    while len(found) < most:
+        wanted = due_for(definition, now, newest, most - len(found))
+        found += ((now, interval) for interval in wanted.intervals)
+        newest = wanted.intervals[-1] if wanted.intervals else newest
+        if not wanted.intervals and wanted.next_at is None:
+            break
+        now = max(now, wanted.next_at or now)
+    return found
 
 
 def _reaches(latest: Interval, begun: tuple[Interval, ...]) -> bool:

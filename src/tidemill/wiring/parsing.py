@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,24 +27,33 @@ if TYPE_CHECKING:
 Bell = Callable[[Sequence[str]], None]
 
 
-def parse_forever(settings: Settings, stop: int, *, changed: Bell | None = None) -> None:
-    """Record what the project's pipeline files make, now and whenever they change.
+def parse_forever(settings: Settings, stopping: Callable[[], bool], handle: int, *, changed: Bell | None = None) -> int:
+    """Record what the project's pipeline files make, now and whenever they change; returns the exit code.
 
-    Call it in a process that has no threads and has loaded no data library: it may then fork to read files.
+    Call it in a process that has no threads: it may then fork to read files.
 
     Args:
         settings: the project.
-        stop: a file descriptor (of a pipe or socket): it ends when that becomes readable, or its other end is closed.
-        changed: is told the names of pipelines that are new, gone or have changed, once that is recorded.
+        stopping: whether to end.
+        handle: a file descriptor that becomes readable when `stopping` becomes true.
+        changed: is told the names of pipelines that are new, gone or have changed, once that is recorded; None: the
+            project's schedulers are woken.
     """
+    from tidemill.wiring.serving import open_bell
+
     watch = open_watch()
+    bell = open_bell(settings)
     metadata = open_metadata(settings, system_clock())
     try:
-        Parser(_parts(settings, metadata, changed or _silent, watch)).follow(stop)
+        parts = _parts(settings, metadata, changed or (lambda _: bell.ring()), watch)
+        with _said_to_run(settings):
+            Parser(parts).follow(stopping, handle)
     finally:
         metadata.close()
+        bell.close()
         if watch is not None:
             watch.close()
+    return 0
 
 
 def parse_once(settings: Settings, *, changed: Bell | None = None) -> Parsed:
@@ -58,6 +68,33 @@ def parse_once(settings: Settings, *, changed: Bell | None = None) -> Parsed:
         return Parser(_parts(settings, metadata, changed or _silent, None)).settle()
     finally:
         metadata.close()
+
+
+def parser_runs(settings: Settings) -> bool:
+    """Whether a parser on this computer follows the project's changes now."""
+    try:
+        with _lock_of(settings).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+@contextmanager
+def _said_to_run(settings: Settings) -> Iterator[None]:
+    """Hold the lock by which others know; whoever has it already keeps it, and both follow."""
+    path = _lock_of(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as lock:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def _lock_of(settings: Settings) -> Path:
+    return settings.root / STATE_FOLDER / "parser.lock"
 
 
 def code_source(settings: Settings) -> CodeSource:

@@ -65,7 +65,8 @@ class SqlDefinitions:
         """The project's code has a new version."""
         c, e = pipelines.c, import_errors.c
         failed = exists().where(e.project == self._project, e.file == c.file)
-        mine = (self._own(), c.active, c.code_version != code, not_(failed), c.file.not_in(sorted(unread)))
+        without = [c.file.not_in(files)] if (files := sorted(unread)) else []
+        mine = (self._own(), c.active, c.code_version != code, not_(failed), *without)
         self._session.change(update(pipelines).where(*mine).values(code_version=code))
 
     def code_in_use(self) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Port `reader`: a fork of this process, or, where forking is not safe, a new interpreter.
 
-A fork takes 2 ms, as what is imported here is there at once, and needs a process that has no threads and no data
-library loaded (a fork after a Polars query hangs); a new interpreter takes 150 ms.
+A fork takes 2 ms, as what is imported here is there at once, and needs a process that has no threads (a fork after a
+Polars query, which begins some, hangs); a new interpreter takes 150 ms.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ from tidemill.ports.reader import FileRead, Told
 _CHUNK = 1 << 20
 _PR_SET_PDEATHSIG = 1
 _MOMENTS = 250
-#: Libraries with threads of their own.
+#: Libraries with threads of their own, which elsewhere than on Linux cannot be counted.
 _THREADED = ("polars", "duckdb", "pyarrow")
 
 
 def may_fork() -> bool:
-    """Whether this process may fork: nothing runs in it but this."""
+    """Whether this process may fork: nothing runs in it but this thread."""
     with suppress(OSError):
-        if len(os.listdir("/proc/self/task")) > 1:
-            return False
+        return len(os.listdir("/proc/self/task")) == 1
     return threading.active_count() == 1 and not any(name in sys.modules for name in _THREADED)
 
 
