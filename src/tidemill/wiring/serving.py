@@ -156,9 +156,8 @@ def parser_main(settings: Settings) -> int:
     from tidemill.wiring.parsing import parse_forever
 
     _log_to_stderr("parser")
-    with _asked_to_stop() as (_, handle):
-        parse_forever(settings, handle, changed=lambda _names: ring(settings))
-    return 0
+    with _asked_to_stop() as (stopping, handle):
+        return parse_forever(settings, stopping, handle)
 
 
 def files_of(root: Path, pattern: str) -> dict[str, str]:
