@@ -17,11 +17,13 @@ _WORKERS = click.option(
 @_WORKERS
 @pass_invocation
 def up(invocation: Invocation, workers: int | None) -> int:
-    """Start the scheduler, workers and the parser of pipelines, and stop them all with Ctrl-C.
+    """Start scheduler, workers, the parser of pipelines and the attendant, and stop them all with Ctrl-C.
 
     Schedules begin runs by themselves from now on, and changed files of pipelines are read at once.
     """
-    return _serve(invocation, ("scheduler", "parser"), workers)
+    from tidemill.wiring.serving import PARTS
+
+    return _serve(invocation, PARTS, workers)
 
 
 @click.group(cls=Group)
@@ -42,6 +44,13 @@ def scheduler(invocation: Invocation, workers: int | None) -> int:
 def parser(invocation: Invocation) -> int:
     """The process that watches and reads the files of pipelines."""
     return _serve(invocation, ("parser",), None)
+
+
+@serve.command(cls=Command, objects=False)
+@pass_invocation
+def attendant(invocation: Invocation) -> int:
+    """The process in which deferred tasks wait, and that sends notices."""
+    return _serve(invocation, ("attendant",), None)
 
 
 def _serve(invocation: Invocation, parts: tuple[str, ...], workers: int | None) -> int:

@@ -67,6 +67,11 @@ class Driven:
         """Whether it must be recorded before anything else happens."""
         return bool(self._urgent or self.wishes or self.stop or self.publish_again or self.end is not None)
 
+    @property
+    def defers(self) -> bool:
+        """Whether an instance begins to wait in the shared loop."""
+        return any(change.after.state is TaskState.DEFERRED for change in self.changes)
+
     def node(self, key: TaskKey) -> Node:
         """The node of an instance."""
         return self.book.graph.nodes[key[0]]

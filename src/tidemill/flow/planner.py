@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from tidemill.model.backfill import Backfill, BackfillState
@@ -76,8 +76,8 @@ class Planner:
         asked = 0
         for record in due_now:
             asked += self._look_at(record, now)
-        for event in published:
-            asked += self._published(event, now)
+        if published:
+            asked += self._published(published, now)
         for one in backfills:
             asked += self._go_on(one, now)
         self._look_for_late(now)
@@ -169,26 +169,31 @@ class Planner:
 
     # -- assets
 
-    def _published(self, event: Event, now: datetime) -> int:
-        """Ask for runs of pipelines that wait for what was published, once all that they wait for has been."""
-        assets = [str(name) for name in event.payload.get("tables", ())]
+    def _published(self, events: Sequence[Event], now: datetime) -> int:
+        """Ask for runs of pipelines that wait for what was published, once all that they wait for has been.
+
+        However many publishes are told of at once, a pipeline runs once: it reads what is there.
+        """
+        assets = {str(name): str(event.id) for event in events for name in event.payload.get("tables", ())}
         made = 0
         with self._metadata.write() as tx:
             records = [r for r in tx.definitions.pipelines() if not r.paused] if assets else []
             self._learn(tx, (record.definition_id for record in records))
             for record in records:
                 condition = self._definitions[record.definition_id].schedule.on
-                if condition is None or not set(assets) & set(condition.assets()):
+                if condition is None or not assets.keys() & set(condition.assets()):
                     continue
-                mine = {asset: str(event.id) for asset in assets if asset in condition.assets()}
-                tx.arrivals.note(record.name, mine, now)
+                tx.arrivals.note(record.name, {a: assets[a] for a in condition.assets() if a in assets}, now)
                 there = tx.arrivals.of(record.name)
                 if condition.holds(there):
-                    key = BatchKey(record.name, run_key=f"published-{event.id}")
-                    cause = {"event": event.id, "assets": sorted(there), "batch_id": event.payload.get("batch_id")}
+                    last = max(map(int, there.values()))
+                    key = BatchKey(record.name, run_key=f"published-{last}")
+                    cause = {"event": last, "assets": sorted(there)}
                     made += self._ask(tx, record, key, RunKind.TRIGGERED, now, conf={"published": cause})
                     tx.arrivals.forget(record.name, sorted(there))
-            tx.events.done(event.id, now)
+            for event in events:
+                tx.events.add("notice", {**event.payload, "event": "published"}, now)
+                tx.events.done(event.id, now)
         return made
 
     # -- backfills

@@ -72,6 +72,8 @@ class Scheduler:
         self.draining = False
         #: A run has ended since somebody set this back: what waited for it may be asked for.
         self.has_ended = False
+        #: Something was recorded that others wait for: a task was deferred, a run has ended.
+        self.news = False
         self._forget()
 
     def _forget(self) -> None:
@@ -322,6 +324,7 @@ class Scheduler:
         if not progress:
             return again
         saved = self._store.save(progress)
+        self.news = self.news or any(driven.defers for driven in touched)
         for run_id in saved.lost:
             self._drop(run_id)
         for run_id in saved.publish:
@@ -345,7 +348,7 @@ class Scheduler:
 
     def _has_ended(self) -> None:
         """A run has ended: what waited for that may begin."""
-        self.has_ended = True
+        self.has_ended = self.news = True
         self.wake()
 
     def _drop(self, run_id: int) -> None:

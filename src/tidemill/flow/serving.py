@@ -58,6 +58,9 @@ def serve(
             if asked:
                 scheduler.wake()
         pause = min(pause, scheduler.turn())
+        if scheduler.news:
+            scheduler.news = False
+            bell.ring()
         if until is not None and (scheduler.idle or time.monotonic() >= until):
             break
         if scheduler.has_ended and planner is not None and until is None:

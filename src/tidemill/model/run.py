@@ -246,3 +246,14 @@ class Read:
     snapshot_id: int | None
     #: "batch", "partitions" or "whole".
     scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeferredTask:
+    """A task instance that waits in the shared loop: for what, as JSON text."""
+
+    run_id: int
+    task: str
+    map_index: int
+    tries: int
+    trigger: str

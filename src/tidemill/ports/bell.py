@@ -14,7 +14,7 @@ class Bell(Protocol):
     """
 
     def ring(self) -> None:
-        """Wake all that listen, in this process and others."""
+        """Wake all others that listen."""
         ...
 
     def listen(self) -> None:

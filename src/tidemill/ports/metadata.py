@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from tidemill.model.batch import Batch, BatchKey, BatchState, Bookmark, Interval, Manifest
 from tidemill.model.branch import CommitRecord, Ref, RefKind, RefState
-from tidemill.model.run import Order, PastTry, Read, Run, RunState, TaskRun, TaskState
+from tidemill.model.run import DeferredTask, Order, PastTry, Read, Run, RunState, TaskRun, TaskState
 from tidemill.model.table import Schema, TableName
 from tidemill.ports.arrivals import Arrivals
 from tidemill.ports.backfills import Backfills
@@ -161,6 +161,10 @@ class Runs(Protocol):
 
     def tasks(self, run_id: int) -> list[TaskRun]:
         """The tasks of an attempt, in the order in which they were first seen."""
+        ...
+
+    def deferred(self) -> list[DeferredTask]:
+        """Task instances that wait in the shared loop."""
         ...
 
     def past_tries(self, run_id: int) -> list[PastTry]:

@@ -82,7 +82,7 @@ class Performer:
 
     def _perform(self, job: Job, run: RunInfo) -> tuple[Outcome, Report]:
         try:
-            made = self._made(run)
+            made = self.declared(run)
         except TidemillError as error:
             return Failed(told(error), again=False), NOTHING
         if isinstance(made, DAG):
@@ -118,7 +118,7 @@ class Performer:
             )
             return perform(dag, job, services)
 
-    def _made(self, run: RunInfo) -> Declared:
+    def declared(self, run: RunInfo) -> Declared:
         """The pipeline of a run, from the version of the code with which the run began."""
         from tidemill.wiring.project import declared_in
 

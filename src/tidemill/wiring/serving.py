@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tidemill.adapters.processes.forkserver import ForkServer
     from tidemill.ports.bell import Bell
 
+#: What an installation consists of, each in a process of its own.
+PARTS = ("scheduler", "parser", "attendant")
 #: A child that ended is started again after so many seconds, the longer the more often it has ended of late.
 _AGAIN_AFTER = (0.5, 2.0, 10.0, 30.0)
 #: A child that has lived so long (seconds) is thought well again.
@@ -55,7 +57,7 @@ def ring(settings: Settings) -> None:
 def up(
     settings: Settings,
     *,
-    parts: Iterable[str] = ("scheduler", "parser"),
+    parts: Iterable[str] = PARTS,
     workers: int | None = None,
     told: Callable[[str], None] = lambda _: None,
 ) -> int:
@@ -63,7 +65,7 @@ def up(
 
     Args:
         settings: the project.
-        parts: which of them: scheduler, parser.
+        parts: which of them.
         workers: the most that work at the same time; None: one for each core, at least four.
         told: is told what happens, a line at a time.
     """
@@ -77,6 +79,7 @@ def up(
             scheduler_main, settings, workers, forking=partial(work, Performer(settings))
         ),
         "parser": lambda server: server.spawn(parser_main, settings),
+        "attendant": lambda server: server.spawn(attendant_main, settings),
     }
     with ForkServer() as server:
         _look_after(server, {part: mains[part] for part in parts}, told)
@@ -118,6 +121,8 @@ def _preload() -> None:
     import tidemill.adapters.sql.runstore
     import tidemill.flow.serving
     import tidemill.flow.shared
+    import tidemill.wiring.attending
+    import tidemill.wiring.performing
     import tidemill.wiring.project  # noqa: F401
 
 
@@ -158,6 +163,15 @@ def parser_main(settings: Settings) -> int:
     _log_to_stderr("parser")
     with _asked_to_stop() as (stopping, handle):
         return parse_forever(settings, stopping, handle)
+
+
+def attendant_main(settings: Settings) -> int:
+    """The attendant's process; returns its exit code."""
+    from tidemill.wiring.attending import attend_forever
+
+    _log_to_stderr("attendant")
+    with _asked_to_stop() as (stopping, handle):
+        return attend_forever(settings, open_bell(settings), stopping, handle)
 
 
 def files_of(root: Path, pattern: str) -> dict[str, str]:

@@ -16,6 +16,12 @@ url = "sqlite:///.tidemill/tidemill.db"      TIDEMILL_METADATA_URL
 url = ".tidemill/archive"                    TIDEMILL_ARCHIVE_URL
 [lake]
 url = ".tidemill/lake"                       TIDEMILL_LAKE_URL
+[[notify]]                                   who is told what; any number of these
+kind = "slack"                               or "webhook", "email"
+url = "env:SLACK_URL"                        env: takes it from the environment; smtp://user:password@host for email
+events = ["failed", "late"]                  of published, failed, cancelled, late
+pipelines = ["*"]                            all, if nothing is said
+to = ["data@example.org"]                    of email; also from = "tidemill@example.org"
 """
 
 from __future__ import annotations
@@ -24,13 +30,14 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tidemill.model.errors import DefinitionError, SettingsError, UnknownName
 from tidemill.model.timetable import parse_duration
+from tidemill.ports.notifier import EVENTS
 
 FILE = "tidemill.toml"
 STATE_FOLDER = ".tidemill"
@@ -42,6 +49,8 @@ _KNOWN = {
     "archive": ("url",),
     "lake": ("url",),
 }
+#: Sections of which there may be several.
+_SEVERAL = {"notify": ("kind", "url", "events", "pipelines", "to", "from", "headers")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,19 @@ class CodeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class NotifySettings:
+    """Where notices go: see the module's text."""
+
+    kind: str
+    url: str
+    events: tuple[str, ...] = ("failed", "late")
+    pipelines: tuple[str, ...] = ("*",)
+    to: tuple[str, ...] = ()
+    sender: str = "tidemill@localhost"
+    headers: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What a project is made of. Relative addresses are relative to `root`."""
 
@@ -78,6 +100,7 @@ class Settings:
     #: True where a settings file was found; False for a lone script.
     has_file: bool = False
     code: CodeSettings = CodeSettings()
+    notify: tuple[NotifySettings, ...] = ()
 
 
 def find_root(start: Path) -> Path | None:
@@ -121,6 +144,39 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         lake_url=env.get("TIDEMILL_LAKE_URL") or data.get("lake", {}).get("url", defaults.lake_url),
         has_file=(root / FILE).is_file(),
         code=_code(data.get("pipelines", {}), str(root / FILE)),
+        notify=tuple(_notify(one, env, str(root / FILE)) for one in data.get("notify", ())),
+    )
+
+
+def _notify(given: Mapping[str, Any], env: Mapping[str, str], where: str) -> NotifySettings:
+    """One `[[notify]]`."""
+    for key in given:
+        if key not in _SEVERAL["notify"]:
+            raise UnknownName.of("setting in [[notify]]", key, _SEVERAL["notify"], where=where)
+    kind, url = given.get("kind", ""), str(given.get("url", ""))
+    if kind not in ("webhook", "slack", "email"):
+        raise UnknownName.of("kind of notice", str(kind), ("webhook", "slack", "email"), where=where)
+    if url.startswith("env:"):
+        found = env.get(url.removeprefix("env:"))
+        if not found:
+            raise SettingsError(f'"{url}" takes its value from the environment, and there is none.', where=where)
+        url = found
+    events = tuple(given.get("events", ("failed", "late")))
+    for event in events:
+        if event not in EVENTS:
+            raise UnknownName.of("event", str(event), EVENTS, where=where)
+    to = given.get("to", ())
+    if not url or (kind == "email" and not to):
+        missing = 'to = ["me@example.org"]' if url else 'url = "https://..."'
+        raise SettingsError(f'[[notify]] of kind "{kind}" lacks a setting.', where=where, hint=missing)
+    return NotifySettings(
+        kind,
+        url,
+        events,
+        tuple(given.get("pipelines", ("*",))),
+        (to,) if isinstance(to, str) else tuple(to),
+        str(given.get("from", "tidemill@localhost")),
+        dict(given.get("headers", {})),
     )
 
 
@@ -171,8 +227,12 @@ def _read(file: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"The settings cannot be read: {error}.", where=str(file)) from None
     for section, values in data.items():
+        if section in _SEVERAL:
+            if not isinstance(values, list):
+                raise SettingsError(f'"{section}" is a list of sections.', where=str(file), hint=f"[[{section}]]")
+            continue
         if section not in _KNOWN:
-            raise UnknownName.of("section", section, _KNOWN, where=str(file))
+            raise UnknownName.of("section", section, [*_KNOWN, *_SEVERAL], where=str(file))
         if not isinstance(values, dict):
             raise SettingsError(f'"{section}" is a section, not a value.', where=str(file), hint=f"[{section}]")
         for key in values:

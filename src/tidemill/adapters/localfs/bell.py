@@ -24,10 +24,12 @@ class PipeBell:
         self._end = -1
 
     def ring(self) -> None:
-        """Wake all that listen; pipes that nobody reads any more are taken away."""
+        """Wake all others that listen; pipes that nobody reads any more are taken away."""
         if not self._folder.is_dir():
             return
         for pipe in self._folder.glob("*.pipe"):
+            if pipe == self._pipe:
+                continue
             try:
                 end = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
             except OSError as error:

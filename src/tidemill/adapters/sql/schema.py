@@ -130,6 +130,8 @@ tasks = Table(
 )
 #: What counts against pools: few rows, however long the history.
 _live = Index("ix_tasks_live", tasks.c.pool)
+#: What waits for something in the shared loop: few rows, too.
+_deferred = Index("ix_tasks_deferred", tasks.c.run_id)
 
 reads = Table(
     "reads",
@@ -360,5 +362,6 @@ def schema_for(dialect: str) -> MetaData:
     _unended.kwargs[f"{dialect}_where"] = runs.c.state.in_(["queued", "running", "publishing"])
     _standing.kwargs[f"{dialect}_where"] = refs.c.state.in_(["open", "failed", "absorbed"])
     _live.kwargs[f"{dialect}_where"] = tasks.c.state.in_(["queued", "running", "restarting"])
+    _deferred.kwargs[f"{dialect}_where"] = tasks.c.state == "deferred"
     _waiting.kwargs[f"{dialect}_where"] = events.c.done_at.is_(None)
     return METADATA

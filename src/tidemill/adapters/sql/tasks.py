@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import literal, select, true, update
+from sqlalchemy import literal, select, text, true, update
 
 from tidemill.adapters.sql.schedule_schema import tries, xcoms
 from tidemill.adapters.sql.schema import reads as read_records
@@ -16,6 +16,7 @@ from tidemill.adapters.sql.session import AnyRow, Session
 from tidemill.model.graph import WHOLE
 from tidemill.model.run import (
     TASK_ENDS,
+    DeferredTask,
     IllegalTransition,
     PastTry,
     Read,
@@ -69,6 +70,16 @@ class TaskRecords:
         """The tasks of an attempt, in the order in which they were first seen."""
         query = select(tasks).join(runs).where(self._of(run_id)).order_by(tasks.c.id)
         return [_task(row) for row in self._session.all(query)]
+
+    def deferred(self) -> list[DeferredTask]:
+        """Task instances that wait in the shared loop."""
+        query = select(tasks.c.run_id, tasks.c.task, tasks.c.map_index, tasks.c.tries, tasks.c.trigger).join(runs)
+        # Said literally: a partial index is not used for what is only known when the statement is carried out.
+        query = query.where(text("tasks.state = 'deferred'"), runs.c.project == self._session.project)
+        return [
+            DeferredTask(row.run_id, row.task, row.map_index, row.tries, row.trigger or "{}")
+            for row in self._session.all(query)
+        ]
 
     def past_tries(self, run_id: int) -> list[PastTry]:
         """Tries of an attempt that did not end their task, in order."""

@@ -200,3 +200,5 @@ def _tasks() -> None:
         tasks.create_unique_constraint("uq_tasks_run_id_task_map_index", ["run_id", "task", "map_index"])
     live = text("state IN ('queued', 'running', 'restarting')")
     op.create_index("ix_tasks_live", "tasks", ["pool"], sqlite_where=live, postgresql_where=live)
+    deferred = text("state = 'deferred'")
+    op.create_index("ix_tasks_deferred", "tasks", ["run_id"], sqlite_where=deferred, postgresql_where=deferred)

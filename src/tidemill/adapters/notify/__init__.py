@@ -1,0 +1,1 @@
+"""Adapters of port `notifier`: webhooks, Slack's format, mail."""

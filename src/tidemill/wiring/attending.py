@@ -1,0 +1,90 @@
+"""The attendant's process: deferred tasks wait in its loop, notices are sent from it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+
+from tidemill.flow.attending import POLL, Attendant, Channel
+from tidemill.flow.others import OtherPipelines
+from tidemill.flow.triggers import Surroundings
+from tidemill.ports.bell import Bell
+from tidemill.ports.metadata import Event, Metadata
+from tidemill.ports.notifier import Notifier
+from tidemill.wiring.services import open_metadata, system_clock
+from tidemill.wiring.settings import NotifySettings, Settings
+
+#: Seconds that the callbacks of a pipeline's code may take.
+_CALLBACK = 300
+
+
+def attend_forever(settings: Settings, bell: Bell, stopping: Callable[[], bool], handle: int) -> int:
+    """Attend until `stopping`; `handle` is readable when that has changed. Returns the exit code."""
+    clock = system_clock()
+    metadata = open_metadata(settings, clock)
+    attendant = Attendant(
+        settings.name,
+        metadata,
+        clock,
+        Surroundings(clock, settings.root, OtherPipelines(lambda: metadata, clock, bell.ring)),
+        channels_of(settings),
+        bell.ring,
+        partial(_call_back, settings, metadata),
+    )
+    try:
+        asyncio.run(_attend(attendant, bell, stopping, handle))
+    finally:
+        bell.close()
+        metadata.close()
+    return 0
+
+
+async def _attend(attendant: Attendant, bell: Bell, stopping: Callable[[], bool], handle: int) -> None:
+    bell.listen()
+    try:
+        while not stopping():
+            await attendant.look()
+            await asyncio.to_thread(bell.wait, POLL, (handle,))
+    finally:
+        await attendant.close()
+
+
+def channels_of(settings: Settings) -> list[Channel]:
+    """Where notices go, by the settings."""
+    return [
+        Channel(f"{one.kind} {number}", notifier_of(one), frozenset(one.events), frozenset(one.pipelines))
+        for number, one in enumerate(settings.notify, 1)
+    ]
+
+
+def notifier_of(one: NotifySettings) -> Notifier:
+    """The adapter of one `[[notify]]`."""
+    if one.kind == "email":
+        from tidemill.adapters.notify.mail import MailNotifier
+
+        return MailNotifier(one.url, one.sender, one.to)
+    from tidemill.adapters.notify.webhook import SlackNotifier, WebhookNotifier
+
+    return (SlackNotifier if one.kind == "slack" else WebhookNotifier)(one.url, dict(one.headers))
+
+
+def _call_back(settings: Settings, metadata: Metadata, event: Event) -> None:
+    """Run the callbacks of the pipeline's code, in a process of their own: it is the user's, and may do anything."""
+    run_id = event.payload.get("run_id")
+    if not isinstance(run_id, int):
+        return
+    with metadata.read() as tx:
+        order = tx.runs.order(run_id)
+        definition = tx.definitions.get(order.definition_id) if order is not None else None
+    word = {"late": "deadline", "notice": "success"}.get(event.kind, "failure")
+    if definition is None or word not in definition.callbacks:
+        return
+    command = [sys.executable, "-m", "tidemill.wiring.callbacks", str(settings.root), str(run_id), word]
+    try:
+        subprocess.run(command, timeout=_CALLBACK, env=dict(os.environ), stdin=subprocess.DEVNULL, check=False)
+    except subprocess.TimeoutExpired:
+        return  # its log says how far it came

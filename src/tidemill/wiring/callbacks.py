@@ -1,0 +1,84 @@
+"""A process that calls what a DAG's code wants to be told: `python -m tidemill.wiring.callbacks ROOT RUN EVENT`.
+
+It has the user's code loaded, so it is started for one event and ends with it; what is said goes to the run's logs.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from tidemill.authoring.dag import DAG
+from tidemill.authoring.task_context import TaskServices
+from tidemill.flow.context import context_of
+from tidemill.flow.handing import Handing
+from tidemill.flow.others import OtherPipelines
+from tidemill.flow.perform import call_all
+from tidemill.flow.tasklog import captured
+from tidemill.model.graph import WHOLE
+from tidemill.model.masking import Masker
+from tidemill.model.run import RunInfo
+from tidemill.ports.executor import Job
+from tidemill.ports.metadata import Metadata
+from tidemill.ports.tasklogs import TryPlace
+from tidemill.wiring.performing import Performer, open_logs
+from tidemill.wiring.services import open_metadata, system_clock
+from tidemill.wiring.serving import ring
+from tidemill.wiring.settings import Settings, load_settings
+from tidemill.wiring.surroundings import EnvironmentConnections, EnvironmentVariables, StoredXComs, secrets
+
+_log = logging.getLogger("tidemill.callbacks")
+
+
+def main(root: str, run_id: str, event: str) -> int:
+    """Call the callbacks of an event of a run; what they raise is logged. Returns the exit code."""
+    settings = load_settings(Path(root))
+    metadata = open_metadata(settings, system_clock(), migrate=False)
+    run = _run_of(metadata, int(run_id))
+    place = TryPlace(run.pipeline, run.id, f"on_{event}_callback")
+    with captured(open_logs(settings).open(place), Masker(secrets())):
+        try:
+            made = Performer(settings).declared(run)
+            if isinstance(made, DAG):
+                _call(settings, metadata, made, run, event)
+        except Exception:
+            _log.exception("the callbacks of %s could not be called", event)
+            return 1
+    return 0
+
+
+def _run_of(metadata: Metadata, run_id: int) -> RunInfo:
+    with metadata.read() as tx:
+        run, order = tx.runs.get(run_id), tx.runs.order(run_id)
+        assert run is not None
+        assert order is not None
+        batch, definition = tx.batches.get(run.batch_id), tx.definitions.get(order.definition_id)
+    assert batch is not None
+    assert definition is not None
+    key = batch.key
+    return RunInfo(
+        run.id, run.batch_id, run.attempt, batch.pipeline, order.code, definition.file, order.kind, key.interval,
+        key.run_key, order.conf,
+    )  # fmt: skip
+
+
+def _call(settings: Settings, metadata: Metadata, dag: DAG, run: RunInfo, event: str) -> None:
+    clock = system_clock()
+    services = TaskServices(
+        xcoms=StoredXComs(lambda: metadata),
+        clock=clock,
+        root=settings.root,
+        pipelines=OtherPipelines(lambda: metadata, clock, lambda: ring(settings)),
+        variables=EnvironmentVariables(),
+        connections=EnvironmentConnections(),
+    )
+    task = next(iter(dag.task_dict.values()))
+    job = Job(run.id, 0, (task.task_id, WHOLE), 1, "default", clock.now(), run=run)
+    context = context_of(dag, task, job, services, Handing(dag, run.id, services))
+    context.add(reason=event)
+    call_all(dag.callbacks.get(event, ()), context, _log.exception)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
