@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from tidemill.flow.triggers import Surroundings, trigger_of
+from tidemill.flow.triggers import TRIGGERS, Surroundings, UserTrigger, unknown_trigger
 from tidemill.model.errors import Conflict, Refused, TidemillError, Unreachable
 from tidemill.model.graph import TaskKey
 from tidemill.model.instance import Due
@@ -23,6 +23,7 @@ from tidemill.ports.clock import Clock
 from tidemill.ports.metadata import Event, Metadata
 from tidemill.ports.notifier import Notice, Notifier
 from tidemill.ports.runstore import wish_json
+from tidemill.ports.xcoms import FIRED
 
 #: The attendant looks at the database at least so often.
 POLL = 5.0
@@ -60,6 +61,7 @@ class Attendant:
         channels: where notices go.
         ring: wakes schedulers.
         call_back: runs the callbacks of a pipeline's code for an event; takes as long as it takes.
+        load: gives a function of a run's code by `module:name`.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Attendant:
         channels: Sequence[Channel],
         ring: Callable[[], None],
         call_back: Callable[[Event], None] = lambda _: None,
+        load: Callable[[int, str], UserTrigger] = unknown_trigger,
     ) -> None:
         self._project = project
         self._metadata = metadata
@@ -79,6 +82,7 @@ class Attendant:
         self._channels = channels
         self._ring = ring
         self._call_back = call_back
+        self._load = load
         self._waiting: dict[tuple[int, TaskKey, int], asyncio.Task[None]] = {}
         self._sending: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -124,21 +128,31 @@ class Attendant:
                 self._waiting[place] = asyncio.get_running_loop().create_task(self._wait(one))
 
     async def _wait(self, one: DeferredTask) -> None:
-        """Wait for what a task waits for; an error of the trigger is the task's to find out: it is asked again."""
+        """Wait for what a task waits for; how that ended is the task's to judge."""
+        fired: dict[str, str] = {}
         try:
             found = json.loads(one.trigger)
-            await trigger_of(found["trigger"])(self._about, **found["arguments"])
+            await self._awaited(one, found["trigger"], found["arguments"])
         except asyncio.CancelledError:
             raise
         except Exception as error:
+            fired["error"] = told(error)
             _log.error("The trigger of run %d, task %s failed: %s", one.run_id, one.task, told(error))
-        await asyncio.to_thread(self._fire, one)
+        await asyncio.to_thread(self._fire, one, fired)
 
-    def _fire(self, one: DeferredTask) -> None:
+    async def _awaited(self, one: DeferredTask, name: str, arguments: Mapping[str, Any]) -> None:
+        if name in TRIGGERS:
+            await TRIGGERS[name](self._about, **arguments)
+        else:
+            function = await asyncio.to_thread(self._load, one.run_id, name)
+            await function(**arguments)
+
+    def _fire(self, one: DeferredTask, fired: Mapping[str, str]) -> None:
         wish = {**wish_json(Due((one.task, one.map_index))), "run_id": one.run_id}
         while True:
             try:
                 with self._metadata.write() as tx:
+                    tx.xcoms.put(one.run_id, one.task, one.map_index, [(FIRED, json.dumps(fired))])
                     tx.events.add("wish", wish, self._clock.now())
                 break
             except (Unreachable, Conflict):

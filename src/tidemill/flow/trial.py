@@ -6,6 +6,7 @@ The clock leaps to whatever is next: a retry, a sensor's next look.
 from __future__ import annotations
 
 import heapq
+import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,12 +20,13 @@ from tidemill.flow.perform import call_all, perform
 from tidemill.model.errors import RunFailed, UserError
 from tidemill.model.graph import WHOLE, Graph, TaskKey
 from tidemill.model.instance import Begun, Change, Deferred, Dispatched, Due, Ended, Outcome, Started
+from tidemill.model.place import told
 from tidemill.model.run import RunInfo, RunState, TaskState
 from tidemill.plan.decide import RunBook, Step
 from tidemill.plan.dispatch import Dispatcher
 from tidemill.plan.values import load_value
 from tidemill.ports.executor import Job
-from tidemill.ports.xcoms import RETURNED
+from tidemill.ports.xcoms import FIRED, RETURNED
 
 #: A trial ends at the latest after so many tries: a sensor that waits for ever would never let it.
 MOST_TRIES = 10_000
@@ -176,7 +178,12 @@ class _Run:
         trigger: Any = import_module(module)
         for part in name.split("."):
             trigger = getattr(trigger, part)
-        asyncio.run(trigger(**waits.arguments))
+        fired: dict[str, str] = {}
+        try:
+            asyncio.run(trigger(**waits.arguments))
+        except Exception as error:
+            fired["error"] = told(error)
+        self._services.xcoms.put(self._info.id, key[0], key[1], [(FIRED, json.dumps(fired))])
         heapq.heappush(self._waits, (self._services.clock.now(), key))
         return waits
 

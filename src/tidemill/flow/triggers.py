@@ -1,13 +1,12 @@
 """What deferred tasks wait for: async functions that share one loop, so that a thousand of them cost one process.
 
-A trigger returns when what it waits for has happened. Those below are registered by name; others are named by
-`module:name`, and must be importable without a project's pipeline files.
+A trigger returns when what it waits for has happened. Those below are registered by name; others are functions of a
+user's code, named by `module:name`, which get nothing but their arguments.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from tidemill.ports.tasks import Pipelines
 
 #: What a trigger is called with: what it may use, and its arguments.
 Trigger: TypeAlias = Callable[..., Awaitable[None]]
+UserTrigger: TypeAlias = Callable[..., Awaitable[Any]]
 
 
 class Surroundings:
@@ -71,20 +71,6 @@ async def published(about: Surroundings, table: str, every: float = 5.0) -> None
 TRIGGERS: Mapping[str, Trigger] = {"moment": moment, "file": file, "run": run, "published": published}
 
 
-def trigger_of(name: str) -> Trigger:
-    """A trigger by its registered name, or by `module:name`.
-
-    Raises:
-        UnknownName: there is none.
-    """
-    if name in TRIGGERS:
-        return TRIGGERS[name]
-    module, colon, attribute = name.partition(":")
-    if colon:
-        try:
-            found: Any = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise UnknownName(f'Trigger "{name}" cannot be loaded: {error}.', hint="module:function") from None
-        made: Trigger = found
-        return made
+def unknown_trigger(_run_id: int, name: str) -> UserTrigger:
+    """Where no user's code can be loaded. Raises UnknownName."""
     raise UnknownName.of("trigger", name, TRIGGERS)

@@ -17,6 +17,7 @@ from tidemill.authoring.task import BaseOperator
 from tidemill.authoring.task_context import TaskContext
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.operators.python import Decorated, arguments_for
+from tidemill.ports.xcoms import FIRED
 
 MODES = ("poke", "reschedule")
 #: What a sensor remembers between looks, as an xcom: when it began, how often it has looked, whether it waits for a
@@ -156,8 +157,9 @@ class PythonSensor(BaseSensor):
         if not inspect.iscoroutinefunction(self.python_callable):
             return super().execute(context)
         ti = context["ti"]
-        if (ti.xcom_pull(key=STATE) or {}).get("deferred") == ti.try_number:
-            return None
+        state: Mapping[str, Any] = ti.xcom_pull(key=STATE) or {}
+        if state.get("deferred") == ti.try_number:
+            return self._after(ti.xcom_pull(key=FIRED), context.services.clock.now() - state["began"])
         function = self.python_callable
         if "<locals>" in function.__qualname__ or self.op_args:
             raise DefinitionError(
@@ -165,8 +167,16 @@ class PythonSensor(BaseSensor):
                 where=self.place,
                 hint="an async function at the top of a module, with arguments by name",
             )
-        ti.xcom_push(STATE, {"deferred": ti.try_number})
+        ti.xcom_push(STATE, {"deferred": ti.try_number, "began": context.services.clock.now()})
+        ti.xcom_push(FIRED, None)
         raise Defer(f"{function.__module__}:{function.__qualname__}", self.op_kwargs, self.timeout)
+
+    def _after(self, fired: Mapping[str, Any] | None, waited: timedelta) -> None:
+        """The wait is over: it has happened, the function failed, or the time ran out."""
+        if fired is None:
+            raise self._over(waited)
+        if fired.get("error") and not self.silent_fail:
+            raise RuntimeError(f"{self.python_callable.__qualname__}() failed: {fired['error']}")
 
     def poke(self, context: TaskContext) -> Any:
         """Ask."""

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import importlib
+import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+from tidemill.authoring import registry
 from tidemill.flow.attending import POLL, Attendant, Channel
 from tidemill.flow.others import OtherPipelines
-from tidemill.flow.triggers import Surroundings
+from tidemill.flow.triggers import Surroundings, UserTrigger, unknown_trigger
 from tidemill.ports.bell import Bell
 from tidemill.ports.metadata import Event, Metadata
 from tidemill.ports.notifier import Notifier
@@ -34,6 +41,7 @@ def attend_forever(settings: Settings, bell: Bell, stopping: Callable[[], bool],
         channels_of(settings),
         bell.ring,
         partial(_call_back, settings, metadata),
+        _UserTriggers(settings, metadata),
     )
     try:
         asyncio.run(_attend(attendant, bell, stopping, handle))
@@ -51,6 +59,51 @@ async def _attend(attendant: Attendant, bell: Bell, stopping: Callable[[], bool]
             await asyncio.to_thread(bell.wait, POLL, (handle,))
     finally:
         await attendant.close()
+
+
+class _UserTriggers:
+    """Async functions of users' code, from the version with which a run began; each version has modules of its own."""
+
+    def __init__(self, settings: Settings, metadata: Metadata) -> None:
+        self._settings = settings
+        self._metadata = metadata
+        self._modules: dict[Path, ModuleType] = {}
+
+    def __call__(self, run_id: int, name: str) -> UserTrigger:
+        from tidemill.wiring.parsing import code_settings
+
+        module, _, attributes = name.partition(":")
+        with self._metadata.read() as tx:
+            order = tx.runs.order(run_id)
+            definition = tx.definitions.get(order.definition_id) if order is not None else None
+        if order is None or definition is None:
+            return unknown_trigger(run_id, name)
+        root = code_settings(self._settings, order.code).root
+        tail = Path(*module.split(".")).with_suffix(".py")
+        places = [path for path in ((root / definition.file).parent / tail, root / tail) if path.is_file()]
+        found: Any = self._load(places[0], root) if places else importlib.import_module(module)
+        for part in attributes.split("."):
+            found = getattr(found, part)
+        made: UserTrigger = found
+        return made
+
+    def _load(self, file: Path, root: Path) -> ModuleType:
+        if file not in self._modules:
+            registry.clear()
+            name = f"tidemill_code_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
+            spec = importlib.util.spec_from_file_location(name, file)
+            assert spec is not None
+            assert spec.loader is not None
+            made = importlib.util.module_from_spec(spec)
+            paths = [str(root), str(file.parent)]
+            sys.path[:0] = paths
+            try:
+                spec.loader.exec_module(made)
+            finally:
+                for path in paths:
+                    sys.path.remove(path)
+            self._modules[file] = made
+        return self._modules[file]
 
 
 def channels_of(settings: Settings) -> list[Channel]:
