@@ -52,6 +52,26 @@ MISTAKES = {
         'import tidemill as tm\na = tm.Pipeline("p")\nb = tm.Pipeline("p")\n',
         'There are two pipelines named "p"', 3, "the other one is at pipelines/bad.py:2",
     ),
+    "a circle of tasks": (
+        """
+        import tidemill as tm
+        from tidemill.operators.empty import EmptyOperator
+        with tm.DAG("d") as dag:
+            a, b = EmptyOperator(task_id="a"), EmptyOperator(task_id="b")
+            a >> b >> a
+        """,
+        "Tasks wait for each other in a circle", 4, "take one of these dependencies out",
+    ),
+    "two tasks of one id": (
+        """
+        import tidemill as tm
+        from tidemill.operators.empty import EmptyOperator
+        with tm.DAG("d") as dag:
+            EmptyOperator(task_id="a")
+            EmptyOperator(task_id="a")
+        """,
+        'exists already in DAG "d"', 6, "the first one is at pipelines/bad.py:5",
+    ),
     "a pipeline of another file": (
         'import tidemill as tm\nb = tm.Pipeline("good")\n',
         'Pipeline "good" is made by another file too: pipelines/good.py', 2, "rename",

@@ -20,6 +20,20 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
+def test_both_databases_are_kept_up_to_date(tmp_path: Path, database: str) -> None:
+    folder = Folder(tmp_path / "project", f'[metadata]\nurl = "{database}"\n')
+    folder.write("pipelines/bad.py", "x x\n")
+    with following(folder) as parser:
+        assert parser.bell() == ["good"]
+        folder.pipeline("pipelines/b.py", "b")
+        assert parser.bell() == ["b"]
+        assert [error.file for error in folder.errors()] == ["pipelines/bad.py"]
+        folder.pipeline("pipelines/bad.py", "mended")
+        assert parser.bell() == ["mended"]
+    assert folder.errors() == []
+    assert folder.pipelines().keys() == {"good", "b", "mended"}
+
+
 def test_a_folder_that_is_away_is_no_folder_without_pipelines(folder: Folder) -> None:
     (folder.root / "code").mkdir()
     folder.write("tidemill.toml", '[project]\nname = "test"\n[pipelines]\npath = "code"\n')
