@@ -108,7 +108,7 @@ def test_what_a_pipeline_may_be_scheduled_by() -> None:
     ("options", "told"),
     [({"max_active_runs": 0}, "max_active_runs=0"), ({"max_active_tasks": True}, "max_active_tasks=True"),
      ({"retries": "two"}, "retries='two'"), ({"retries": -1}, "retries=-1"), ({"deadline": "soon"}, '"soon"'),
-     ({"schedule": 5}, "schedule=5"), ({"schedule": ["@dayly"]}, "@dayly"), ({"zone": "Moon"}, '"Moon"')],
+     ({"schedule": 5}, "5 is no schedule"), ({"schedule": ["@dayly"]}, "@dayly"), ({"zone": "Moon"}, '"Moon"')],
 )  # fmt: skip
 def test_a_wrong_option_is_told_with_its_place(options: dict[str, Any], told: str) -> None:
     with pytest.raises(DefinitionError) as caught:

@@ -17,7 +17,6 @@ from tidemill.model.graph import Graph, Node, Retry
 from tidemill.model.pipeline import OnFailure, PipelineSpec, Task, TaskKind, tasks_of
 from tidemill.model.table import TableName
 from tidemill.model.timetable import parse_duration
-from tidemill.plan.schedule import parse_timetable
 
 #: What a pipeline may be scheduled by: a preset, a cron expression or several, a step, tables, files.
 When: TypeAlias = "str | timedelta | Sequence[str] | Handle | Published | AllOf | AnyOf | FilesArrive | None"
@@ -55,35 +54,6 @@ class Rules:
             given[name] = None if given[name] is None else placed(parse_duration, given[name])
         retry = placed(Retry, retries, placed(parse_duration, retry_delay))
         return cls(**given, tags=(tags,) if isinstance(tags, str) else tuple(tags), retry=retry)
-
-
-def schedule_of(when: When, zone: str) -> Schedule:
-    """Read what a user wrote as `schedule=`.
-
-    Raises:
-        DefinitionError: it is no schedule, or the zone is unknown.
-    """
-    parse_timetable(None, zone)
-    if isinstance(when, Handle):
-        when = Published(f"{when.pipeline.name}.{when.name}")
-    if isinstance(when, Published | AllOf | AnyOf):
-        return Schedule(on=when, text=_told(when))
-    if isinstance(when, FilesArrive):
-        return Schedule(files=when, text=f"files {when.pattern}")
-    if when is not None and not isinstance(when, str | timedelta | list | tuple):
-        raise DefinitionError(
-            f"schedule={when!r} is no schedule.",
-            hint='"@daily", a cron expression or a list of them, a step ("15m"), a table, files that arrive',
-        )
-    timetable = parse_timetable(when, zone)
-    return Schedule(timetable, text=timetable.text) if timetable else Schedule()
-
-
-def _told(condition: Published | AllOf | AnyOf) -> str:
-    if isinstance(condition, Published):
-        return condition.asset
-    word = " and " if isinstance(condition, AllOf) else " or "
-    return word.join(_told(one) if isinstance(one, Published) else f"({_told(one)})" for one in condition.of)
 
 
 def definition_of(spec: PipelineSpec, schedule: Schedule, zone: str, rules: Rules) -> Definition:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, overload
 
 from tidemill.authoring import registry
-from tidemill.authoring.defining import Rules, When, definition_of, schedule_of
+from tidemill.authoring.defining import Rules, When, definition_of
 from tidemill.authoring.handles import Source, Table, whole_name
 from tidemill.authoring.options import check_source_options, decode_options, made_table, names_of, table_spec
 from tidemill.authoring.place import assigned_name, here, is_interactive, placed
+from tidemill.authoring.schedules import read_schedule
 from tidemill.model.definition import Definition
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.expectation import Expectation
@@ -42,7 +43,7 @@ from tidemill.model.table import (
     check_pipeline_name,
     check_table_name,
 )
-from tidemill.plan.schedule import parse_moment
+from tidemill.plan.schedule import parse_moment, parse_timetable
 from tidemill.plan.sql_model import SqlModel, read_model
 
 
@@ -97,13 +98,14 @@ class Pipeline:
     ) -> None:
         self.place = here()
         self.name = placed(check_pipeline_name, name)
-        self._schedule = placed(schedule_of, schedule, zone)
+        placed(parse_timetable, None, zone)
         self._zone = zone
         self._rules = Rules.read(
             max_active_runs=max_active_runs, max_active_tasks=max_active_tasks, run_timeout=run_timeout,
             deadline=deadline, paused=paused, retries=retries, retry_delay=retry_delay, owner=owner, tags=tags,
         )  # fmt: skip
         self._start = _moment(start, zone)
+        self._schedule = read_schedule(schedule, zone, self._start)
         self._end = _moment(end, zone)
         self._catchup = catchup
         self._publish = names_of(PublishMode, publish, "publish")

@@ -47,7 +47,7 @@ def read_schedule(value: Any, zone: str, start: datetime | None) -> Schedule:
     if value is None:
         return Schedule()
     if isinstance(value, Published | AllOf | AnyOf):
-        return Schedule(on=value, text=" ".join(("on", *value.assets())))
+        return Schedule(on=value, text=_told(value))
     if isinstance(value, FilesArrive):
         return Schedule(files=value, text=f"files {value.pattern}")
     if isinstance(value, str | timedelta):
@@ -58,7 +58,7 @@ def read_schedule(value: Any, zone: str, start: datetime | None) -> Schedule:
             timetable = placed(parse_timetable, list(value), zone)
             return Schedule(timetable=timetable, text=timetable.text if timetable else "")
         condition = placed(published, *value)
-        return Schedule(on=condition, text=" ".join(("on", *condition.assets())))
+        return Schedule(on=condition, text=_told(condition))
     if isinstance(value, CustomTimetable):
         return _custom(value, start)
     if hasattr(value, "uri") or hasattr(value, "pipeline"):
@@ -68,6 +68,13 @@ def read_schedule(value: Any, zone: str, start: datetime | None) -> Schedule:
         where=here(),
         hint='"@daily", "30 1 * * *", "15m", published("pipeline.table"), or an object with next_interval(after)',
     )
+
+
+def _told(condition: Published | AllOf | AnyOf) -> str:
+    if isinstance(condition, Published):
+        return condition.asset
+    word = " and " if isinstance(condition, AllOf) else " or "
+    return word.join(_told(one) if isinstance(one, Published) else f"({_told(one)})" for one in condition.of)
 
 
 def _custom(timetable: CustomTimetable, start: datetime | None) -> Schedule:

@@ -12,9 +12,11 @@ from __future__ import annotations
 import select
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+from tidemill.flow.reading import Crew
 from tidemill.model.errors import Conflict, SettingsError, TidemillError, Unreachable
 from tidemill.ports.clock import Clock
 from tidemill.ports.codesource import Code, CodeSource, KeptVersion, Stamp
@@ -31,16 +33,12 @@ SWEEP_DEAF, SWEEP = 1.0, 30.0
 _TOGETHER = 0.03
 #: What was read is recorded at the latest after this time, or when there is so much of it.
 _RECORD_AFTER, _RECORD_MOST = 0.25, 500
-#: A file that takes longer does not keep others from being read: another reader begins.
-_SLOW = 1.0
-#: A reader that does not stop a file by itself is ended so much later.
-_GRACE = 2.0
-#: Files that one reader reads before it is replaced: what they leave behind in it is bounded.
-_MOST_FILES = 1_000
 #: What could not be done is tried again after so long.
 _AGAIN = 1.0
-#: Readers at the same time, however many of them are stuck.
-_MOST_READERS = 8
+#: Versions of the code that nothing needs stay so long at least; they are looked for soon and then now and then
+#: (seconds).
+YOUNG = timedelta(days=1)
+_CLEAN_FIRST, _CLEAN_EVERY = 60.0, 6 * 3600.0
 #: The file that an error of the source itself is told of.
 SETTINGS_FILE = "tidemill.toml"
 
@@ -67,6 +65,7 @@ class ParserParts:
         source: where the code comes from.
         folder: opens a folder of code.
         keep: keeps the version of the code that is in a folder.
+        clean: deletes kept versions but those that are needed, and those that are younger than a time.
         reader: begins a process that reads files in a folder, in a transaction-free moment.
         is_pipeline: whether a path is that of a pipeline file.
         clock: the time.
@@ -80,6 +79,7 @@ class ParserParts:
     source: CodeSource
     folder: Callable[[Path], Folder]
     keep: Callable[[Path, Code], KeptVersion]
+    clean: Callable[[frozenset[str], datetime], object]
     reader: Callable[[Path], Reader]
     is_pipeline: Callable[[str], bool]
     clock: Clock
@@ -99,16 +99,6 @@ class Parsed:
     version: str
 
 
-@dataclass(slots=True)
-class _Working:
-    """A reader and what it is doing: the file, and when it was given it."""
-
-    reader: Reader
-    file: str | None = None
-    since: float = 0.0
-    files: int = 0
-
-
 class Parser:
     """Keeps the definitions of a project as its files make them."""
 
@@ -125,15 +115,16 @@ class Parser:
         self._files: frozenset[str] | None = None
         self._used: dict[str, frozenset[str]] = {}
         self._failed: set[str] = set()
-        self._queue: dict[str, None] = {}
         self._gone: set[str] = set()
-        self._crew: list[_Working] = []
+        self._crew = Crew(self._reader, parts.clock, parts.limit, parts.readers)
         self._read: dict[str, FileRead] = {}
         self._refused: dict[str, FileRead] = {}
         self._changed: set[str] = set()
         self._count = 0
         self._look_at = self._sync_at = self._record_at = self._retry_at = 0.0
+        self._clean_at = parts.clock.monotonic() + _CLEAN_FIRST
         #: What is wrong with the source, and what is recorded of that.
+        self._sync_error: Told | None = None
         self._source_error: Told | None = None
         self._source_told: Told | None = None
 
@@ -145,7 +136,7 @@ class Parser:
             while not stopping():
                 self._turn((handle,))
         finally:
-            self._dismiss(self._crew)
+            self._crew.dismiss()
 
     def settle(self) -> Parsed:
         """Read what there is, once.
@@ -159,57 +150,50 @@ class Parser:
             while self._busy:
                 self._turn((), strict=True)
         finally:
-            self._dismiss(self._crew)
+            self._crew.dismiss()
         return Parsed(self._count, tuple(sorted(self._changed)), len(self._failed), self._version)
 
     # -- a turn
 
     @property
     def _busy(self) -> bool:
-        return bool(self._queue or self._news or any(w.file for w in self._crew))
+        return bool(self._crew.pending or self._news)
 
     @property
     def _news(self) -> bool:
         """Whether there is something to record."""
         return bool(self._read or self._gone or not self._recoded or self._source_error != self._source_told)
 
-    @property
-    def _reading(self) -> bool:
-        """Whether more will be read in a moment: what is slow is not waited for."""
-        now = self._now()
-        return bool(self._queue) or any(w.file is not None and now - w.since < _SLOW for w in self._crew)
-
     def _turn(self, others: Iterable[int], *, strict: bool = False) -> None:
         """Do what is to be done, then wait for something to do; one of `others` that is readable is something, too."""
         now = self._now()
         if now >= self._look_at and not strict:
             self._look()
-        self._staff()
-        if self._news and now >= self._retry_at and (not self._reading or self._is_much):
+        self._crew.staff()
+        if self._news and now >= self._retry_at and (not self._crew.brisk or self._is_much):
             self._record(strict)
         if strict and not self._busy:
             return
         heard = self._wait(others)
-        for working in [w for w in self._crew if w.file is not None]:
-            self._hear(working, working.reader.fileno() in heard)
+        for answer in self._crew.answers(heard):
+            if answer.file in (self._files or ()) and not answer.gone:
+                self._take(answer)
         watch = self._parts.watch
         if watch is not None and watch.fileno() in heard and watch.drain():
             self._look_at = min(self._look_at, self._now() + _TOGETHER)
 
     def _wait(self, others: Iterable[int]) -> set[int]:
         poll = select.poll()
-        for descriptor in (*others, *(w.reader.fileno() for w in self._crew if w.file is not None)):
+        for descriptor in (*others, *self._crew.handles):
             poll.register(descriptor, select.POLLIN)
         if self._parts.watch is not None:
             poll.register(self._parts.watch.fileno(), select.POLLIN)
-        now = self._now()
         times = [self._look_at]
         if self._news:
             times.append(max(self._retry_at, self._record_at if self._read else 0.0))
-        for working in self._crew:
-            if working.file is not None:
-                times.append(working.since + (_SLOW if now < working.since + _SLOW else self._parts.limit + _GRACE))
-        return {descriptor for descriptor, _ in poll.poll(max(0.0, min(times) - now) * 1000 + 1)}
+        if (slow := self._crew.next_at()) is not None:
+            times.append(slow)
+        return {descriptor for descriptor, _ in poll.poll(max(0.0, min(times) - self._now()) * 1000 + 1)}
 
     def _now(self) -> float:
         return self._parts.clock.monotonic()
@@ -219,14 +203,18 @@ class Parser:
     def _look(self, *, strict: bool = False) -> None:
         """Find out what has changed, and put what is to be read in the queue."""
         self._look_at = self._now() + (SWEEP if self._following else SWEEP_DEAF)
+        wrong = None
         try:
             self._find(strict)
+            if self._now() >= self._clean_at and not strict:
+                self._clean()
         except (OSError, Conflict, Unreachable) as error:
             if strict:
                 raise
             told = error if isinstance(error, TidemillError) else TidemillError(f"The code cannot be kept: {error}.")
-            self._source_error = _told(told)
+            wrong = _told(told)
             self._look_at = self._now() + _AGAIN
+        self._source_error = self._sync_error or wrong
 
     def _find(self, strict: bool) -> None:
         root = self._sync(strict)
@@ -234,7 +222,7 @@ class Parser:
             return
         if root != self._root or self._folder is None:
             self._root, self._folder, self._code = root, self._parts.folder(root), {}
-            self._dismiss([w for w in self._crew if w.file is None])
+            self._crew.dismiss(idle=True)
         code = self._scan(self._folder)
         if code == self._code and self._files is not None:
             return
@@ -281,10 +269,23 @@ class Parser:
         except (SettingsError, Unreachable) as error:
             if strict:
                 raise
-            self._source_error = _told(error)
+            self._sync_error = _told(error)
             return self._root
-        self._source_error = None
+        self._sync_error = None
         return root
+
+    def _clean(self) -> None:
+        """Delete versions of the code that nothing needs any more. Done here, where versions are kept, and when none is
+        being recorded: what was kept a moment ago cannot be taken for unneeded.
+        """
+        self._clean_at = self._now() + _CLEAN_EVERY
+        with self._parts.metadata.read() as tx:
+            needed = tx.definitions.code_in_use() | {self._version}
+        self._parts.clean(needed, self._parts.clock.now() - YOUNG)
+
+    def _reader(self) -> Reader:
+        assert self._root is not None
+        return self._parts.reader(self._root)
 
     def _known(self) -> frozenset[str]:
         """The files that an earlier parser has recorded something of."""
@@ -300,58 +301,7 @@ class Parser:
             told = Told("LimitError", what, file, "keep data beside the code, not in it")
             self._take(FileRead(file, error=told))
         else:
-            self._queue[file] = None
-
-    def _staff(self) -> None:
-        """Give each reader that is free a file; begin as many as there is work for."""
-        while self._queue:
-            free = next((w for w in self._crew if w.file is None), None)
-            if free is None:
-                now = self._now()
-                quick = [w for w in self._crew if now - w.since < _SLOW]
-                needed = min(self._parts.readers, 1 + len(self._queue) // 10)
-                if len(quick) >= needed or len(self._crew) >= _MOST_READERS:
-                    return
-                assert self._root is not None
-                free = _Working(self._parts.reader(self._root))
-                self._crew.append(free)
-            busy = {w.file for w in self._crew}
-            file = next((one for one in self._queue if one not in busy), None)
-            if file is None:  # it has changed while it is being read: it comes next
-                self._lay_off(free)
-                return
-            del self._queue[file]
-            free.file, free.since = file, self._now()
-            free.files += 1
-            free.reader.ask(file)
-
-    def _hear(self, working: _Working, readable: bool) -> None:
-        """Take a reader's answer; end it where it has had its time."""
-        assert working.file is not None
-        file = working.file
-        if readable:
-            try:
-                answer = working.reader.answer()
-            except EOFError:
-                how = self._lay_off(working)
-                what = f"The process that read the file was {how}." if "killed" in how else f"Reading the file {how}."
-                self._answered(FileRead(file, error=Told("DefinitionError", what, file, f"python {file}")))
-                return
-            if answer is not None:
-                working.file = None
-                self._answered(answer)
-                if working.files >= _MOST_FILES or not self._queue:
-                    self._lay_off(working)
-        elif self._now() > working.since + self._parts.limit + _GRACE:
-            self._lay_off(working)
-            what = f"The file was still being read after {self._parts.limit:g} s, and did not let itself be stopped."
-            hint = "what takes long belongs into a task; what stands in the file runs whenever it is read"
-            self._answered(FileRead(file, error=Told("DefinitionError", what, file, hint)))
-
-    def _answered(self, answer: FileRead) -> None:
-        """Take an answer, unless the file has changed since it was asked for or is gone."""
-        if answer.file not in self._queue and answer.file in (self._files or ()) and not answer.gone:
-            self._take(answer)
+            self._crew.ask(file)
 
     def _take(self, answer: FileRead) -> None:
         if not self._read:
@@ -364,14 +314,6 @@ class Parser:
             self._failed.add(answer.file)
         else:
             self._failed.discard(answer.file)
-
-    def _lay_off(self, working: _Working) -> str:
-        self._crew.remove(working)
-        return working.reader.end()
-
-    def _dismiss(self, crew: Iterable[_Working]) -> None:
-        for working in list(crew):
-            self._lay_off(working)
 
     # -- recording
 
@@ -398,8 +340,7 @@ class Parser:
         good = {file: answer for file, answer in self._read.items() if answer.error is None}
         # What was refused for a name that another file had is tried again: that file may have let go of it.
         good = {**{file: old for file, old in self._refused.items() if file not in self._gone}, **good}
-        pending = {*self._queue, *(w.file for w in self._crew if w.file is not None)}
-        done = not self._reading
+        pending, done = self._crew.pending, not self._crew.brisk
         names: set[str] = set()
         with self._parts.metadata.write() as tx:
             for file in sorted(self._gone):

@@ -130,11 +130,13 @@ def open_watch() -> Watch | None:
 
 def _parts(settings: Settings, metadata: Metadata, changed: Bell, watch: Watch | None) -> ParserParts:
     patterns = Patterns(settings.pipelines)
+    versions = code_versions(settings)
     return ParserParts(
         metadata=metadata,
         source=code_source(settings),
         folder=CodeFolder,
-        keep=code_versions(settings).keep,
+        keep=versions.keep,
+        clean=versions.clean,
         reader=partial(_reader, settings, metadata),
         is_pipeline=patterns,
         clock=system_clock(),

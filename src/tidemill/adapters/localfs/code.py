@@ -5,6 +5,7 @@ A folder is listed again only when its own time has changed; each file is asked 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -19,6 +20,9 @@ from tidemill.ports.codesource import Stamp
 
 #: A folder that was listed sooner after its last change may have changed once more within one tick of its clock.
 _SURE_AFTER = 2_000_000_000
+
+#: What says that something is gone, or none of our business; all else says that we do not know.
+_NOT_THERE = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,11 @@ class CodeFolder:
         self._known: dict[str, _Folder] = {}
 
     def scan(self) -> dict[str, Stamp]:
-        """The stamps of all code files, by path."""
+        """The stamps of all code files, by path.
+
+        Raises:
+            OSError: the folder itself cannot be looked into, or the disk does not answer: not that files are gone.
+        """
         seen: dict[str, _Folder] = {}
         found: dict[str, Stamp] = {}
         todo = [""]
@@ -50,6 +58,10 @@ class CodeFolder:
             at = todo.pop()
             folder = self._folder(at)
             if folder is None:
+                if not at:
+                    raise FileNotFoundError(
+                        errno.ENOENT, "there is no such folder, or it is closed to us", str(self.root)
+                    )
                 continue
             seen[at] = folder
             todo.extend(at + name + "/" for name in folder.folders)
@@ -80,7 +92,7 @@ class CodeFolder:
                         folders.append(entry.name)
                     elif entry.name.endswith(SUFFIXES):
                         files.append(entry.name)
-        except OSError:
+        except _NOT_THERE:
             return None
         return _Folder(changed if sure else 0, tuple(folders), tuple(files))
 
@@ -89,7 +101,7 @@ class CodeFolder:
         for name in names:
             try:
                 found = ask(folder + name)
-            except OSError:
+            except _NOT_THERE:
                 continue
             if stat.S_ISREG(found.st_mode):
                 yield at + name, (found.st_size, found.st_mtime_ns, found.st_ino)

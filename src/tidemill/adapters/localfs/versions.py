@@ -137,8 +137,7 @@ class CodeVersions:
         if packed:
             pack = f"packs/{hashlib.sha256(packed).hexdigest()}"
             new = {sha: (sha, pack, start, length) for sha, (_, _, start, length) in new.items()}
-            with suppress(FileExistsError), self._files.create(pack) as stream:
-                stream.write(packed)
+            self._put(pack, packed)
         places = {sha: new[sha] if sha in new else known[sha] for sha in wanted if sha in new or sha in known}
         self._places = places
         changed = [path for path, digest in digests.items() if digest.hex() not in places]
@@ -147,9 +146,17 @@ class CodeVersions:
         if not changed:
             entries = {path: places[digest.hex()] for path, digest in sorted(digests.items())}
             text = json.dumps(entries, separators=(",", ":")).encode()
-            with suppress(FileExistsError), self._files.create(_list_of(name)) as stream:
-                stream.write(gzip.compress(text, 1, mtime=0))
+            self._put(_list_of(name), gzip.compress(text, 1, mtime=0))
         return not changed
+
+    def _put(self, path: str, content: bytes) -> None:
+        """Keep a file whose name says what is in it: another process may have done so."""
+        try:
+            with self._files.create(path) as stream:
+                stream.write(content)
+        except FileExistsError:
+            if self._files.info(path) is None:
+                raise
 
     def _newest(self) -> dict[str, _Place]:
         """The places of contents that another process has kept last."""
