@@ -57,7 +57,7 @@ def same(one, other):
         return False
     if isinstance(one, dict):
         kept = zip(one.items(), other.items(), strict=True)
-        return len(one) == len(other) and all(same(k, l) and same(v, w) for (k, v), (l, w) in kept)
+        return len(one) == len(other) and all(same(k, m) and same(v, w) for (k, v), (m, w) in kept)
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, datetime):
