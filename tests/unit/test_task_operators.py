@@ -151,7 +151,7 @@ def test_stopping_ends_the_whole_process_group(worker, tmp_path):
     """Also what the command has begun in the background."""
     BashOperator(task_id="b", bash_command=f"sleep 1000 & echo $! > {tmp_path / 'pid'}; wait")
     ended: list[Any] = []
-    thread = threading.Thread(target=lambda: ended.append(worker("b")))
+    thread = threading.Thread(target=lambda: ended.append(worker("b")), daemon=True)
     thread.start()
     until = time.monotonic() + 10
     while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip()):
@@ -204,8 +204,8 @@ def test_a_branch_skips_what_it_did_not_choose_but_not_what_the_choice_leads_to(
         EmptyOperator(task_id="p") >> EmptyOperator(task_id="q")
     b >> g
     for chosen, skipped in (
-        ("x", {"y", "g.p"}), (["y"], {"x", "join", "g.p"}), (None, {"x", "y", "join", "g.p"}), ("g", {"x", "y", "join"}),
-        (["x", "y"], {"g.p"}), ([], {"x", "y", "join", "g.p"}),
+        ("x", {"y", "g.p"}), (["y"], {"x", "join", "g.p"}), (None, {"x", "y", "join", "g.p"}),
+        ("g", {"x", "y", "join"}), (["x", "y"], {"g.p"}), ([], {"x", "y", "join", "g.p"}),
     ):  # fmt: skip
         choice[:] = [chosen]
         assert set(worker("b").skip) == skipped
