@@ -140,7 +140,7 @@ class _Try:
         """
         if isinstance(result, list | tuple | dict):
             return len(result)
-        over = next((other for other in self._dag.tasks if self._task in _mapped_over(other)), None)
+        over = next((other for other in self._dag.tasks if self._task.task_id in _mapped_over(other)), None)
         if over is None:
             return None
         raise DataError(
@@ -206,12 +206,12 @@ def call_all(functions: tuple[Callable[..., Any], ...], context: Mapping[str, An
             tell("the callback %s failed", getattr(function, "__name__", function))
 
 
-def _mapped_over(task: BaseOperator) -> list[BaseOperator]:
+def _mapped_over(task: BaseOperator) -> tuple[str, ...]:
     """The tasks over whose results a task, or its group, is mapped."""
     group = task.task_group.mapped_group() if task.task_group is not None else None
     if group is not None and group.mapped is not None:
-        return list(group.mapped.operators())
-    return list(task.expansion.operators()) if isinstance(task, MappedOperator) else []
+        return group.mapped.lengths().sources
+    return task.lengths.sources if isinstance(task, MappedOperator) else ()
 
 
 def _entries(result: Any, task: BaseOperator) -> dict[str, Any]:

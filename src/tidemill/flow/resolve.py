@@ -59,9 +59,15 @@ class Resolver:
     def _own(self, value: Any, at: int) -> Any:
         made = self._element(value, at)
         if isinstance(value, XComArg):
-            inside = made.values() if isinstance(made, dict) else ()
-            self.found |= {id(one): one for one in (made, *inside)}
+            self._note(made)
         return made
+
+    def _note(self, value: Any) -> None:
+        """That a value, and whatever is in it, came from another task: an operator may pack it anew."""
+        self.found[id(value)] = value
+        if isinstance(value, list | tuple | set | dict):
+            for one in value.values() if isinstance(value, dict) else value:
+                self._note(one)
 
     def resolved(self, value: Any) -> Any:
         """A value with everything that stands for another replaced, in lists, sets and dictionaries too."""

@@ -41,6 +41,7 @@ class BashOperator(BaseOperator):
     template_fields: Sequence[str] = ("bash_command", "env", "cwd")
     template_ext: Sequence[str] = (".sh", ".bash")
     _process: subprocess.Popen[str] | None = None
+    _stopped = False
 
     def __init__(
         self,
@@ -93,6 +94,8 @@ class BashOperator(BaseOperator):
         )
         assert process.stdout is not None
         try:
+            if self._stopped:  # asked while the process was being made, when nothing could be ended yet
+                self.on_kill()
             for line in process.stdout:
                 last.append(line.rstrip("\r\n"))
                 self.log.info("%s", last[-1])
@@ -113,6 +116,7 @@ class BashOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """End the whole process group, first politely."""
+        self._stopped = True
         process = self._process
         if process is None or process.poll() is not None:
             return
