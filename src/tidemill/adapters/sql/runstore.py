@@ -45,6 +45,8 @@ _USED = (
     # Said literally: a partial index is not used for what is only known when the statement is carried out.
     .where(text("tasks.state IN ('queued', 'running', 'restarting')"), runs.c.project == bindparam("project"))
     .group_by(tasks.c.pool)
+    # SQLite begins with the project's runs otherwise, and looks at every task of those that have many.
+    .with_hint(tasks, "INDEXED BY ix_tasks_live", "sqlite")
 )
 _USED_BY_OTHERS = _USED.where(or_(runs.c.holder.is_(None), runs.c.holder != bindparam("holder")))
 
