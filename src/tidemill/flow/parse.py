@@ -247,12 +247,10 @@ class Parser:
         code = folder.scan()
         watch = self._parts.watch
         if watch is not None:
-            followed: frozenset[str] | None = None
             # A folder that was made a moment ago may have got files before it was watched: look at it again.
-            while followed != folder.folders:
-                followed = folder.folders
-                self._following = watch.follow(followed)
+            while watch.follow(folder.folders):
                 code = folder.scan()
+            self._following = watch.follows(folder.folders)
         return code
 
     def _sync(self, strict: bool) -> Path | None:

@@ -13,7 +13,13 @@ class Watch(Protocol):
         ...
 
     def follow(self, folders: frozenset[str]) -> bool:
-        """Watch these folders, without those in them. Returns False where not all of them can be watched."""
+        """Watch these folders, without those in them, and no others. Returns whether one is watched only from now on:
+        what happened in it before was not heard of.
+        """
+        ...
+
+    def follows(self, folders: frozenset[str]) -> bool:
+        """Whether all of these are watched: there may be too many."""
         ...
 
     def drain(self) -> bool:

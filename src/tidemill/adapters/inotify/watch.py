@@ -46,13 +46,18 @@ class InotifyWatch:
 
     def follow(self, folders: frozenset[str]) -> bool:
         """Watch these folders; those that are watched and not among them no more."""
+        before = len(self._watched.keys() & folders)
         for gone in self._watched.keys() - folders:
             self._libc.inotify_rm_watch(self._descriptor, self._watched.pop(gone))
         for folder in folders - self._watched.keys():
             number = self._libc.inotify_add_watch(self._descriptor, os.fsencode(folder), _ALL)
             if number >= 0:
                 self._watched[folder] = number
-        return self._watched.keys() == folders
+        return len(self._watched) > before
+
+    def follows(self, folders: frozenset[str]) -> bool:
+        """Whether all of these are watched."""
+        return folders <= self._watched.keys()
 
     def drain(self) -> bool:
         """Take what was told."""
