@@ -241,6 +241,51 @@ def test_exceptions_end_tries(worker):
     assert again.error.endswith("in broken")
 
 
+def test_leaving_python_ends_the_task_and_not_the_worker(worker):
+    def leave():
+        raise SystemExit(3)
+
+    assert "SystemExit: 3" in worker.made(leave).error
+
+
+def test_instances_of_a_function_that_returns_a_dictionary_hand_over_its_entries(worker):
+    with worker.dag:
+
+        @tm.task
+        def f(x) -> dict[str, int]:
+            return {"double": 2 * x}
+
+        f.expand(x=[4])
+    worker("f", 0)
+    assert worker.xcoms.get(7, "f", "double", 0) == "8"
+
+
+def test_a_function_of_an_element_may_skip_its_instance(worker):
+    def odd(x):
+        if x % 2 == 0:
+            raise SkipTask("even")
+        return x
+
+    with worker.dag:
+        some = PythonOperator(task_id="some", python_callable=lambda: [1, 2])
+        tm.task(lambda x: x, task_id="f").expand(x=some.output.map(odd))
+    worker("some")
+    assert worker("f", 0) == Succeeded()
+    assert worker("f", 1) == Skipped()
+
+
+def test_large_values_in_the_archives_files(tmp_path):
+    from tidemill.adapters.memory.files import MemoryFiles
+    from tidemill.flow.bigvalues import FileValues
+
+    values = FileValues(MemoryFiles())
+    address = values.put("7/a-1.json", b"content")
+    assert values.put("7/a-1.json", b"content") == address
+    assert values.get(address) == b"content"
+    with pytest.raises(FileNotFoundError):
+        values.get("xcoms/7/b.json")
+
+
 def test_which_exceptions_are_tried_again(worker):
     def raises(kind):
         def f():
