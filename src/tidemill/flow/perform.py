@@ -161,7 +161,7 @@ class _Try:
         """
         if isinstance(result, list | tuple | dict):
             return len(result)
-        over = next((other for other in self._dag.tasks if self._task.task_id in _mapped_over(other)), None)
+        over = next((other for other in self._task.downstream_list if self._task.task_id in _mapped_over(other)), None)
         if over is None:
             return None
         raise DataError(

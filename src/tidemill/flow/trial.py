@@ -139,7 +139,7 @@ class _Run:
                 end = self._leap()
             for _, key in taken:
                 end = self._try(key) or end
-            if sum(self._trial.tries.values()) > MOST_TRIES:
+            if len(self._trial.order) > MOST_TRIES:
                 raise UserError(
                     f'The trial of "{self._dag.name}" does not end: {MOST_TRIES:,} tries.',
                     where=self._dag.place,
