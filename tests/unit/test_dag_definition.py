@@ -53,7 +53,7 @@ def test_every_argument_of_a_task_reaches_its_node():
     node, info = nodes(dag)["t"], dag.definition().tasks["t"]
     assert node.retry == Retry(3, timedelta(seconds=30), 2.0, timedelta(minutes=10), 0.2)
     assert (node.pool, node.slots, node.weight, node.queue, node.rule) == ("db", 2, 7, "big", TriggerRule.ONE_FAILED)
-    assert (node.waits_for_past, node.waits_for_past_below) == (True, True)
+    assert (node.waits_for_past, node.waits_for_downstream) == (True, True)
     assert (node.timeout, node.limit, node.limit_in_run) == (timedelta(minutes=5), 4, 2)
     assert (info.operator, info.inlets, info.outlets, info.doc) == ("empty", ("a.b",), ("c.d",), "what for")
     assert info.callbacks == ("failure", "retry")
