@@ -222,3 +222,54 @@ def test_short_circuit_latest_only_and_cross_downstream():
     assert trial.states["h2"] == "skipped"
     assert trial.states["by_hand"] == "success"
     assert dag.definition().graph.nodes["b2"].upstream == ("a1", "a2")
+
+
+def test_callbacks_of_a_run_hear_how_it_ended():
+    heard = []
+
+    def hear(context):
+        heard.append((context["reason"], context["ti"].task_id, context["ds"]))
+
+    def fail():
+        raise ValueError("bad")
+
+    for name, function in (("good", list), ("bad", fail)):
+        with tm.DAG(name, schedule="@daily", on_failure_callback=hear, on_success_callback=[hear]) as dag:
+            EmptyOperator(task_id="first") >> PythonOperator(task_id="t", python_callable=function)
+        dag.test("2026-01-15")
+    assert heard == [("success", "first", "2026-01-15"), ("failure", "t", "2026-01-15")]
+
+
+def test_only_some_tasks_may_be_tried():
+    with tm.DAG("d") as dag:
+        tm.chain(*[EmptyOperator(task_id=t) for t in "abc"])
+    assert dag.test(tasks=["b", "c"]).order == ["b", "c"]
+    with pytest.raises(tm.TidemillError, match='no task "x"'):
+        dag.test(tasks=["x"])
+
+
+def test_a_sensor_that_never_sees_anything_ends_by_its_timeout():
+    """Seven days pass in a moment, whatever the mode."""
+    for mode in ("poke", "reschedule"):
+        with tm.DAG(mode) as dag:
+
+            @tm.task.sensor(mode=mode, poke_interval=3600)
+            def never():
+                return False
+
+            never()
+        trial = dag.test()
+        assert "has waited for 7 days" in trial.errors["never"]
+
+
+def test_jinja_reaches_what_a_mapped_instance_is():
+    with tm.DAG("d", schedule="@daily") as dag:
+        BashOperator.partial(task_id="b").expand(bash_command=["echo {{ ti.map_index }}", "echo {{ ti.map_index }}"])
+    assert dag.test("2026-01-01").result("b") == ["0", "1"]
+
+
+def test_a_pool_smaller_than_its_tasks_does_not_hold_a_trial_back():
+    with tm.DAG("d") as dag:
+        for n in (1, 5):
+            EmptyOperator(task_id=f"t{n}", pool="db", pool_slots=n, queue=f"q{n}")
+    assert dag.test().ok

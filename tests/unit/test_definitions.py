@@ -66,7 +66,7 @@ def test_conditions_combine_and_hold():
 @pytest.mark.parametrize("conf", [{}, {"n": [1, None]}])
 def test_a_job_comes_back_equal_with_its_zone(conf):
     run = RunInfo(4, 5, 1, "night", "c0de", "dags/a.py", RunKind.SCHEDULED, NIGHT, conf=conf)
-    job = Job(4, 9, ("a", 3), 2, "default", datetime(2026, 1, 1, tzinfo=UTC), timedelta(seconds=5), run)
+    job = Job(4, 9, ("a", 3), 2, "default", datetime(2026, 1, 1, tzinfo=UTC), timedelta(seconds=5), run, 1)
     again = load_job(dump_job(job))
     assert again == job
     assert again.run is not None

@@ -23,7 +23,7 @@ from tidemill.flow.context import TryView, context_of
 from tidemill.flow.handing import Handing
 from tidemill.flow.resolve import Resolver
 from tidemill.flow.templates import render_task
-from tidemill.model.errors import DataError, UserError
+from tidemill.model.errors import DataError, DefinitionError, TidemillError
 from tidemill.model.graph import WHOLE
 from tidemill.model.instance import Deferred, Failed, Outcome, Report, Rescheduled, Skipped, Succeeded
 from tidemill.model.place import told
@@ -60,6 +60,14 @@ def stop_current() -> None:
             task.log.exception("on_kill failed")
 
 
+class _CannotHandOver(Exception):
+    """What a task returned cannot be handed over."""
+
+    def __init__(self, error: TidemillError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class _Try:
     """One try, step by step."""
 
@@ -73,13 +81,14 @@ class _Try:
 
     def run(self) -> tuple[Outcome, tuple[tuple[str, str], ...]]:
         """Execute; then write down what it hands over, and tell who wants to know."""
-        task, error = self._task, None
+        task = self._task
+        error: BaseException | None = None
         xcoms: tuple[tuple[str, str], ...] = ()
         outcome: Outcome
         try:
             task, context = self._prepared()
         except SkipTask as skip:
-            return self._skipped(skip), ()
+            return self._told(self._skipped(skip), None), ()
         except Exception as caught:
             # The same code and the same inputs will do the same again.
             task.log.error("%s", told(caught))
@@ -88,15 +97,18 @@ class _Try:
         _executing.append(task)
         try:
             self._call("execute")
-            result = task.execute(context)
-            outcome, xcoms = self._succeeded(task, context["ti"], result)
+            outcome, xcoms = self._succeeded(task, context["ti"], task.execute(context))
         except SkipTask as skip:
             outcome, xcoms = self._skipped(skip), self._pushed()
         except Reschedule as wait:
             outcome, xcoms = Rescheduled(wait.at), self._pushed()
         except Defer as wait:
             outcome, xcoms = Deferred(wait.trigger, wait.arguments, wait.timeout), self._pushed()
-        except Exception as caught:
+        except _CannotHandOver as refused:
+            error = refused.error
+            task.log.error("%s", told(error))
+            outcome = Failed(told(error), again=False)
+        except (Exception, SystemExit) as caught:  # `sys.exit()` ends the task, not the worker
             task.log.exception("%s", told(caught))
             outcome, error, xcoms = self._failed(caught), caught, self._pushed()
         finally:
@@ -120,9 +132,18 @@ class _Try:
     # -- how it ends
 
     def _succeeded(self, task: BaseOperator, ti: TryView, result: Any) -> tuple[Succeeded, tuple[tuple[str, str], ...]]:
-        mapped = self._job.key[1] != WHOLE
         values: dict[str, Any] = dict(ti.pushed)
-        if self._task.multiple_outputs and result is not None:
+        try:
+            return self._handed_over(task, values, result)
+        except TidemillError as refused:
+            # The same result will be refused again.
+            raise _CannotHandOver(refused) from None
+
+    def _handed_over(
+        self, task: BaseOperator, values: dict[str, Any], result: Any
+    ) -> tuple[Succeeded, tuple[tuple[str, str], ...]]:
+        mapped = self._job.key[1] != WHOLE
+        if task.multiple_outputs and result is not None:
             values |= _entries(result, task)
         # An instance of a mapped task hands over None, too: the list of all instances' results has no holes.
         if self._task.do_xcom_push and (result is not None or mapped):
@@ -140,7 +161,7 @@ class _Try:
         """
         if isinstance(result, list | tuple | dict):
             return len(result)
-        over = next((other for other in self._dag.tasks if self._task.task_id in _mapped_over(other)), None)
+        over = next((other for other in self._task.downstream_list if self._task.task_id in _mapped_over(other)), None)
         if over is None:
             return None
         raise DataError(
@@ -159,21 +180,25 @@ class _Try:
         return tuple(id_ for id_ in wanted if id_ in inside)
 
     def _pushed(self) -> tuple[tuple[str, str], ...]:
+        """What it has handed over before it ended otherwise than well."""
         assert self._context is not None
-        return self._handing.written(self._task.task_id, self._context["ti"].pushed)
+        try:
+            return self._handing.written(self._task.task_id, self._context["ti"].pushed)
+        except Exception:  # the store of large values: how the try ended counts for more
+            self._task.log.exception("what it has pushed could not be kept")
+            return ()
 
     def _skipped(self, skip: SkipTask) -> Skipped:
         self._task.log.info("skipped%s", f": {skip}" if str(skip) else "")
         return Skipped()
 
-    def _failed(self, error: Exception) -> Failed:
+    def _failed(self, error: BaseException) -> Failed:
         task = self._task
         final = isinstance(error, (FailTask, *task.no_retry_on))
         if task.retry_on is not None and not isinstance(error, task.retry_on):
             final = True
-        if isinstance(error, UserError | DataError) and not error.retryable and not task.retry_on:
-            # What cannot be handed over, or is written wrongly, will be so again.
-            final = True
+        if isinstance(error, DefinitionError) and task.retry_on is None:
+            final = True  # what is written wrongly will be so again
         delay = getattr(error, "retry_after", None)
         wait = timedelta(seconds=delay) if isinstance(delay, int | float) and delay >= 0 else None
         return Failed(told(error), again=not final, delay=wait)

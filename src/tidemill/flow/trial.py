@@ -14,9 +14,9 @@ from typing import Any
 
 from tidemill.authoring.dag import DAG
 from tidemill.authoring.task_context import TaskServices
-from tidemill.flow.context import context_of
+from tidemill.flow.callbacks import tell_run
 from tidemill.flow.handing import Handing
-from tidemill.flow.perform import call_all, perform
+from tidemill.flow.perform import perform
 from tidemill.model.errors import RunFailed, UserError
 from tidemill.model.graph import WHOLE, Graph, TaskKey
 from tidemill.model.instance import Begun, Change, Deferred, Dispatched, Due, Ended, Outcome, Started
@@ -139,7 +139,7 @@ class _Run:
                 end = self._leap()
             for _, key in taken:
                 end = self._try(key) or end
-            if sum(self._trial.tries.values()) > MOST_TRIES:
+            if len(self._trial.order) > MOST_TRIES:
                 raise UserError(
                     f'The trial of "{self._dag.name}" does not end: {MOST_TRIES:,} tries.',
                     where=self._dag.place,
@@ -216,16 +216,9 @@ class _Run:
             keys = sorted(key for key in self._book.instances if key[0] == id_)
             self._trial.states |= {_shown(key): self._book.instances[key].state for key in keys}
         event = "success" if self._trial.ok else "failure"
-        functions = self._dag.callbacks.get(event, ())
-        if functions:
-            last = next(iter(self._book.instances), None)
-            assert last is not None
-            task = self._dag.task_dict[last[0]]
-            job = Job(self._info.id, 1, last, 1, "default", self._services.clock.now(), None, self._info)
-            handing = Handing(self._dag, self._info.id, self._services)
-            context = context_of(self._dag, task, job, self._services, handing)
-            context.add(reason=event)
-            call_all(functions, context, task.log.exception)
+        bad = (TaskState.FAILED, TaskState.UPSTREAM_FAILED)
+        cause = next((id_ for (id_, _), known in self._book.instances.items() if known.state in bad), None)
+        tell_run(self._dag, event, self._info, self._services, cause)
 
 
 def _shown(key: TaskKey) -> str:

@@ -14,7 +14,7 @@ class BigValues(Protocol):
     """Where values go that are too large for the metadata database."""
 
     def put(self, name: str, content: bytes) -> str:
-        """Keep a content; returns its address. `name` begins with the run, and tells contents apart."""
+        """Keep a content; returns its address. `name` begins with the run, and the same name is the same content."""
         ...
 
     def get(self, address: str) -> bytes:
