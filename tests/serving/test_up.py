@@ -63,7 +63,8 @@ def test_a_schedule_runs_by_itself_and_ctrl_c_ends_everything(install_on: Instal
 PIPELINE = """
     import tidemill as tm
 
-    sales = tm.Pipeline("sales", schedule="@daily", start="2026-01-01", end="2026-01-05", catchup=True)
+    sales = tm.Pipeline("sales", schedule="@daily", start="2026-01-01", end="2026-01-05", catchup=True,
+                        max_active_runs=4)
     orders = sales.files("feeds/{{ ds }}.csv")
 
     @sales.table(key="id", write="upsert")

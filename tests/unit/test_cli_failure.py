@@ -37,7 +37,7 @@ def tidemill(*arguments, program=root):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["rnu"], 'error: There is no command "rnu".\n  try: did you mean "tidemill run"?\n'),
+        (["doctr"], 'error: There is no command "doctr".\n  try: did you mean "tidemill doctor"?\n'),
         (["xyzzy"], 'error: There is no command "xyzzy".\n  try: tidemill --help\n'),
         (["data", "sho"], 'error: There is no command "sho".\n  try: did you mean "tidemill data show"?\n'),
         (["run", "--refech"], 'error: There is no option "--refech".\n  try: did you mean "--refetch"?\n'),

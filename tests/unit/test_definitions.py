@@ -30,7 +30,7 @@ def _definition() -> Definition:
         {"a": TaskInfo("bash", ("g", "h"), "why", labels={"b": "yes"}, callbacks=("failure",)), "b": TaskInfo()},
         Schedule(parse_timetable(["@daily", "0 12 * * 1"], "Europe/London"), (NIGHT,), True,
                  Published("x.y") & (Published("z") | Published("w")), FilesArrive("in/*"), "many"),
-        "Europe/London", NIGHT.start, None, True, 3, 9, timedelta(hours=2), timedelta(hours=1), True, True,
+        "Europe/London", NIGHT.start, None, True, 3, 9, timedelta(hours=2), timedelta(hours=1), True, True, True,
         {"n": {"type": "integer", "default": 3}}, "dags/a.py", "dags/a.py:3", "doc", ("x",), "me", ("failure",),
     )  # fmt: skip
 
@@ -49,7 +49,7 @@ def test_a_default_definition_is_small_and_comes_back():
     small = Definition("d", Kind.TABLES, Graph([Node("t")]), {"t": TaskInfo()})
     assert Definition.from_json(small.as_json()) == small
     assert set(small.as_json()) == {
-        "name", "kind", "nodes", "tasks", "schedule", "zone", "catchup", "max_active_runs", "sequential", "paused",
+        "name", "kind", "nodes", "tasks", "schedule", "zone", "catchup", "max_active_runs", "sequential", "absorb", "paused",
     }  # fmt: skip
 
 

@@ -14,8 +14,8 @@ from tidemill.model.definition import Definition, Kind, Schedule, TaskInfo
 from tidemill.model.errors import DefinitionError
 from tidemill.model.expectation import ReferencesExpectation
 from tidemill.model.graph import Graph, Node, Retry
-from tidemill.model.pipeline import OnFailure, PipelineSpec, Task, TaskKind, tasks_of
-from tidemill.model.table import TableName
+from tidemill.model.pipeline import Materialized, OnFailure, PipelineSpec, Task, TaskKind, tasks_of
+from tidemill.model.table import TableName, WriteMode
 from tidemill.model.timetable import parse_duration
 
 #: What a pipeline may be scheduled by: a preset, a cron expression or several, a step, tables, files.
@@ -28,7 +28,7 @@ _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", 
 class Rules:
     """How a pipeline's runs and tasks are driven, beside its schedule; see `Pipeline`."""
 
-    max_active_runs: int = 16
+    max_active_runs: int | None = None
     max_active_tasks: int | None = None
     run_timeout: timedelta | None = None
     deadline: timedelta | None = None
@@ -73,7 +73,7 @@ def definition_of(spec: PipelineSpec, schedule: Schedule, zone: str, rules: Rule
         start=spec.start,
         end=spec.end,
         catchup=spec.catchup,
-        max_active_runs=rules.max_active_runs,
+        max_active_runs=rules.max_active_runs or _runs_at_once(spec),
         max_active_tasks=rules.max_active_tasks,
         run_timeout=rules.run_timeout,
         deadline=rules.deadline,
@@ -87,6 +87,15 @@ def definition_of(spec: PipelineSpec, schedule: Schedule, zone: str, rules: Rule
         tags=rules.tags,
         owner=rules.owner,
     )
+
+
+def _runs_at_once(spec: PipelineSpec) -> int:
+    """Batches of append tables never stand in each other's way. Of two runs that upsert or replace at the same time one
+    would be computed again (rule 4), so by default there is one.
+    """
+    tables = [source.table for source in spec.sources.values()]
+    tables += [made.table for made in spec.transforms.values() if made.materialized is not Materialized.VIEW]
+    return 16 if all(table.write is WriteMode.APPEND for table in tables) else 1
 
 
 def _info(spec: PipelineSpec, task: Task) -> TaskInfo:

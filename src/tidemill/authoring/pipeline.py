@@ -61,7 +61,9 @@ class Pipeline:
         publish: "run" (all tables together) or "table" (each when its own checks pass).
         isolation: "snapshot" or "serializable".
         params: defaults of `{{ params.x }}` and `context.params`.
-        max_active_runs: so many runs of its schedule at the same time; `max_active_tasks` so many of their tasks.
+        max_active_runs: so many runs of it at the same time; left out, 16 where all its tables are appended to, and one
+            where a table is written by upsert, replace or history: of two such runs one would have to be done again.
+        max_active_tasks: so many of their tasks at the same time.
         run_timeout: a run that takes longer is stopped (`2h`).
         deadline: a run that has not ended so long after its interval's end is told of.
         paused: its schedule begins nothing until somebody resumes it.
@@ -85,7 +87,7 @@ class Pipeline:
         publish: str = "run",
         isolation: str = "snapshot",
         params: Mapping[str, Any] | None = None,
-        max_active_runs: int = 16,
+        max_active_runs: int | None = None,
         max_active_tasks: int | None = None,
         run_timeout: str | timedelta | None = None,
         deadline: str | timedelta | None = None,

@@ -202,7 +202,7 @@ def _print_tasks(invocation: Invocation, tasks: list[TaskRun], told: str | None)
 @_RUN
 @pass_invocation
 def cancel(invocation: Invocation, run_id: int) -> None:
-    """Stop a run: its tasks are stopped, its branch stays, main never sees it."""
+    """Stop a run and its tasks; main never sees it, its branch stays."""
     from tidemill.flow import control
     from tidemill.wiring.services import system_clock
     from tidemill.wiring.serving import ring
@@ -264,7 +264,10 @@ def _show_clearing(invocation: Invocation, clearing: Clearing) -> None:
 @click.option("--index", type=click.IntRange(min=0), metavar="N", help="Which instance of a mapped task.")
 @pass_invocation
 def mark(invocation: Invocation, run_id: int, task: str, state: str, index: int | None) -> None:
-    """Let a task count as ended, whatever became of it; what depends on it runs again."""
+    """Let a task count as ended, whatever became of it.
+
+    What depends on it runs again.
+    """
     from tidemill.flow import control
     from tidemill.model.run import TaskState
     from tidemill.wiring.services import system_clock

@@ -17,7 +17,9 @@ _WORKERS = click.option(
 @_WORKERS
 @pass_invocation
 def up(invocation: Invocation, workers: int | None) -> int:
-    """Start scheduler, workers, the parser of pipelines and the attendant, and stop them all with Ctrl-C.
+    """Start all that a project needs to run by itself.
+
+    That is a scheduler with workers, the parser of pipelines, and the attendant. Ctrl-C stops them all.
 
     Schedules begin runs by themselves from now on, and changed files of pipelines are read at once.
     """
@@ -35,21 +37,24 @@ def serve() -> None:
 @_WORKERS
 @pass_invocation
 def scheduler(invocation: Invocation, workers: int | None) -> int:
-    """A scheduler with its workers. Any number may work on one PostgreSQL database."""
+    """Run a scheduler with its workers.
+
+    Any number of them may work on one PostgreSQL database.
+    """
     return _serve(invocation, ("scheduler",), workers)
 
 
 @serve.command(cls=Command, objects=False)
 @pass_invocation
 def parser(invocation: Invocation) -> int:
-    """The process that watches and reads the files of pipelines."""
+    """Run the process that watches and reads pipelines' files."""
     return _serve(invocation, ("parser",), None)
 
 
 @serve.command(cls=Command, objects=False)
 @pass_invocation
 def attendant(invocation: Invocation) -> int:
-    """The process in which deferred tasks wait, and that sends notices."""
+    """Run the process in which deferred tasks wait; it sends notices."""
     return _serve(invocation, ("attendant",), None)
 
 

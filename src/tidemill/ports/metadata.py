@@ -163,6 +163,10 @@ class Runs(Protocol):
         """The tasks of an attempt, in the order in which they were first seen."""
         ...
 
+    def pools(self, slots: Mapping[str, int]) -> None:
+        """Set the slots of pools; others stay as they are."""
+        ...
+
     def deferred(self) -> list[DeferredTask]:
         """Task instances that wait in the shared loop."""
         ...

@@ -11,15 +11,11 @@ from pathlib import Path
 
 from tidemill.authoring.dag import DAG
 from tidemill.authoring.task_context import TaskServices
-from tidemill.flow.context import context_of
-from tidemill.flow.handing import Handing
+from tidemill.flow.callbacks import tell_run
 from tidemill.flow.others import OtherPipelines
-from tidemill.flow.perform import call_all
 from tidemill.flow.tasklog import captured
-from tidemill.model.graph import WHOLE
 from tidemill.model.masking import Masker
 from tidemill.model.run import RunInfo
-from tidemill.ports.executor import Job
 from tidemill.ports.metadata import Metadata
 from tidemill.ports.tasklogs import TryPlace
 from tidemill.wiring.performing import Performer, open_logs
@@ -73,11 +69,7 @@ def _call(settings: Settings, metadata: Metadata, dag: DAG, run: RunInfo, event:
         variables=EnvironmentVariables(),
         connections=EnvironmentConnections(),
     )
-    task = next(iter(dag.task_dict.values()))
-    job = Job(run.id, 0, (task.task_id, WHOLE), 1, "default", clock.now(), run=run)
-    context = context_of(dag, task, job, services, Handing(dag, run.id, services))
-    context.add(reason=event)
-    call_all(dag.callbacks.get(event, ()), context, _log.exception)
+    tell_run(dag, event, run, services)
 
 
 if __name__ == "__main__":

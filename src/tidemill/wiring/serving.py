@@ -142,7 +142,10 @@ def scheduler_main(forker: Forker, settings: Settings, workers: int | None) -> i
     metadata = open_metadata(settings, clock)
     assert isinstance(metadata, SqlMetadata)
     store = SqlRunStore(metadata, clock)
-    executor = LocalExecutor(forker, clock, workers=workers)
+    if settings.pools:
+        with metadata.write() as tx:
+            tx.runs.pools(settings.pools)
+    executor = LocalExecutor(forker, clock, workers=workers or settings.workers)
     scheduler = Scheduler(store, executor, clock, store.definition, holder())
     planner = Planner(metadata, clock, partial(files_of, settings.root))
     with _asked_to_stop() as (stopping, handle):

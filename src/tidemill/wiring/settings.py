@@ -16,6 +16,10 @@ url = "sqlite:///.tidemill/tidemill.db"      TIDEMILL_METADATA_URL
 url = ".tidemill/archive"                    TIDEMILL_ARCHIVE_URL
 [lake]
 url = ".tidemill/lake"                       TIDEMILL_LAKE_URL
+[scheduler]
+workers = 8                                  tasks at the same time on this machine; else one a core, at least four
+[pools]                                      slots by pool; "default" has 128, if nothing is said
+small = 2
 [[notify]]                                   who is told what; any number of these
 kind = "slack"                               or "webhook", "email"
 url = "env:SLACK_URL"                        env: takes it from the environment; smtp://user:password@host for email
@@ -48,7 +52,10 @@ _KNOWN = {
     "metadata": ("url",),
     "archive": ("url",),
     "lake": ("url",),
+    "scheduler": ("workers",),
 }
+#: Sections whose keys are the user's own names.
+_FREE = ("pools",)
 #: Sections of which there may be several.
 _SEVERAL = {"notify": ("kind", "url", "events", "pipelines", "to", "from", "headers")}
 
@@ -101,6 +108,10 @@ class Settings:
     has_file: bool = False
     code: CodeSettings = CodeSettings()
     notify: tuple[NotifySettings, ...] = ()
+    #: Tasks at the same time on this machine; None: one for each core, at least four.
+    workers: int | None = None
+    #: Slots by pool.
+    pools: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 def find_root(start: Path) -> Path | None:
@@ -144,8 +155,19 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         lake_url=env.get("TIDEMILL_LAKE_URL") or data.get("lake", {}).get("url", defaults.lake_url),
         has_file=(root / FILE).is_file(),
         code=_code(data.get("pipelines", {}), str(root / FILE)),
+        workers=_count(data.get("scheduler", {}).get("workers"), "scheduler.workers", str(root / FILE)),
+        pools={
+            name: _count(slots, f"pools.{name}", str(root / FILE)) or 0 for name, slots in data.get("pools", {}).items()
+        },
         notify=tuple(_notify(one, env, str(root / FILE)) for one in data.get("notify", ())),
     )
+
+
+def _count(value: Any, name: str, where: str) -> int | None:
+    """A number of something, at least one."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise SettingsError(f"{name} = {value!r} is no number of them.", where=where, hint="1 or more")
+    return value
 
 
 def _notify(given: Mapping[str, Any], env: Mapping[str, str], where: str) -> NotifySettings:
@@ -231,8 +253,10 @@ def _read(file: Path) -> dict[str, Any]:
             if not isinstance(values, list):
                 raise SettingsError(f'"{section}" is a list of sections.', where=str(file), hint=f"[[{section}]]")
             continue
+        if section in _FREE and isinstance(values, dict):
+            continue
         if section not in _KNOWN:
-            raise UnknownName.of("section", section, [*_KNOWN, *_SEVERAL], where=str(file))
+            raise UnknownName.of("section", section, [*_KNOWN, *_FREE, *_SEVERAL], where=str(file))
         if not isinstance(values, dict):
             raise SettingsError(f'"{section}" is a section, not a value.', where=str(file), hint=f"[{section}]")
         for key in values:

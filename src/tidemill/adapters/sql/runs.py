@@ -6,14 +6,14 @@ of a stale attempt either commits before the new attempt exists, or fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select, update
 
 from tidemill.adapters.sql.columns import interval_from
-from tidemill.adapters.sql.schedule_schema import pipelines
+from tidemill.adapters.sql.schedule_schema import pipelines, pools
 from tidemill.adapters.sql.schema import batches, fences, runs
 from tidemill.adapters.sql.session import AnyRow, Session
 from tidemill.adapters.sql.tasks import TaskRecords
@@ -213,6 +213,16 @@ class SqlRuns(TaskRecords):
             )
             for row in self._session.all(query.order_by(runs.c.id))
         ]
+
+    def pools(self, slots: Mapping[str, int]) -> None:
+        """Set the slots of pools."""
+        session = self._session
+        insert = session.insert(pools)
+        upsert = insert.on_conflict_do_update(
+            index_elements=[pools.c.project, pools.c.name], set_={"slots": insert.excluded.slots}
+        )
+        rows = [{"project": session.project, "name": name, "slots": count} for name, count in slots.items()]
+        session.add_all(upsert, rows)
 
     def late(self, run_id: int, now: datetime) -> None:
         """Note that it was told that the run is late."""
