@@ -228,18 +228,6 @@ def test_a_function_of_an_element_may_skip_its_instance(worker):
     assert worker("f", 1) == Skipped()
 
 
-def test_large_values_in_the_archives_files(tmp_path):
-    from tidemill.adapters.memory.files import MemoryFiles
-    from tidemill.flow.bigvalues import FileValues
-
-    values = FileValues(MemoryFiles())
-    address = values.put("7/a-1.json", b"content")
-    assert values.put("7/a-1.json", b"content") == address
-    assert values.get(address) == b"content"
-    with pytest.raises(FileNotFoundError):
-        values.get("xcoms/7/b.json")
-
-
 def test_which_exceptions_are_tried_again(worker):
     def raises(kind):
         def f():
