@@ -27,7 +27,7 @@ _MARKS = {"success": "+", "failed": "x", "cancelled": "-"}
 
 @click.group(cls=Group)
 def pipelines() -> None:
-    """Look at pipelines and their schedules; pause and resume them.
+    """Look at pipelines and their schedules; pause them.
 
     A schedule begins runs while `tidemill up` runs. A file that cannot be read leaves its pipelines as they were.
     """
@@ -73,7 +73,7 @@ def list_pipelines(invocation: Invocation) -> None:
 @_NAME
 @pass_invocation
 def show(invocation: Invocation, name: str) -> None:
-    """Show one pipeline: its schedule, its tasks, what they read."""
+    """Show one pipeline: its schedule, its tasks, what they touch."""
     from tidemill.flow.control import known
     from tidemill.wiring.services import system_clock
 
@@ -103,7 +103,7 @@ def show(invocation: Invocation, name: str) -> None:
 @click.option("-n", "most", type=click.IntRange(min=1), default=5, show_default=True, help="How many.")
 @pass_invocation
 def next_runs(invocation: Invocation, name: str, most: int) -> None:
-    """Show when a schedule's next runs begin, for which intervals."""
+    """Show the next runs of a schedule: when, for which interval."""
     from tidemill.flow.control import known
     from tidemill.plan.due import upcoming
     from tidemill.wiring.services import system_clock
@@ -132,7 +132,7 @@ def next_runs(invocation: Invocation, name: str, most: int) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @pass_invocation
 def pause(invocation: Invocation, names: tuple[str, ...]) -> None:
-    """Let schedules begin no more runs; those under way go on."""
+    """Let schedules begin no more runs; what is under way goes on."""
     _pause(invocation, names, True)
 
 
