@@ -24,7 +24,7 @@ declared  pipelines/shop.py:5
 schedule  @daily  active
 interval  from TIME to TIME  newest
 next run  now
-runs  16 at the same time
+runs  1 at the same time
 code  VERSION  read TIME
 
 task  kind  after  tries  reads  writes  place

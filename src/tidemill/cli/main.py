@@ -35,7 +35,7 @@ TABLE: Mapping[str, Mapping[str, Entry]] = {
         "serve": Entry("tidemill.cli.up:serve", "Run one part of an installation in a process of its own."),
         "run": Entry("tidemill.cli.run:run", "Run a pipeline: all of it is published, or nothing."),
         "backfill": Entry("tidemill.cli.backfill:backfill", "Run a pipeline for a range of intervals."),
-        "pipelines": Entry("tidemill.cli.pipelines:pipelines", "Look at pipelines and their schedules; pause and resume them."),
+        "pipelines": Entry("tidemill.cli.pipelines:pipelines", "Look at pipelines and their schedules; pause them."),
         "runs": Entry("tidemill.cli.runs:runs", "Look at runs; stop them, clear and mark their tasks."),
         "logs": Entry("tidemill.cli.logs:logs", "Show what tasks of a run have said."),
         "replay": Entry("tidemill.cli.run:replay", "Run batches again from their archived input."),
