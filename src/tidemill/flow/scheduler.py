@@ -204,7 +204,7 @@ class Scheduler:
         self._apply(driven, Begun(), now)
         for key, instance in list(book.instances.items()):
             if instance.state in LIVE and not self._executor.has(run.id, key, instance.tries):
-                self._apply(driven, Lost(key, instance.tries), now)
+                self._apply(driven, Lost(key, instance.tries, alone=False), now)
         if run.cancel:
             self._cancel(driven, now)
 
@@ -220,7 +220,7 @@ class Scheduler:
             if current:
                 self._apply(driven, Started(event.key, event.number), now)
         elif event.outcome is None or not current:
-            self._apply(driven, Lost(event.key, event.number), now)
+            self._apply(driven, Lost(event.key, event.number, alone=current), now)
         elif self._apply(driven, Ended(event.key, event.number, event.outcome), now):
             driven.reports.append((event.key, event.number, event.report))
 

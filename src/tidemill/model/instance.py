@@ -147,10 +147,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The worker of a try is gone, and with it whatever it knew."""
+    """The worker of a try is gone, and with it whatever it knew.
+
+    `alone`: it went by itself, so the task may be why; otherwise all that its scheduler had went with it.
+    """
 
     key: TaskKey
     number: int
+    alone: bool = True
 
 
 @dataclass(frozen=True, slots=True)

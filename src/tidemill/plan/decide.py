@@ -122,7 +122,7 @@ class RunBook:
                 self._ended(event, now)
         elif isinstance(event, Lost):
             if self._is_current(event.key, event.number, (_T.QUEUED, _T.RUNNING)):
-                self._lost(event.key)
+                self._lost(event.key, event.alone)
         elif isinstance(event, Due):
             self._due(event.key)
         elif isinstance(event, PastEnded):
@@ -183,9 +183,9 @@ class RunBook:
         else:
             self._set(key, replace(known, state=_T.FAILED, failed=failed), outcome.error)
 
-    def _lost(self, key: TaskKey) -> None:
+    def _lost(self, key: TaskKey, alone: bool) -> None:
         known = self.instances[key]
-        lost = known.lost + 1
+        lost = known.lost + alone
         if lost > MAX_LOST or self.cancelled:
             if known.state is _T.QUEUED:
                 known = self._set(key, replace(known, state=_T.RUNNING))
