@@ -171,6 +171,8 @@ def test_the_build_passes_only_when_lint_and_tests_do_and_something_passed(tmp_p
         "run": f"[ $1 = lint ] && exit {lint}\n[ \"$CI\" = true ] && echo '{summary}'\nexit {test}",
         # So that nothing is installed: the build looks whether these are there.
         "programs/initdb": "",
+        "programs/rabbitmq-server": "",
+        "programs/redis-server": "",
         "programs/uv": "",
     }
     for name, body in programs.items():

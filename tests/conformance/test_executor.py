@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
+from harness.consuming import SILENT
 from harness.executing import (
     appears,
     end_of,
@@ -44,7 +47,28 @@ def local(request: pytest.FixtureRequest) -> Iterator[NewExecutor]:
         yield new
 
 
-ADAPTERS = {"local": local}
+@contextlib.contextmanager
+def celery(request: pytest.FixtureRequest, broker: str) -> Iterator[NewExecutor]:
+    """Consumers take a second to start and to end, so they are kept for the session, one for each set of options."""
+    from tidemill.adapters.celery.executor import CeleryExecutor
+
+    url = request.getfixturevalue(broker)
+    consumer_of = request.getfixturevalue("consumer_of")
+    with contextlib.ExitStack() as stack:
+
+        def new(**options: Any) -> Executor:
+            made = CeleryExecutor(url, consumer_of(url, options), SystemClock(), silent=SILENT)
+            stack.callback(made.close)
+            return made
+
+        yield new
+
+
+ADAPTERS = {
+    "local": local,
+    "celery-redis": partial(celery, broker="redis_url"),
+    "celery-rabbitmq": partial(celery, broker="rabbitmq_url"),
+}
 
 
 @pytest.fixture(params=ADAPTERS)
@@ -192,12 +216,14 @@ def test_a_thousand_jobs_are_each_begun_once(new_executor: NewExecutor, tmp_path
     executor = new_executor(most_jobs=150)
     jobs = [job(f"count:{tmp_path / 'counted'}", run_id=n) for n in range(1000)]
     waiting, ended = list(jobs), set[int]()
-    while len(ended) < len(jobs):
+    until = time.monotonic() + 100
+    while len(ended) < len(jobs) and time.monotonic() < until:
         free = executor.free(["default"])["default"]
         for one in waiting[:free]:
             executor.submit(one)
         del waiting[:free]
-        seen = wait_until(executor, lambda events: any(isinstance(event, JobEnded) for event in events))
+        select.select(executor.handles(), [], [], 1)
+        seen = executor.events()
         ended |= {e.run_id for e in seen if isinstance(e, JobEnded) and e.outcome == Succeeded()}
         executor.acknowledge(seen)
     lines = (tmp_path / "counted").read_text().splitlines()
@@ -207,16 +233,17 @@ def test_a_thousand_jobs_are_each_begun_once(new_executor: NewExecutor, tmp_path
 # -- room
 
 
-def test_what_is_free_is_shared_by_the_queues(new_executor: NewExecutor, tmp_path: Path) -> None:
-    executor = new_executor(workers=2, backlog=3)
-    assert sum(executor.free(["default", "a"]).values()) == 5
-    assert sorted(executor.free(["default", "a"])) == ["a", "default"]
-    for n in range(5):
+def test_a_queue_that_is_served_has_room_until_all_are_busy(new_executor: NewExecutor, tmp_path: Path) -> None:
+    executor = new_executor(workers=1)
+    wait_until(executor, lambda _: executor.free(["a"])["a"] > 0)
+    n = 0
+    while executor.free(["a"])["a"]:
         executor.submit(job(f"hold:{tmp_path}", run_id=n, queue="a"))
-    assert dict(executor.free(["default", "a"])) == {"default": 0, "a": 0}
+        n += 1
+        assert n < 20
     (tmp_path / "go").touch()
-    wait_until(executor, lambda events: sum(isinstance(event, JobEnded) for event in events) == 5)
-    assert sum(executor.free(["default"]).values()) == 5
+    wait_until(executor, lambda events: sum(isinstance(event, JobEnded) for event in events) == n)
+    wait_until(executor, lambda _: executor.free(["a"])["a"] > 0)
 
 
 def test_a_job_never_waits_for_one_that_takes_long(new_executor: NewExecutor, tmp_path: Path) -> None:

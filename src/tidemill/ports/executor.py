@@ -67,6 +67,8 @@ class JobEnded:
 
 
 JobEvent: TypeAlias = "JobStarted | JobEnded"
+#: Which try: run, instance, number.
+JobPlace: TypeAlias = tuple[int, TaskKey, int]
 #: What a worker does with a job, in its process's main thread. It says by its result how the try went; an exception
 #: that leaves it counts as a failed try, `Interrupted` as what it says.
 Perform: TypeAlias = "Callable[[Job], tuple[Outcome, Report]]"
@@ -107,8 +109,8 @@ class Executor(Protocol):
         """Whether the job is here, or its end has not been acknowledged."""
         ...
 
-    def renew(self, until: datetime) -> None:
-        """Let all jobs that are here go on until then."""
+    def renew(self, until: datetime, places: Collection[JobPlace] | None = None) -> None:
+        """Let these jobs go on until then, or all that are here."""
         ...
 
     def stop(self, run_id: int, key: TaskKey) -> None:

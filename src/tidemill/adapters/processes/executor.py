@@ -31,7 +31,7 @@ from tidemill.adapters.processes.worker import timed_out
 from tidemill.model.graph import TaskKey
 from tidemill.model.instance import Failed, Outcome
 from tidemill.ports.clock import Clock
-from tidemill.ports.executor import Job, JobEnded, JobEvent, JobStarted
+from tidemill.ports.executor import Job, JobEnded, JobEvent, JobPlace, JobStarted
 from tidemill.ports.jobs import dump_job, load_event
 
 #: Jobs that a worker has beyond the one that it performs, if it is quick.
@@ -46,8 +46,7 @@ _RECEIVE = 1 << 18
 
 _log = logging.getLogger("tidemill.executor")
 
-_Place: TypeAlias = tuple[int, TaskKey, int]
-_Told: TypeAlias = tuple[_Place, int, bool]
+_Told: TypeAlias = tuple[JobPlace, int, bool]
 
 
 class LocalExecutor:
@@ -85,7 +84,7 @@ class LocalExecutor:
         self._idle = idle.total_seconds()
         self._grace = grace.total_seconds()
         self._on_lost = on_lost
-        self._hands: dict[_Place, Hand] = {}
+        self._hands: dict[JobPlace, Hand] = {}
         self._backlog: deque[Hand] = deque()
         self._members: dict[int, Member] = {}
         self._told: dict[_Told, JobEvent] = {}
@@ -123,14 +122,18 @@ class LocalExecutor:
         """Whether the job is here, or its end has not been acknowledged."""
         return (run_id, key, number) in self._hands
 
-    def renew(self, until: datetime) -> None:
-        """Let all jobs that are here go on until then."""
+    def renew(self, until: datetime, places: Collection[JobPlace] | None = None) -> None:
+        """Let these jobs go on until then, or all that are here; a worker goes on if any of its jobs may."""
         moment = self._moment(until)
-        for hand in self._hands.values():
-            hand.until = moment
-        for member in self._members.values():
-            if member.queue:
-                self._send(member, frame(Kind.RENEW, 0, MOMENT.pack(moment)))
+        renewed: set[Member] = set()
+        for place in self._hands if places is None else places:
+            hand = self._hands.get(place)
+            if hand is not None and not hand.ended:
+                hand.until = moment
+                if hand.member is not None:
+                    renewed.add(hand.member)
+        for member in renewed:
+            self._send(member, frame(Kind.RENEW, 0, MOMENT.pack(moment)))
 
     def stop(self, run_id: int, key: TaskKey) -> None:
         """Stop a job, first politely; it ends like any other."""
@@ -167,8 +170,7 @@ class LocalExecutor:
         now = time.monotonic()
         due = [hand.until for hand in self._backlog]
         due += [member.due(self._grace) for member in self._members.values()]
-        if len(self._members) > 1:
-            due += [member.idle_since + self._idle for member in self._members.values() if not member.queue]
+        due += [member.idle_since + self._idle for member in self._idlers()]
         if self._backlog and self._fork_after > now:
             due.append(self._fork_after)
         first = min(due, default=float("inf"))
@@ -338,13 +340,14 @@ class LocalExecutor:
         for member in list(self._members.values()):
             if member.due(self._grace) <= now:
                 self._kill(member, now)
-            elif (
-                not member.queue
-                and not member.leaving
-                and len(self._members) > 1
-                and member.idle_since + self._idle <= now
-            ):
+        for member in self._idlers():
+            if member.idle_since + self._idle <= now:
                 self._retire(member)
+
+    def _idlers(self) -> list[Member]:
+        """Workers that may go for want of work: all but one of those that are left."""
+        staff = [member for member in self._members.values() if not member.leaving]
+        return [member for member in staff if not member.queue][: max(len(staff) - 1, 0)]
 
     def _kill(self, member: Member, now: float) -> None:
         """A worker has had its time."""
