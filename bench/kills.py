@@ -55,7 +55,8 @@ def tasks():
 
 tasks()
 
-rows = tm.Pipeline("rows", schedule="1h", start="{start}", catchup=True, max_active_runs=4)
+rows = tm.Pipeline("rows", schedule="1h", start="{start}", catchup=True, max_active_runs=4, retries=3,
+                   retry_delay="1s")
 
 @rows.source
 def given(interval):

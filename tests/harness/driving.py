@@ -92,7 +92,7 @@ class AtOnce:
     def has(self, run_id: int, key: TaskKey, number: int) -> bool:
         return any((one.run_id, one.key, one.number) == (run_id, key, number) for one in self._told)
 
-    def renew(self, until: datetime) -> None:
+    def renew(self, until: datetime, places: Any = None) -> None:
         self.renewed = until
 
     def stop(self, run_id: int, key: TaskKey) -> None:

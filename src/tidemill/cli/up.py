@@ -45,6 +45,19 @@ def scheduler(invocation: Invocation, workers: int | None) -> int:
 
 
 @serve.command(cls=Command, objects=False)
+@_WORKERS
+@click.option("--queue", "queues", multiple=True, metavar="NAME", default=("default",), show_default=True,
+              help="Serve this queue of tasks.")  # fmt: skip
+@pass_invocation
+def worker(invocation: Invocation, workers: int | None, queues: tuple[str, ...]) -> int:
+    """Run workers that take tasks from the broker.
+
+    The broker is that of the settings: [scheduler] broker. Any number of these, on any computers, work for one project.
+    """
+    return _serve(invocation, ("worker",), workers, queues)
+
+
+@serve.command(cls=Command, objects=False)
 @pass_invocation
 def parser(invocation: Invocation) -> int:
     """Run the process that watches and reads pipelines' files."""
@@ -58,10 +71,12 @@ def attendant(invocation: Invocation) -> int:
     return _serve(invocation, ("attendant",), None)
 
 
-def _serve(invocation: Invocation, parts: tuple[str, ...], workers: int | None) -> int:
+def _serve(
+    invocation: Invocation, parts: tuple[str, ...], workers: int | None, queues: tuple[str, ...] = ("default",)
+) -> int:
     from tidemill.version import __version__
     from tidemill.wiring.serving import up as serve_parts
 
     settings = invocation.known_settings()
     invocation.out.note(f"tidemill {__version__}: {settings.name}, {' and '.join(parts)}; stop with Ctrl-C")
-    return serve_parts(settings, parts=parts, workers=workers, told=invocation.out.note)
+    return serve_parts(settings, parts=parts, workers=workers, queues=queues, told=invocation.out.note)

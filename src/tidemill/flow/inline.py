@@ -15,7 +15,7 @@ from tidemill.model.instance import Failed
 from tidemill.model.place import told
 from tidemill.model.run import RUN_ENDS, Run
 from tidemill.ports.clock import Clock
-from tidemill.ports.executor import Interrupted, Job, JobEnded, JobEvent, JobStarted, Perform
+from tidemill.ports.executor import Interrupted, Job, JobEnded, JobEvent, JobPlace, JobStarted, Perform
 from tidemill.ports.metadata import Metadata
 from tidemill.ports.runstore import DrivenRun, Progress, RunStore, Saved, Wish
 
@@ -49,7 +49,7 @@ class InlineExecutor:
         here = [(one.run_id, one.key, one.number) for one in (*self._waiting, *self._told)]
         return (run_id, key, number) in here
 
-    def renew(self, until: datetime) -> None:
+    def renew(self, until: datetime, places: Collection[JobPlace] | None = None) -> None:
         """Nothing runs while this is called."""
 
     def stop(self, run_id: int, key: TaskKey) -> None:

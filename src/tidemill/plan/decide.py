@@ -39,7 +39,8 @@ from tidemill.plan.retry import wait_before
 from tidemill.plan.trigger import Verdict
 
 _T = TaskState
-#: A try whose worker went away is begun again so often; a task that takes its worker down each time must end.
+#: A try whose worker went away is begun again so often, and then counts as failed: a task that takes its worker down
+#: each time must end.
 MAX_LOST = 3
 #: A mapped task has at most so many instances: more is most often a mistake, and each is a row.
 MAX_MAPPED = 10_000
@@ -122,7 +123,7 @@ class RunBook:
                 self._ended(event, now)
         elif isinstance(event, Lost):
             if self._is_current(event.key, event.number, (_T.QUEUED, _T.RUNNING)):
-                self._lost(event.key, event.alone)
+                self._lost(event.key, event.alone, now)
         elif isinstance(event, Due):
             self._due(event.key)
         elif isinstance(event, PastEnded):
@@ -183,13 +184,13 @@ class RunBook:
         else:
             self._set(key, replace(known, state=_T.FAILED, failed=failed), outcome.error)
 
-    def _lost(self, key: TaskKey, alone: bool) -> None:
+    def _lost(self, key: TaskKey, alone: bool, now: datetime) -> None:
         known = self.instances[key]
         lost = known.lost + alone
         if lost > MAX_LOST or self.cancelled:
             if known.state is _T.QUEUED:
                 known = self._set(key, replace(known, state=_T.RUNNING))
-            self._set(key, replace(known, state=_T.FAILED, lost=lost), f"Its worker went away {lost} times.")
+            self._failed(key, replace(known, lost=lost), Failed(f"Its worker went away {lost} times."), now)
             return
         self._set(key, replace(known, state=_T.SCHEDULED, lost=lost), "Its worker went away.")
         self._step.ready.append(key)

@@ -46,22 +46,27 @@ def open_logs(settings: Settings) -> TaskLogs:
     return LocalTaskLogs(settings.root / STATE_FOLDER / "logs", system_clock())
 
 
+def place_of(job: Job) -> TryPlace:
+    """Where the log of a job is."""
+    assert job.run is not None
+    return TryPlace(job.run.pipeline, job.run_id, job.key[0] or _PUBLISH, job.key[1], job.number)
+
+
 class Performer:
     """Performs jobs; made before workers are forked, opened by the first job of each.
 
     Args:
         settings: the project's.
-        spool: whether descriptors 1 and 2 of this process are the worker's own, to be captured.
+        spool: descriptors 1 and 2 of this process, where it is a worker's own; None: they are left alone.
     """
 
-    def __init__(self, settings: Settings, *, spool: bool = True) -> None:
+    def __init__(self, settings: Settings, *, spool: Spool | None = None) -> None:
         self._settings = settings
         #: The version of the code that is loaded, where it is, and what its files have made.
         self._version: str | None = None
         self._at = settings
         self._code: dict[str, dict[str, Declared]] = {}
-        self._wants_spool = spool
-        self._spool: Spool | None = None
+        self._spool = spool
         self._logs: TaskLogs | None = None
         self._metadata: Metadata | None = None
         self._services: Services | None = None
@@ -74,10 +79,7 @@ class Performer:
         if self._logs is None:
             self._logs = open_logs(self._settings)
             self._masker = Masker(secrets())
-            if self._wants_spool:
-                self._spool = Spool.redirect()
-        place = TryPlace(job.run.pipeline, job.run_id, job.key[0] or _PUBLISH, job.key[1], job.number)
-        with captured(self._logs.open(place), self._masker, self._spool):
+        with captured(self._logs.open(place_of(job)), self._masker, self._spool):
             return self._perform(job, job.run)
 
     def _perform(self, job: Job, run: RunInfo) -> tuple[Outcome, Report]:

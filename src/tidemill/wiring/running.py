@@ -56,7 +56,7 @@ def run_here(
         run = trigger(metadata, name, clock.now(), interval=interval, run_key=run_key, conf=conf, only=only)
         begun(run)
         store = SqlRunStore(metadata, clock)
-        performer = Performer(settings, spool=False)
+        performer = Performer(settings)
         return drive(metadata, store, clock, store.definition, holder(), run, performer, ended)
     finally:
         metadata.close()

@@ -10,21 +10,26 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from tidemill.wiring.settings import STATE_FOLDER, Settings
+from tidemill.model.errors import SettingsError
+from tidemill.wiring.settings import FILE, STATE_FOLDER, Settings
 
 if TYPE_CHECKING:
+    from tidemill.adapters.celery.executor import CeleryExecutor
+    from tidemill.adapters.processes.executor import LocalExecutor
     from tidemill.adapters.processes.forker import Forker
     from tidemill.adapters.processes.forkserver import ForkServer
     from tidemill.ports.bell import Bell
+    from tidemill.ports.executor import Job
 
 #: What an installation consists of, each in a process of its own.
 PARTS = ("scheduler", "parser", "attendant")
@@ -59,6 +64,7 @@ def up(
     *,
     parts: Iterable[str] = PARTS,
     workers: int | None = None,
+    queues: Sequence[str] = ("default",),
     told: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Run the parts of an installation until this process is asked to end; returns the exit code.
@@ -67,16 +73,18 @@ def up(
         settings: the project.
         parts: which of them.
         workers: the most that work at the same time; None: one for each core, at least four.
+        queues: those of tasks that a worker of a broker's serves.
         told: is told what happens, a line at a time.
     """
     _preload()
     from tidemill.adapters.processes.forkserver import ForkServer
-    from tidemill.adapters.processes.worker import work
-    from tidemill.wiring.performing import Performer
 
     mains: dict[str, Callable[[ForkServer], int]] = {
         "scheduler": lambda server: server.spawn(
-            scheduler_main, settings, workers, forking=partial(work, Performer(settings))
+            scheduler_main, settings, workers, forking=partial(worker_main, settings)
+        ),
+        "worker": lambda server: server.spawn(
+            consumer_main, settings, workers, queues, forking=partial(worker_main, settings)
         ),
         "parser": lambda server: server.spawn(parser_main, settings),
         "attendant": lambda server: server.spawn(attendant_main, settings),
@@ -126,9 +134,65 @@ def _preload() -> None:
     import tidemill.wiring.project  # noqa: F401
 
 
+def worker_main(settings: Settings, channel: socket.socket) -> int:
+    """A worker's process; returns its exit code."""
+    from tidemill.adapters.processes.worker import work
+    from tidemill.flow.tasklog import Spool
+    from tidemill.wiring.performing import Performer
+
+    spool = Spool.redirect()
+    return work(Performer(settings, spool=spool), channel, spool.readers)
+
+
+def consumer_main(forker: Forker, settings: Settings, workers: int | None, queues: Sequence[str]) -> int:
+    """The process that takes jobs from the broker for the workers of this machine; returns its exit code."""
+    from tidemill.adapters.celery.worker import Consumer
+    from tidemill.wiring.services import system_clock
+
+    _log_to_stderr("worker")
+    slots = workers or settings.workers or max(4, os.cpu_count() or 1)
+    executor = _local(forker, settings, slots, backlog=0)
+    consumer = Consumer(_broker(settings), settings.name, executor, system_clock(), queues=queues, slots=slots)
+    return consumer.run()
+
+
+def _broker(settings: Settings) -> str:
+    if not settings.broker:
+        raise SettingsError(
+            "There is no broker.", where=str(settings.root / FILE), hint='[scheduler] broker = "amqp://guest@host//"'
+        )
+    return settings.broker
+
+
+def _local(forker: Forker, settings: Settings, workers: int | None, backlog: int | None = None) -> LocalExecutor:
+    from tidemill.adapters.processes.executor import LocalExecutor
+    from tidemill.flow.tasklog import write_last_words
+    from tidemill.model.masking import Masker
+    from tidemill.wiring.performing import open_logs, place_of
+    from tidemill.wiring.services import system_clock
+    from tidemill.wiring.surroundings import secrets
+
+    logs, masker = open_logs(settings), Masker(secrets())
+
+    def last_words(job: Job, why: str, rests: Sequence[bytes]) -> None:
+        write_last_words(logs.open(place_of(job)), masker, why, rests)
+
+    return LocalExecutor(forker, system_clock(), workers=workers, backlog=backlog, on_lost=last_words)
+
+
+def _executor(forker: Forker, settings: Settings, workers: int | None) -> LocalExecutor | CeleryExecutor:
+    """The executor that the settings name."""
+    if settings.broker:
+        from tidemill.adapters.celery.executor import CeleryExecutor
+        from tidemill.wiring.services import system_clock
+
+        forker.close()
+        return CeleryExecutor(settings.broker, settings.name, system_clock())
+    return _local(forker, settings, workers or settings.workers)
+
+
 def scheduler_main(forker: Forker, settings: Settings, workers: int | None) -> int:
     """The scheduler's process; returns its exit code."""
-    from tidemill.adapters.processes.executor import LocalExecutor
     from tidemill.adapters.processes.forker import ServerGone
     from tidemill.adapters.sql.runstore import SqlRunStore
     from tidemill.adapters.sql.store import SqlMetadata
@@ -145,7 +209,7 @@ def scheduler_main(forker: Forker, settings: Settings, workers: int | None) -> i
     if settings.pools:
         with metadata.write() as tx:
             tx.runs.pools(settings.pools)
-    executor = LocalExecutor(forker, clock, workers=workers or settings.workers)
+    executor = _executor(forker, settings, workers)
     scheduler = Scheduler(store, executor, clock, store.definition, holder())
     planner = Planner(metadata, clock, partial(files_of, settings.root))
     with _asked_to_stop() as (stopping, handle):

@@ -18,6 +18,7 @@ url = ".tidemill/archive"                    TIDEMILL_ARCHIVE_URL
 url = ".tidemill/lake"                       TIDEMILL_LAKE_URL
 [scheduler]
 workers = 8                                  tasks at the same time on this machine; else one a core, at least four
+broker = "amqp://guest@host//"               TIDEMILL_BROKER; Celery workers then do all tasks: tidemill serve worker
 [pools]                                      slots by pool; "default" has 128, if nothing is said
 small = 2
 [[notify]]                                   who is told what; any number of these
@@ -52,7 +53,7 @@ _KNOWN = {
     "metadata": ("url",),
     "archive": ("url",),
     "lake": ("url",),
-    "scheduler": ("workers",),
+    "scheduler": ("workers", "broker"),
 }
 #: Sections whose keys are the user's own names.
 _FREE = ("pools",)
@@ -110,6 +111,8 @@ class Settings:
     notify: tuple[NotifySettings, ...] = ()
     #: Tasks at the same time on this machine; None: one for each core, at least four.
     workers: int | None = None
+    #: Of Celery: RabbitMQ (amqp://) or Redis (redis://); empty: workers of this machine, without a broker.
+    broker: str = ""
     #: Slots by pool.
     pools: Mapping[str, int] = field(default_factory=dict, hash=False)
 
@@ -156,6 +159,7 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         has_file=(root / FILE).is_file(),
         code=_code(data.get("pipelines", {}), str(root / FILE)),
         workers=_count(data.get("scheduler", {}).get("workers"), "scheduler.workers", str(root / FILE)),
+        broker=env.get("TIDEMILL_BROKER") or data.get("scheduler", {}).get("broker", ""),
         pools={
             name: _count(slots, f"pools.{name}", str(root / FILE)) or 0 for name, slots in data.get("pools", {}).items()
         },
