@@ -6,59 +6,15 @@ import contextlib
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
-from harness import rabbitmq, redis, services
+from harness.brokers import Broker, rabbitmq_or_why, rabbitmq_url, redis_or_why, redis_url
 from harness.consuming import consuming
 from harness.executing import appears
-from harness.programs import CannotStart
 
-#: A broker's URL and version, or why it cannot start.
-Broker: TypeAlias = tuple[str, str] | str
-
-
-@pytest.fixture(scope="session")
-def redis_or_why() -> Iterator[Broker]:
-    """The session's Redis."""
-    with contextlib.ExitStack() as stack:
-        try:
-            url, version, _ = stack.enter_context(redis.running())
-            yield url, version
-        except CannotStart as error:
-            yield str(error)
-
-
-@pytest.fixture(scope="session")
-def rabbitmq_or_why() -> Iterator[Broker]:
-    """The session's RabbitMQ; it takes 6 s to start."""
-    with contextlib.ExitStack() as stack:
-        try:
-            url, version, _ = stack.enter_context(rabbitmq.running())
-            yield url, version
-        except CannotStart as error:
-            yield str(error)
-
-
-@pytest.fixture
-def redis_url(redis_or_why: Broker, request: pytest.FixtureRequest) -> str:
-    """The URL of the session's Redis."""
-    return _url("Redis", redis_or_why, request)
-
-
-@pytest.fixture
-def rabbitmq_url(rabbitmq_or_why: Broker, request: pytest.FixtureRequest) -> str:
-    """The URL of the session's RabbitMQ."""
-    return _url("RabbitMQ", rabbitmq_or_why, request)
-
-
-def _url(name: str, broker: Broker, request: pytest.FixtureRequest) -> str:
-    if isinstance(broker, str):
-        services.missing(name, broker)
-    url, version = broker
-    services.note_used(request, name, version)
-    return url
+__all__ = ["consumer_of", "rabbitmq_or_why", "rabbitmq_url", "redis_or_why", "redis_url"]
 
 
 @pytest.fixture(scope="session")

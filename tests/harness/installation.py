@@ -45,13 +45,16 @@ class Installation:
 
     def up(self, *arguments: str) -> None:
         """Start it; what it says goes to `up.log`."""
-        log = (self.folder / "up.log").open("a")
+        self.root = self.start("up", *arguments)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command that goes on; whoever asked ends it."""
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        self.root = subprocess.Popen(
-            [*COMMAND, "--project", str(self.folder), "up", *arguments],
-            stdout=log, stderr=log, text=True, cwd=self.folder, env=environment,
-        )  # fmt: skip
-        log.close()
+        with (self.folder / "up.log").open("a") as log:
+            return subprocess.Popen(
+                [*COMMAND, "--project", str(self.folder), *arguments],
+                stdout=log, stderr=log, text=True, cwd=self.folder, env=environment,
+            )  # fmt: skip
 
     def stop(self, number: int = signal.SIGINT, timeout: float = 40) -> int:
         """Ask it to end, and wait; returns its exit code."""

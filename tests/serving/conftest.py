@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.brokers import redis_or_why, redis_url
 from harness.installation import Installation
+
+__all__ = ["install", "install_on", "redis_or_why", "redis_url"]
 
 Install = Callable[..., Installation]
 
