@@ -19,6 +19,11 @@ PEERS = ROOT / "bench" / ".peers"
 #: memory, and at 5,000/s into 1.5.6 with 1.1 GB.
 REQUIREMENTS = {
     "duckdb": ["duckdb==2.0.0"],
+    "airflow": ["apache-airflow==3.3.2"],
+    "dagster": ["dagster==1.13.27"],
+    # FastAPI is pinned: newer ones, which Prefect allows, break it.
+    "prefect": ["prefect==3.8.8", "fastapi==0.150.0"],
+    "dbos": ["dbos==3.4.0", "psycopg[binary]"],
     "dlt": ["dlt[duckdb,parquet]==1.31.0", "duckdb==1.5.6", "pyarrow==26.0.1"],
 }
 

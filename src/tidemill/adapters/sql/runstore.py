@@ -28,6 +28,11 @@ _OPEN = [state for state in RUN_TRANSITIONS if state not in RUN_ENDS]
 #: Runs that are looked at to find some to take: those of a pipeline that has no room must not hide all others.
 _LOOKED_AT = 5_000
 _WELL = [TaskState.SUCCESS, TaskState.SKIPPED]
+#: Runs that have not ended, said literally so that their partial index is used; project and order as what no index is
+#: for: otherwise SQLite, which knows no numbers, goes through all runs that the project ever had.
+_NOT_ENDED = text("runs.state IN ('queued', 'running', 'publishing')")
+_OWN: Any = func.coalesce(runs.c.project, "")
+_IN_ORDER = runs.c.id + 0
 #: The statements of each turn are made once: SQLAlchemy takes longer to make one than SQLite to carry it out.
 _LOCKED = (
     select(
@@ -43,10 +48,8 @@ _USED = (
     select(tasks.c.pool, func.sum(tasks.c.slots).label("used"))
     .select_from(tasks.join(runs))
     # Said literally: a partial index is not used for what is only known when the statement is carried out.
-    .where(text("tasks.state IN ('queued', 'running', 'restarting')"), runs.c.project == bindparam("project"))
+    .where(text("tasks.state IN ('queued', 'running', 'restarting')"), bindparam("project") == _OWN)
     .group_by(tasks.c.pool)
-    # SQLite begins with the project's runs otherwise, and looks at every task of those that have many.
-    .with_hint(tasks, "INDEXED BY ix_tasks_live", "sqlite")
 )
 _USED_BY_OTHERS = _USED.where(or_(runs.c.holder.is_(None), runs.c.holder != bindparam("holder")))
 
@@ -83,7 +86,7 @@ class SqlRunStore(RunStore):
                 return []
         with self._metadata.session(writing=True) as session:
             now = self._now(session)
-            query = self._claimable(session, now, holder, only).order_by(runs.c.id).limit(_LOOKED_AT)
+            query = self._claimable(session, now, holder, only).order_by(_IN_ORDER).limit(_LOOKED_AT)
             if session.dialect != "sqlite":
                 query = query.with_for_update(of=runs, skip_locked=True, key_share=True)
             taken = [row.id for row in self._within_limits(session, session.all(query))][:limit]
@@ -156,9 +159,9 @@ class SqlRunStore(RunStore):
 
     def _claimable(self, session: Session, now: datetime, holder: str, only: int | None) -> Any:
         query = self._runs().where(
-            runs.c.project == session.project,
+            session.project == _OWN,
             runs.c.definition_id.is_not(None),
-            runs.c.state.in_(_OPEN),
+            _NOT_ENDED,
             or_(runs.c.holder.is_(None), runs.c.lease_until.is_(None), runs.c.lease_until <= now),
             or_(runs.c.holder.is_(None), runs.c.holder != holder, runs.c.lease_until <= now),
         )
@@ -172,9 +175,10 @@ class SqlRunStore(RunStore):
                 select(batches.c.pipeline, func.count().label("many"))
                 .select_from(runs.join(batches))
                 .where(
-                    runs.c.project == session.project,
+                    session.project == _OWN,
                     runs.c.definition_id.is_not(None),
-                    runs.c.state.in_([RunState.RUNNING, RunState.PUBLISHING]),
+                    _NOT_ENDED,
+                    runs.c.state != RunState.QUEUED,
                 )
                 .group_by(batches.c.pipeline)
             )
@@ -209,7 +213,7 @@ class SqlRunStore(RunStore):
         ).select_from(runs.join(batches))  # fmt: skip
 
     def _read(self, session: Session, which: Any) -> list[DrivenRun]:
-        rows = session.all(self._runs().where(which).order_by(runs.c.id))
+        rows = session.all(self._runs().where(which).order_by(_IN_ORDER))
         self._load_definitions(session, [row.definition_id for row in rows])
         instances: dict[int, dict[TaskKey, Instance]] = {row.id: {} for row in rows}
         columns = (tasks.c.run_id, tasks.c.task, tasks.c.map_index, tasks.c.state, tasks.c.tries, tasks.c.failed)
@@ -311,8 +315,8 @@ class SqlRunStore(RunStore):
 
     def _mine(self, session: Session, holder: str) -> tuple[Any, ...]:
         return (
-            runs.c.project == session.project,
-            runs.c.state.in_(_OPEN),
+            session.project == _OWN,
+            _NOT_ENDED,
             runs.c.holder == holder,
             runs.c.definition_id.is_not(None),
         )
