@@ -1,5 +1,7 @@
 """DBOS as durable steps in one process: a chain of steps in a workflow, and queued workflows of one step each."""
 
+# mypy: disable-error-code="untyped-decorator"
+# DBOS is not installed where types are checked.
 from __future__ import annotations
 
 import json

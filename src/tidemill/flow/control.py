@@ -6,7 +6,7 @@ Each first shows what it would do: `preview` functions read, and decide with the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -279,6 +279,7 @@ def _run(tx: Tx, run_id: int) -> Run:
 
 
 def _of_scheduler(tx: Tx, run_id: int) -> tuple[Run, Order, Definition]:
+    """A run, what schedulers are asked for with its next attempt, and the definition of that."""
     run = _run(tx, run_id)
     last = tx.runs.last(run.batch_id)
     if last is not None and last.id != run.id:
@@ -291,6 +292,12 @@ def _of_scheduler(tx: Tx, run_id: int) -> tuple[Run, Order, Definition]:
         raise Refused(
             f"Run {run_id} was begun by hand, without a scheduler.", hint=f"tidemill replay {run.batch_id} --from TASK"
         )
+    if run.state in RUN_ENDS:
+        # The next attempt is by today's code: what was wrong with it may be mended by now.
+        batch = tx.batches.get(run.batch_id)
+        record = tx.definitions.pipeline(batch.pipeline) if batch is not None else None
+        if record is not None and record.active:
+            order = replace(order, definition_id=record.definition_id, code=record.code)
     definition = tx.definitions.get(order.definition_id)
     assert definition is not None
     return run, order, definition
