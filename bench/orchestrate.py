@@ -86,7 +86,7 @@ def tidemill(root: Path, do: str) -> tuple[dict[str, Any], list[str]]:
     made = {"tidemill (sqlite)": measured("tidemill", "tidemill_orchestrate.py", root / "sqlite", "--do", do)}
     missed = over(made["tidemill (sqlite)"], "sqlite")
     with ExitStack() as stack:
-        server = stack.enter_context(running())
+        server = stack.enter_context(running(durable=True))
         url = server.new_database()
         arguments = ("--do", "throughput", "--url", url)
         made["tidemill (postgresql)"] = measured("tidemill", "tidemill_orchestrate.py", root / "postgresql", *arguments)

@@ -106,8 +106,12 @@ def find_binaries() -> Path:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Postgres]:
-    """Start a server, and stop it by its pid. Raises CannotStart."""
+def running(*, durable: bool = False) -> Iterator[Postgres]:
+    """Start a server, and stop it by its pid; `durable`: as in earnest, what is committed is on the disk.
+
+    Raises:
+        CannotStart: the programs are not there.
+    """
     binaries = find_binaries()
     identity = _identity()
     with tempfile.TemporaryDirectory(prefix="tidemill-postgres-") as folder:
@@ -116,26 +120,48 @@ def running() -> Iterator[Postgres]:
         data, log = Path(folder, "data"), Path(folder, "log")
         password = secrets.token_hex(8)
         _init(binaries, data, password, identity)
-        server = _serve(binaries, data, password, log, identity)
+        server = _serve(binaries, data, password, log, identity, _LASTING if durable else _FLEETING)
         try:
             yield server
         finally:
             _stop(server.process)
 
 
-def _serve(binaries: Path, data: Path, password: str, log: Path, identity: dict[str, Any]) -> Postgres:
+@contextlib.contextmanager
+def away(server: Postgres) -> Iterator[None]:
+    """The server is down, as for an upgrade, and comes back on the same port with the same data."""
+    server.process.send_signal(signal.SIGINT)
+    server.process.wait(30)
+    try:
+        yield
+    finally:
+        folder = server.folder
+        process = _start(find_binaries(), folder / "data", server.port, folder / "log", _identity(), _FLEETING)
+        object.__setattr__(server, "process", process)
+        _wait(server, folder / "log")
+
+
+def _start(
+    binaries: Path, data: Path, port: int, log: Path, identity: dict[str, Any], settings: list[str]
+) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [binaries / "postgres", "-D", data, "-p", str(port), *_SETTINGS, *settings],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=data.parent,
+            **identity,
+        )
+
+
+def _serve(
+    binaries: Path, data: Path, password: str, log: Path, identity: dict[str, Any], settings: list[str]
+) -> Postgres:
     """Start it on a free port, and wait until it answers; on another one where somebody was faster."""
     for attempt in range(PORT_TRIES):
         port = _free_port()
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [binaries / "postgres", "-D", data, "-p", str(port), *_SETTINGS],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=data.parent,
-                **identity,
-            )
+        process = _start(binaries, data, port, log, identity, settings)
         server = Postgres(port, password, "", process, data.parent)
         try:
             server.version = _wait(server, log)
@@ -148,21 +174,21 @@ def _serve(binaries: Path, data: Path, password: str, log: Path, identity: dict[
     raise AssertionError("the loop returns or raises")
 
 
-#: Data is thrown away, so nothing waits for a disk; nobody but this computer can connect.
+#: Nobody but this computer can connect.
 _SETTINGS = [
     f"-c{setting}"
     for setting in (
         "listen_addresses=127.0.0.1",
         "unix_socket_directories=",
-        "fsync=off",
-        "synchronous_commit=off",
-        "full_page_writes=off",
         "shared_buffers=32MB",
         "max_connections=60",
         "autovacuum=off",
         "log_timezone=UTC",
     )
 ]
+#: Data of tests is thrown away, so nothing waits for a disk.
+_FLEETING = ["-cfsync=off", "-csynchronous_commit=off", "-cfull_page_writes=off"]
+_LASTING: list[str] = []
 
 
 def _identity() -> dict[str, Any]:
