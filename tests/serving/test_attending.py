@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Callable
+from typing import Any
 
 from harness.installation import Installation
 from harness.listening import HttpListener, listening
+from harness.programs import free_port
 from tidemill.flow.control import trigger
 from tidemill.model.run import RunState
 from tidemill.wiring.services import system_clock
@@ -118,6 +122,73 @@ def test_failures_and_publishes_are_told_and_called_back(install: Install) -> No
         shop.wait((shop.folder / "success-works").exists)
         assert not (shop.folder / "success-breaks").exists()
         assert shop.stop() == 0
+
+
+CALLED = """
+    import tidemill as tm
+
+    @tm.dag(schedule="@webhook")
+    def called():
+        @tm.task
+        def one(dag_run=None):
+            return dag_run.conf["n"]
+        one()
+
+    @tm.dag()
+    def uncalled():
+        @tm.task
+        def one():
+            return 1
+        one()
+
+    called()
+    uncalled()
+"""
+
+
+def call(port: int, pipeline: str, body: bytes, **headers: str) -> tuple[int, Any]:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/hooks/{pipeline}", body, headers, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_a_call_from_outside_begins_a_run_once(install: Install) -> None:
+    shop = install(called=CALLED)
+    port = free_port()
+    with (shop.folder / "tidemill.toml").open("a") as file:
+        file.write(f'\n[hooks]\nport = {port}\ntoken = "a-long-token"\n')
+    shop.up("--workers", "1")
+    token = {"Authorization": "Bearer a-long-token"}
+
+    def answers() -> bool:
+        try:
+            return call(port, "called", b"[]", **token)[0] == 400
+        except OSError:
+            return False
+
+    shop.wait(answers)
+    assert call(port, "called", b"{}")[0] == 401
+    assert call(port, "called", b"{}", Authorization="Bearer another")[0] == 401
+
+    def parsed() -> bool:
+        with shop.metadata.read() as tx:
+            return tx.definitions.pipeline("uncalled") is not None
+
+    shop.wait(parsed)
+    assert call(port, "uncalled", b"{}", **token)[0] == 404
+    assert call(port, "nobody", b"{}", **token)[0] == 404
+    assert call(port, "called", b"x" * 1_100_000, **token)[0] == 413
+    code, first = call(port, "called", b'{"n": 7}', **token, **{"Idempotency-Key": "k"})
+    assert code == 202
+    assert call(port, "called", b'{"n": 8}', **token, **{"Idempotency-Key": "k"}) == (202, first)
+    shop.wait_for_runs("called", 1)
+    with shop.metadata.read() as tx:
+        assert tx.xcoms.get(first["run_id"], "one") == "7"
+    assert len(shop.runs("called")) == 1
+    assert shop.stop() == 0
 
 
 CHAINED = """

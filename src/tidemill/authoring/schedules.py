@@ -50,6 +50,8 @@ def read_schedule(value: Any, zone: str, start: datetime | None) -> Schedule:
         return Schedule(on=value, text=_told(value))
     if isinstance(value, FilesArrive):
         return Schedule(files=value, text=f"files {value.pattern}")
+    if value == "@webhook":
+        return Schedule(webhook=True, text="@webhook")
     if isinstance(value, str | timedelta):
         timetable = placed(parse_timetable, value, zone)
         return Schedule(timetable=timetable, text=timetable.text if timetable else "")

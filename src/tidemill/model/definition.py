@@ -37,6 +37,7 @@ class Schedule:
             scheduler never runs a user's code. `more` tells that it will have others after these.
         on: when tables are published.
         files: when files arrive.
+        webhook: when somebody calls.
     """
 
     timetable: Timetable | None = None
@@ -44,6 +45,7 @@ class Schedule:
     more: bool = False
     on: Condition | None = None
     files: FilesArrive | None = None
+    webhook: bool = False
     #: As the user wrote it, for people.
     text: str = ""
 
@@ -244,6 +246,8 @@ def _schedule_json(schedule: Schedule) -> dict[str, Any]:
         made["on"] = condition_json(schedule.on)
     if schedule.files is not None:
         made["files"] = {"pattern": schedule.files.pattern, "every": schedule.files.every.total_seconds()}
+    if schedule.webhook:
+        made["webhook"] = True
     return {**made, **({"more": True} if schedule.more else {}), **({"text": schedule.text} if schedule.text else {})}
 
 
@@ -263,5 +267,6 @@ def _read_schedule(found: Mapping[str, Any]) -> Schedule:
         more=found.get("more", False),
         on=read_condition(found["on"]) if "on" in found else None,
         files=FilesArrive(files["pattern"], timedelta(seconds=files["every"])) if files else None,
+        webhook=found.get("webhook", False),
         text=found.get("text", ""),
     )

@@ -9,21 +9,27 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidemill.authoring import registry
 from tidemill.flow.attending import POLL, Attendant, Channel
+from tidemill.flow.control import known
 from tidemill.flow.others import OtherPipelines
 from tidemill.flow.triggers import Surroundings, UserTrigger, unknown_trigger
+from tidemill.model.errors import SettingsError, UnknownName
 from tidemill.ports.bell import Bell
+from tidemill.ports.clock import Clock
 from tidemill.ports.metadata import Event, Metadata
 from tidemill.ports.notifier import Notifier
 from tidemill.wiring.services import open_metadata, system_clock
 from tidemill.wiring.settings import NotifySettings, Settings
+
+if TYPE_CHECKING:
+    from tidemill.adapters.webhook.server import HookServer
 
 #: Seconds that the callbacks of a pipeline's code may take.
 _CALLBACK = 300
@@ -44,21 +50,50 @@ def attend_forever(settings: Settings, bell: Bell, stopping: Callable[[], bool],
         _UserTriggers(settings, metadata),
     )
     try:
-        asyncio.run(_attend(attendant, bell, stopping, handle))
+        asyncio.run(_attend(attendant, bell, stopping, handle, _hooks(settings, metadata, clock, bell.ring)))
     finally:
         bell.close()
         metadata.close()
     return 0
 
 
-async def _attend(attendant: Attendant, bell: Bell, stopping: Callable[[], bool], handle: int) -> None:
+async def _attend(
+    attendant: Attendant, bell: Bell, stopping: Callable[[], bool], handle: int, hooks: HookServer | None
+) -> None:
     bell.listen()
+    serving = asyncio.create_task(hooks.serve()) if hooks is not None else None
     try:
         while not stopping():
             await attendant.look()
             await asyncio.to_thread(bell.wait, POLL, (handle,))
     finally:
         await attendant.close()
+        if hooks is not None and serving is not None:
+            hooks.stop()
+            await serving
+
+
+def _hooks(settings: Settings, metadata: Metadata, clock: Clock, ring: Callable[[], None]) -> HookServer | None:
+    """The server for calls from outside, where the settings want one."""
+    if settings.hooks is None:
+        return None
+    try:
+        from tidemill.adapters.webhook.server import HookServer
+    except ImportError as error:
+        raise SettingsError("[hooks] needs a web server.", hint='pip install "tidemill[web]"') from error
+    pipelines = OtherPipelines(lambda: metadata, clock, ring)
+
+    def begin(pipeline: str, key: str | None, conf: Mapping[str, Any]) -> Mapping[str, Any]:
+        with metadata.read() as tx:
+            _, definition = known(tx, pipeline)
+        if not definition.schedule.webhook:
+            raise UnknownName(f'Pipeline "{pipeline}" is not begun by calls.', hint='schedule="@webhook"')
+        run_id = pipelines.trigger(pipeline, conf=conf, run_key=None if key is None else f"hook-{key}")
+        with metadata.read() as tx:
+            run = tx.runs.get(run_id)
+        return {"run_id": run_id, "batch_id": run.batch_id if run is not None else None}
+
+    return HookServer(settings.hooks.host, settings.hooks.port, settings.hooks.token, begin)
 
 
 class _UserTriggers:

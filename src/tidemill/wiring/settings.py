@@ -21,6 +21,10 @@ workers = 8                                  tasks at the same time on this mach
 broker = "amqp://guest@host//"               TIDEMILL_BROKER; Celery workers then do all tasks: tidemill serve worker
 [pools]                                      slots by pool; "default" has 128, if nothing is said
 small = 2
+[hooks]                                      POST /hooks/PIPELINE begins runs of pipelines with schedule "@webhook"
+host = "127.0.0.1"
+port = 8801
+token = "env:HOOK_TOKEN"                     what callers show: Authorization: Bearer TOKEN
 [[notify]]                                   who is told what; any number of these
 kind = "slack"                               or "webhook", "email"
 url = "env:SLACK_URL"                        env: takes it from the environment; smtp://user:password@host for email
@@ -54,6 +58,7 @@ _KNOWN = {
     "archive": ("url",),
     "lake": ("url",),
     "scheduler": ("workers", "broker"),
+    "hooks": ("host", "port", "token"),
 }
 #: Sections whose keys are the user's own names.
 _FREE = ("pools",)
@@ -80,6 +85,15 @@ class CodeSettings:
     path: str = "."
     every: timedelta = timedelta(seconds=60)
     timeout: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class HookSettings:
+    """Where others may call; see the module's text."""
+
+    token: str
+    host: str = "127.0.0.1"
+    port: int = 8801
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +127,8 @@ class Settings:
     workers: int | None = None
     #: Of Celery: RabbitMQ (amqp://) or Redis (redis://); empty: workers of this machine, without a broker.
     broker: str = ""
+    #: Where others may call; None: nowhere.
+    hooks: HookSettings | None = None
     #: Slots by pool.
     pools: Mapping[str, int] = field(default_factory=dict, hash=False)
 
@@ -163,6 +179,7 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         pools={
             name: _count(slots, f"pools.{name}", str(root / FILE)) or 0 for name, slots in data.get("pools", {}).items()
         },
+        hooks=_hooks(data["hooks"], env, str(root / FILE)) if "hooks" in data else None,
         notify=tuple(_notify(one, env, str(root / FILE)) for one in data.get("notify", ())),
     )
 
@@ -174,6 +191,27 @@ def _count(value: Any, name: str, where: str) -> int | None:
     return value
 
 
+def _hooks(given: Mapping[str, Any], env: Mapping[str, str], where: str) -> HookSettings:
+    """Section `[hooks]`."""
+    token = _secret(str(given.get("token", "")), env, where)
+    if len(token) < 8:
+        raise SettingsError("[hooks] needs a token of at least 8 characters.", where=where, hint='"env:HOOK_TOKEN"')
+    port = given.get("port", 8801)
+    if not isinstance(port, int) or not 0 < port < 65536:
+        raise SettingsError(f"hooks.port = {port!r} is no port.", where=where, hint="8801")
+    return HookSettings(token, str(given.get("host", "127.0.0.1")), port)
+
+
+def _secret(text: str, env: Mapping[str, str], where: str) -> str:
+    """A value, or with `env:NAME` that of the environment."""
+    if not text.startswith("env:"):
+        return text
+    found = env.get(text.removeprefix("env:"))
+    if not found:
+        raise SettingsError(f'"{text}" takes its value from the environment, and there is none.', where=where)
+    return found
+
+
 def _notify(given: Mapping[str, Any], env: Mapping[str, str], where: str) -> NotifySettings:
     """One `[[notify]]`."""
     for key in given:
@@ -182,11 +220,7 @@ def _notify(given: Mapping[str, Any], env: Mapping[str, str], where: str) -> Not
     kind, url = given.get("kind", ""), str(given.get("url", ""))
     if kind not in ("webhook", "slack", "email"):
         raise UnknownName.of("kind of notice", str(kind), ("webhook", "slack", "email"), where=where)
-    if url.startswith("env:"):
-        found = env.get(url.removeprefix("env:"))
-        if not found:
-            raise SettingsError(f'"{url}" takes its value from the environment, and there is none.', where=where)
-        url = found
+    url = _secret(url, env, where)
     events = tuple(given.get("events", ("failed", "late")))
     for event in events:
         if event not in EVENTS:
