@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 
+from tidemill.authoring import registry
 from tidemill.authoring.arguments import asset_name
 from tidemill.authoring.place import here, placed
 from tidemill.model.batch import Interval
@@ -71,7 +72,7 @@ def read_schedule(
         condition = placed(published, *value)
         return Schedule(on=condition, text=_told(condition))
     if isinstance(value, CustomTimetable):
-        return _custom(value, start, catchup, now or datetime.now(UTC))
+        return _custom(value, start, catchup, now or registry.now())
     if hasattr(value, "uri") or hasattr(value, "pipeline"):
         return read_schedule(published(value), zone, start)
     raise DefinitionError(
