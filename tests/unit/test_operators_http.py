@@ -34,7 +34,8 @@ def worker(tmp_path):
 
 def test_a_request_goes_to_the_connection_with_its_login_and_headers(worker, web):
     HttpOperator(
-        task_id="ask", http_conn_id="api", endpoint="/orders/{{ ds }}", method="GET", data={"day": "{{ ds }}", "n": [1, 2]},
+        task_id="ask", http_conn_id="api", endpoint="/orders/{{ ds }}", method="GET",
+        data={"day": "{{ ds }}", "n": [1, 2]},
         headers={"Accept": "text/x"}, response_filter=lambda answer, ds: [answer.json()["path"], ds],
     )  # fmt: skip
     assert worker("ask") == Succeeded(2)
