@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tidemill.operators.sensors import BaseSensor as BaseSensor
     from tidemill.operators.sensors import PokeReturnValue as PokeReturnValue
     from tidemill.operators.sensors import PythonSensor as PythonSensor
+    from tidemill.operators.spark import SparkSubmitOperator as SparkSubmitOperator
     from tidemill.operators.sql import SqlOperator as SqlOperator
     from tidemill.operators.sql import SqlSensor as SqlSensor
     from tidemill.operators.trigger_dag_run import TriggerDagRunOperator as TriggerDagRunOperator
@@ -62,6 +63,7 @@ _PUBLIC = {
     "EmailOperator": "tidemill.operators.email",
     "GlueJobOperator": "tidemill.operators.glue",
     "HttpOperator": "tidemill.operators.http",
+    "SparkSubmitOperator": "tidemill.operators.spark",
     "SqlOperator": "tidemill.operators.sql",
     # sensors
     "BaseSensor": "tidemill.operators.sensors",

@@ -35,7 +35,3 @@ class ManagedJobs(Protocol):
     def last_lines(self, run: str, most: int) -> list[str]:
         """The last lines of a run's error log; empty where there is none."""
         ...
-
-    def stop(self, job: str, run: str) -> None:
-        """End a run; one that has ended is left."""
-        ...

@@ -86,11 +86,6 @@ class GlueJobs:
                 raise
         return [str(event["message"]).rstrip() for event in found["events"]][-most:]
 
-    def stop(self, job: str, run: str) -> None:
-        """End a run."""
-        with _translated():
-            self._glue.batch_stop_job_run(JobName=job, JobRunIds=[run])
-
 
 @contextmanager
 def _translated() -> Iterator[None]:
