@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +14,7 @@ from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.flow.scheduler import Scheduler
 from tidemill.model.batch import BatchState
 from tidemill.model.errors import Busy
-from tidemill.model.graph import WHOLE, Lengths, Node, Retry, TriggerRule
+from tidemill.model.graph import WHOLE, Lengths, Node, Retry, TaskKey, TriggerRule
 from tidemill.model.instance import Change, Cleared, Due, Failed, Instance, Marked, Report, Succeeded
 from tidemill.model.run import RunState, TaskState
 from tidemill.ports.runstore import NO_PAST, PoolFull, Progress, wish_json
@@ -141,6 +142,54 @@ def test_what_is_saved_comes_back(store: SqlMetadata, runs: SqlRunStore, clock: 
     with store.read() as tx:
         task = next(one for one in tx.runs.tasks(run.id) if one.task == "a")
         assert (task.rows, task.bytes, task.ended_at) == (5, 7, clock.now())
+
+
+def test_what_a_cleared_instance_handed_over_is_forgotten(
+    store: SqlMetadata, runs: SqlRunStore, clock: ManualClock
+) -> None:
+    """A task that runs again begins with nothing of its own; what others handed over stays."""
+    run, save = _handing_over(store, runs, clock)
+    clear = Change(("a", WHOLE), Instance(T.SUCCESS, 1), Instance(T.NONE, 1))
+    save([clear])
+    assert _handed_over(store, run) == {"a": None, "b": "2"}
+    report = Report((("return_value", "3"),))
+    again = [Change(("a", WHOLE), Instance(T.RUNNING, 2), Instance(T.SUCCESS, 2))]
+    save(again, [(("a", WHOLE), 2, report)])
+    assert _handed_over(store, run) == {"a": "3", "b": "2"}
+    late, early = Report((("return_value", "5"),)), Report((("return_value", "4"),))
+    end = Change(("a", WHOLE), Instance(T.RUNNING, 4), Instance(T.SUCCESS, 4))
+    clear = Change(("a", WHOLE), Instance(T.SUCCESS, 3), Instance(T.NONE, 3))
+    save([clear], [(("a", WHOLE), 3, early)])
+    assert _handed_over(store, run)["a"] is None, "told and cleared in one turn"
+    save([replace(clear, after=Instance(T.NONE, 3)), end], [(("a", WHOLE), 3, early), (("a", WHOLE), 4, late)])
+    assert _handed_over(store, run)["a"] == "5"
+
+
+def test_what_is_marked_as_success_keeps_what_it_handed_over(
+    store: SqlMetadata, runs: SqlRunStore, clock: ManualClock
+) -> None:
+    run, save = _handing_over(store, runs, clock)
+    gone = Change(("a", WHOLE), Instance(T.FAILED, 1), Instance(T.NONE, 1))
+    save([gone, Change(("a", WHOLE), Instance(T.NONE, 1), Instance(T.SUCCESS, 1))])
+    assert _handed_over(store, run) == {"a": "1", "b": "2"}
+
+
+def _handing_over(store: SqlMetadata, runs: SqlRunStore, clock: ManualClock) -> tuple[int, Callable[..., None]]:
+    """A run whose tasks have handed over 1 and 2, and what saves more about it."""
+    queue(store, define(store, dag("p", Node("a"), Node("b")), clock), "p", clock)
+    [run] = runs.claim("a", LEASE, 10)
+
+    def save(changes: Sequence[Change], reports: Sequence[tuple[TaskKey, int, Report]] = ()) -> None:
+        runs.save([Progress(run.id, run.fence, clock.now(), list(changes), list(reports))])
+
+    changes = [Change((id_, WHOLE), Instance(T.RUNNING, 1), Instance(T.SUCCESS, 1)) for id_ in ("a", "b")]
+    save(changes, [((id_, WHOLE), 1, Report((("return_value", value),))) for id_, value in (("a", "1"), ("b", "2"))])
+    return run.id, save
+
+
+def _handed_over(store: SqlMetadata, run_id: int) -> dict[str, str | None]:
+    with store.read() as tx:
+        return {id_: tx.xcoms.get(run_id, id_) for id_ in ("a", "b")}
 
 
 def test_pools_hold_across_schedulers(store: SqlMetadata, runs: SqlRunStore, clock: ManualClock) -> None:

@@ -45,6 +45,9 @@ class MailListener:
 
     def __init__(self) -> None:
         self.messages: list[str] = []
+        self.readers: list[str] = []
+        #: Addresses that it does not take.
+        self.strangers: set[str] = set()
         listener = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -58,6 +61,12 @@ class MailListener:
                         while (more := self.rfile.readline()) != b".\r\n":
                             text += more
                         listener.messages.append(text.decode())
+                    if word == b"RCPT":
+                        reader = line.decode().partition("<")[2].partition(">")[0]
+                        if reader in listener.strangers:
+                            self.wfile.write(b"550 unknown\r\n")
+                            continue
+                        listener.readers.append(reader)
                     self.wfile.write(b"221 bye\r\n" if word == b"QUIT" else b"250 fine\r\n")
                     if word == b"QUIT":
                         return

@@ -95,7 +95,7 @@ def test_schedules_of_every_kind():
     assert schedule([Published("a.b"), "s3://x"]).on.assets() == ("a.b", "s3://x")
     assert schedule(FilesArrive("in/*")).files == FilesArrive("in/*")
     custom = schedule(Lunar(), start="2026-01-01")
-    assert len(custom.intervals) == 100
+    assert 100 <= len(custom.intervals) <= 110, "those ahead, and a few that are over"
     assert custom.more
     assert custom.intervals[0].start >= datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -133,7 +133,7 @@ class DAG:
         self.default_args = dict(default_args or {})
         self.start, self.zone = read_moment(start or self.default_args.get("start_date"), zone)
         self.end, _ = read_moment(end or self.default_args.get("end_date"), self.zone)
-        self.schedule = read_schedule(schedule, self.zone, self.start)
+        self.schedule = read_schedule(schedule, self.zone, self.start, catchup=catchup)
         self.catchup = catchup
         self.max_active_runs = max_active_runs
         self.max_active_tasks = max_active_tasks

@@ -107,7 +107,7 @@ class Pipeline:
             deadline=deadline, paused=paused, retries=retries, retry_delay=retry_delay, owner=owner, tags=tags,
         )  # fmt: skip
         self._start = _moment(start, zone)
-        self._schedule = read_schedule(schedule, zone, self._start)
+        self._schedule = read_schedule(schedule, zone, self._start, catchup=catchup)
         self._end = _moment(end, zone)
         self._catchup = catchup
         self._publish = names_of(PublishMode, publish, "publish")

@@ -68,6 +68,7 @@ class Trials(Protocol):
 _declared: dict[str, Declared | Pipeline] = {}
 _RUNNER = "tidemill.wiring.runner"
 _TRIALS = "tidemill.wiring.trials"
+_SERVICES = "tidemill.wiring.services"
 
 
 def add(made: Declared | Pipeline) -> None:
@@ -119,4 +120,10 @@ def runner() -> Runner:
 def trials() -> Trials:
     """What runs DAGs for their tests."""
     made: Trials = importlib.import_module(_TRIALS).ProjectTrials()
+    return made
+
+
+def now() -> datetime:
+    """The time at which a file is read: a user's own timetable tells what lies ahead of it."""
+    made: datetime = importlib.import_module(_SERVICES).system_clock().now()
     return made

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
 from datetime import date, datetime, timedelta
-from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
+from tidemill.authoring import registry
 from tidemill.authoring.arguments import asset_name
 from tidemill.authoring.place import here, placed
 from tidemill.model.batch import Interval
 from tidemill.model.condition import AllOf, AnyOf, FilesArrive, Published
-from tidemill.model.definition import Schedule
+from tidemill.model.definition import AHEAD, Schedule
 from tidemill.model.errors import DefinitionError, UserError
 from tidemill.plan.schedule import parse_moment, parse_timetable
 
-#: Intervals of a user's own timetable that are asked for each time the file is read.
-AHEAD = 100
+#: Of a user's own timetable, so many intervals that are over are known beside those ahead; with `catchup`, all are.
+BEHIND = 10
+#: It is asked for so many intervals at most: 11 years of hours. One that never comes to the present must not hang.
+_MOST = 100_000
 
 
 @runtime_checkable
@@ -38,8 +41,17 @@ def published(*names: Any) -> Published | AllOf:
     return made[0] if len(made) == 1 else AllOf(made)
 
 
-def read_schedule(value: Any, zone: str, start: datetime | None) -> Schedule:
+def read_schedule(
+    value: Any, zone: str, start: datetime | None, *, catchup: bool = False, now: datetime | None = None
+) -> Schedule:
     """What a user gave as `schedule=`.
+
+    Args:
+        value: it.
+        zone: that of the pipeline.
+        start: no interval begins before.
+        catchup: intervals that are over are needed, too.
+        now: from when on intervals lie ahead; without it, the time.
 
     Raises:
         DefinitionError: it is no schedule.
@@ -62,7 +74,7 @@ def read_schedule(value: Any, zone: str, start: datetime | None) -> Schedule:
         condition = placed(published, *value)
         return Schedule(on=condition, text=_told(condition))
     if isinstance(value, CustomTimetable):
-        return _custom(value, start)
+        return _custom(value, start, catchup, now or registry.now())
     if hasattr(value, "uri") or hasattr(value, "pipeline"):
         return read_schedule(published(value), zone, start)
     raise DefinitionError(
@@ -79,27 +91,30 @@ def _told(condition: Published | AllOf | AnyOf) -> str:
     return word.join(_told(one) if isinstance(one, Published) else f"({_told(one)})" for one in condition.of)
 
 
-def _custom(timetable: CustomTimetable, start: datetime | None) -> Schedule:
-    """The next intervals of a user's timetable, from the DAG's start on."""
-    place = here()
-    found: list[Interval] = []
+def _custom(timetable: CustomTimetable, start: datetime | None, catchup: bool, now: datetime) -> Schedule:
+    """Intervals of a user's timetable: those ahead, and those that are over as far as they may still be needed."""
+    place, name = here(), type(timetable).__name__
+    over: deque[Interval] = deque(maxlen=None if catchup else BEHIND)
+    ahead: list[Interval] = []
     after: Interval | None = None
-    asked = 0
-    while len(found) <= AHEAD and asked < 100 * AHEAD:
-        asked += 1
+    for _ in range(_MOST):
         following = timetable.next_interval(after)
-        if following is None:
-            break
+        if following is None or len(ahead) == AHEAD:
+            return Schedule(intervals=(*over, *ahead), more=following is not None, text=name)
         if after is not None and following <= after:
             raise DefinitionError(
-                f"{type(timetable).__name__}.next_interval({after}) gave {following!r}.",
+                f"{name}.next_interval({after}) gave {following!r}.",
                 where=place,
                 hint="an Interval later than the one before, or None",
             )
         after = following
         if start is None or following.start >= start:
-            found.append(following)
-    return Schedule(intervals=tuple(islice(found, AHEAD)), more=len(found) > AHEAD, text=type(timetable).__name__)
+            (over if following.end <= now else ahead).append(following)
+    raise DefinitionError(
+        f"{name} has given {_MOST} intervals, and has come to {after} only.",
+        where=place,
+        hint="let next_interval(None) begin later",
+    )
 
 
 def read_moment(value: Any, zone: str | None) -> tuple[datetime | None, str]:

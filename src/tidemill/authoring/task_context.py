@@ -10,6 +10,7 @@ from typing import Any
 
 from tidemill.model.errors import SettingsError, UnknownName, UserError
 from tidemill.ports.clock import Clock
+from tidemill.ports.outside import Outside
 from tidemill.ports.tasks import BigValues, Connections, Pipelines, TableAccess, Tables, Variables
 from tidemill.ports.xcoms import XComs
 
@@ -24,7 +25,7 @@ class TaskServices:
         root: the project's folder.
         big: where large values go; without it they stay among the others.
         tables: the tables of this run. `pipelines`: other pipelines.
-        variables, connections: the project's.
+        variables, connections: the project's. `outside`: systems that connections lead to.
         testing: nothing of the run is kept.
     """
 
@@ -36,6 +37,7 @@ class TaskServices:
     pipelines: Pipelines | None = None
     variables: Variables | None = None
     connections: Connections | None = None
+    outside: Outside | None = None
     testing: bool = False
 
     def need_pipelines(self) -> Pipelines:
@@ -45,6 +47,12 @@ class TaskServices:
                 "Other pipelines cannot be reached from here.", hint="run it by a scheduler: tidemill up"
             )
         return self.pipelines
+
+    def need_outside(self) -> Outside:
+        """Systems outside. Raises SettingsError where none can be reached from here."""
+        if self.outside is None:
+            raise SettingsError("Systems outside cannot be reached from here.", hint="run it in a project")
+        return self.outside
 
 
 class TaskContext(Mapping[str, Any]):

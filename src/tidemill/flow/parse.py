@@ -18,6 +18,7 @@ from typing import Protocol
 
 from tidemill.flow.reading import Crew
 from tidemill.model.errors import Conflict, SettingsError, TidemillError, Unreachable
+from tidemill.plan.due import renewal
 from tidemill.ports.clock import Clock
 from tidemill.ports.codesource import Code, CodeSource, KeptVersion, Stamp
 from tidemill.ports.definitions import Unreadable
@@ -33,6 +34,8 @@ SWEEP_DEAF, SWEEP = 1.0, 30.0
 _TOGETHER = 0.03
 #: What was read is recorded at the latest after this time, or when there is so much of it.
 _RECORD_AFTER, _RECORD_MOST = 0.25, 500
+#: A file whose own timetable runs out is read again at the latest so often, whatever it then tells.
+_RENEW_LEAST = timedelta(minutes=1)
 #: What could not be done is tried again after so long.
 _AGAIN = 1.0
 #: Versions of the code that nothing needs stay so long at least; they are looked for soon and then now and then
@@ -114,6 +117,8 @@ class Parser:
         #: Pipeline files that are there, and of each what it used, once it was read.
         self._files: frozenset[str] | None = None
         self._used: dict[str, frozenset[str]] = {}
+        #: Files with a timetable of their own: when they are read again, to know more of its intervals.
+        self._renew_at: dict[str, datetime] = {}
         self._failed: set[str] = set()
         self._gone: set[str] = set()
         self._crew = Crew(self._reader, parts.clock, parts.limit, parts.readers)
@@ -206,6 +211,7 @@ class Parser:
         wrong = None
         try:
             self._find(strict)
+            self._renew()
             if self._now() >= self._clean_at and not strict:
                 self._clean()
         except (OSError, Conflict, Unreachable) as error:
@@ -242,6 +248,14 @@ class Parser:
             using = [file for file in files - changed - self._failed if self._used.get(file, frozenset()) & changed]
             for file in (*sorted(files & changed), *sorted(using), *sorted(late)):
                 self._enqueue(file, code[file][0])
+
+    def _renew(self) -> None:
+        """Have files read whose own timetables run out."""
+        now = self._parts.clock.now()
+        for file in sorted(file for file, at in self._renew_at.items() if at <= now):
+            del self._renew_at[file]
+            if file in self._code:
+                self._enqueue(file, self._code[file][0])
 
     def _scan(self, folder: Folder) -> Code:
         code = folder.scan()
@@ -308,6 +322,9 @@ class Parser:
         self._used[answer.file] = answer.used
         self._read[answer.file] = answer
         self._refused.pop(answer.file, None)
+        self._renew_at.pop(answer.file, None)
+        if (at := renewal(answer.definitions)) is not None:
+            self._renew_at[answer.file] = max(at, self._parts.clock.now() + _RENEW_LEAST)
         if answer.error is not None:
             self._failed.add(answer.file)
         else:

@@ -17,6 +17,9 @@ from tidemill.model.condition import Condition, FilesArrive, condition_json, rea
 from tidemill.model.graph import Graph, Lengths, Node, Retry, TriggerRule
 from tidemill.model.timetable import Timetable
 
+#: Intervals of a user's own timetable that are known ahead each time its file is read.
+AHEAD = 100
+
 
 class Kind(StrEnum):
     """How a pipeline was written."""

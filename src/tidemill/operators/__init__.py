@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from tidemill.model.graph import TriggerRule as TriggerRule
     from tidemill.operators.base import BaseOperator as BaseOperator
     from tidemill.operators.bash import BashOperator as BashOperator
+    from tidemill.operators.docker import DockerOperator as DockerOperator
+    from tidemill.operators.email import EmailOperator as EmailOperator
     from tidemill.operators.empty import EmptyOperator as EmptyOperator
+    from tidemill.operators.glue import GlueJobOperator as GlueJobOperator
+    from tidemill.operators.http import HttpOperator as HttpOperator
+    from tidemill.operators.http import HttpSensor as HttpSensor
     from tidemill.operators.latest_only import LatestOnlyOperator as LatestOnlyOperator
     from tidemill.operators.python import BranchPythonOperator as BranchPythonOperator
     from tidemill.operators.python import PythonOperator as PythonOperator
@@ -29,6 +34,9 @@ if TYPE_CHECKING:
     from tidemill.operators.sensors import BaseSensor as BaseSensor
     from tidemill.operators.sensors import PokeReturnValue as PokeReturnValue
     from tidemill.operators.sensors import PythonSensor as PythonSensor
+    from tidemill.operators.spark import SparkSubmitOperator as SparkSubmitOperator
+    from tidemill.operators.sql import SqlOperator as SqlOperator
+    from tidemill.operators.sql import SqlSensor as SqlSensor
     from tidemill.operators.trigger_dag_run import TriggerDagRunOperator as TriggerDagRunOperator
     from tidemill.operators.virtualenv import VirtualenvOperator as VirtualenvOperator
     from tidemill.operators.waiting import DateTimeSensor as DateTimeSensor
@@ -50,6 +58,13 @@ _PUBLIC = {
     "ShortCircuitOperator": "tidemill.operators.python",
     "TriggerDagRunOperator": "tidemill.operators.trigger_dag_run",
     "VirtualenvOperator": "tidemill.operators.virtualenv",
+    # tasks with systems outside
+    "DockerOperator": "tidemill.operators.docker",
+    "EmailOperator": "tidemill.operators.email",
+    "GlueJobOperator": "tidemill.operators.glue",
+    "HttpOperator": "tidemill.operators.http",
+    "SparkSubmitOperator": "tidemill.operators.spark",
+    "SqlOperator": "tidemill.operators.sql",
     # sensors
     "BaseSensor": "tidemill.operators.sensors",
     "PokeReturnValue": "tidemill.operators.sensors",
@@ -57,6 +72,8 @@ _PUBLIC = {
     "DateTimeSensor": "tidemill.operators.waiting",
     "ExternalTaskSensor": "tidemill.operators.waiting",
     "FileSensor": "tidemill.operators.waiting",
+    "HttpSensor": "tidemill.operators.http",
+    "SqlSensor": "tidemill.operators.sql",
     "TableSensor": "tidemill.operators.waiting",
     "TimeDeltaSensor": "tidemill.operators.waiting",
     "TimeSensor": "tidemill.operators.waiting",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import subprocess
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -14,10 +11,9 @@ from tidemill.authoring.signals import SkipTask
 from tidemill.authoring.task import BaseOperator
 from tidemill.authoring.task_context import TaskContext
 from tidemill.model.errors import RunFailed, UserError
+from tidemill.operators.process import Program, code_text, told_environment
 from tidemill.operators.python import Decorated, arguments_for
 
-#: A process that was asked to end gets so long, seconds, before it is killed.
-GRACE = 5.0
 #: Lines of output that the error of a failed command shows.
 _LAST_LINES = 5
 
@@ -40,8 +36,7 @@ class BashOperator(BaseOperator):
     kind = "bash"
     template_fields: Sequence[str] = ("bash_command", "env", "cwd")
     template_ext: Sequence[str] = (".sh", ".bash")
-    _process: subprocess.Popen[str] | None = None
-    _stopped = False
+    _program: Program | None = None
 
     def __init__(
         self,
@@ -81,50 +76,26 @@ class BashOperator(BaseOperator):
                 f'There is no folder "{self.cwd}" to run in.', where=self.place, hint="mkdir, or another cwd="
             )
         last: deque[str] = deque(maxlen=_LAST_LINES)
-        self._process = process = subprocess.Popen(
-            ["bash", "-c", command],
-            cwd=folder,
-            env=self._environment(context),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        assert process.stdout is not None
-        try:
-            if self._stopped:  # asked while the process was being made, when nothing could be ended yet
-                self.on_kill()
-            for line in process.stdout:
-                last.append(line.rstrip("\r\n"))
-                self.log.info("%s", last[-1])
-            code = process.wait()
-        except BaseException:  # stopped, or its time is over: nothing of it stays behind
-            self.on_kill()
-            raise
-        finally:
-            process.stdout.close()
+
+        def line(text: str) -> None:
+            last.append(text)
+            self.log.info("%s", text)
+
+        self._program = self._program or Program()
+        code = self._program.run(["bash", "-c", command], folder, self._environment(context), line)
         if code in self.skip_on_exit_code:
             raise SkipTask(f"the command ended with {code}")
         if code:
             shown = "".join(f"\n    {line}" for line in last)
             raise RunFailed(
-                f"The command ended with {_code(code)}.{shown}", where=self.place, hint="its log has all output"
+                f"The command ended with {code_text(code)}.{shown}", where=self.place, hint="its log has all output"
             )
         return last[-1] if last else ""
 
     def on_kill(self) -> None:
         """End the whole process group, first politely."""
-        self._stopped = True
-        process = self._process
-        if process is None or process.poll() is not None:
-            return
-        _signal(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE)
-        _signal(process.pid, signal.SIGKILL)
-        process.wait()
+        self._program = self._program or Program()
+        self._program.end()
 
     def _environment(self, context: TaskContext) -> dict[str, str]:
         """The command's environment, with what tells it about its run."""
@@ -133,25 +104,7 @@ class BashOperator(BaseOperator):
             base = dict(os.environ)
         else:
             base = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        ti = context["ti"]
-        told = {
-            "TIDEMILL_DAG": ti.dag_id,
-            "TIDEMILL_TASK": ti.task_id,
-            "TIDEMILL_RUN": ti.run_id,
-            "TIDEMILL_TRY": str(ti.try_number),
-        }
-        return {**base, **told, **own}
-
-
-def _signal(group: int, number: int) -> None:
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
-def _code(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return {**told_environment(base, context["ti"]), **own}
 
 
 class DecoratedBash(Decorated, BashOperator):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 
 from tidemill.model.batch import Interval
-from tidemill.model.definition import Definition
+from tidemill.model.definition import AHEAD, Definition
 from tidemill.model.timetable import Timetable
 from tidemill.plan.schedule import intervals, latest_complete, tick_after, tick_at_or_before
 
@@ -92,6 +92,14 @@ def due_for(definition: Definition, now: datetime, newest: Interval | None, room
         newest=newest,
         room=room,
     )
+
+
+def renewal(definitions: Iterable[Definition]) -> datetime | None:
+    """When a file must be read again, because fewer than half of the intervals that its own timetables told would lie
+    ahead; None: never.
+    """
+    told = [d.schedule.intervals for d in definitions if d.schedule.more and d.schedule.intervals]
+    return min((each[-min(len(each), AHEAD // 2)].end.astimezone(UTC) for each in told), default=None)
 
 
 def upcoming(

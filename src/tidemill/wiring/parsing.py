@@ -45,7 +45,7 @@ def parse_forever(settings: Settings, stopping: Callable[[], bool], handle: int,
     bell = open_bell(settings)
     metadata = open_metadata(settings, system_clock())
     try:
-        parts = _parts(settings, metadata, changed or (lambda _: bell.ring()), watch)
+        parts = parser_parts(settings, metadata, changed or (lambda _: bell.ring()), watch)
         with _said_to_run(settings):
             Parser(parts).follow(stopping, handle)
     finally:
@@ -65,7 +65,7 @@ def parse_once(settings: Settings, *, changed: Bell | None = None) -> Parsed:
     """
     metadata = open_metadata(settings, system_clock())
     try:
-        return Parser(_parts(settings, metadata, changed or _silent, None)).settle()
+        return Parser(parser_parts(settings, metadata, changed or _silent, None)).settle()
     finally:
         metadata.close()
 
@@ -128,7 +128,8 @@ def open_watch() -> Watch | None:
     return None
 
 
-def _parts(settings: Settings, metadata: Metadata, changed: Bell, watch: Watch | None) -> ParserParts:
+def parser_parts(settings: Settings, metadata: Metadata, changed: Bell, watch: Watch | None) -> ParserParts:
+    """What a parser of the project is made of."""
     patterns = Patterns(settings.pipelines)
     versions = code_versions(settings)
     return ParserParts(

@@ -20,6 +20,7 @@ from tidemill.model.place import told
 from tidemill.model.run import RunInfo
 from tidemill.ports.executor import NOTHING, PUBLISH, Job
 from tidemill.ports.tasklogs import TaskLogs, TryPlace
+from tidemill.wiring.outside import OutsideSystems
 from tidemill.wiring.services import open_files, open_metadata, system_clock
 from tidemill.wiring.settings import STATE_FOLDER, Settings
 from tidemill.wiring.surroundings import (
@@ -107,6 +108,7 @@ class Performer:
         from tidemill.flow.others import OtherPipelines
         from tidemill.flow.task_tables import RunTables
 
+        connections = EnvironmentConnections()
         with closing(RunTables(self.services, job, _as_frame)) as tables:
             services = TaskServices(
                 xcoms=StoredXComs(self.metadata),
@@ -116,7 +118,8 @@ class Performer:
                 tables=tables,
                 pipelines=OtherPipelines(self.metadata, self._clock, self._ring),
                 variables=EnvironmentVariables(),
-                connections=EnvironmentConnections(),
+                connections=connections,
+                outside=OutsideSystems(connections, self._settings.root, self._settings),
             )
             return perform(dag, job, services)
 

@@ -17,6 +17,8 @@ from tidemill.ports.xcoms import RETURNED
 
 VARIABLE, CONNECTION = "TIDEMILL_VAR_", "TIDEMILL_CONN_"
 _BIG = "xcoms/"
+#: A name with one of these in it is that of a secret.
+_SECRET = ("PASSWORD", "SECRET", "TOKEN", "API_KEY", "PRIVATE_KEY", "AUTHORIZATION")
 
 
 class StoredXComs:
@@ -102,7 +104,7 @@ class EnvironmentConnections:
             "port": parts.port,
             "login": unquote(parts.username or ""),
             "password": unquote(parts.password or ""),
-            "schema": unquote(parts.path.lstrip("/")),
+            "schema": unquote(parts.path.removeprefix("/")),
             "extra": dict(parse_qsl(parts.query)),
         }
 
@@ -113,7 +115,17 @@ def secrets(environment: Mapping[str, str] | None = None) -> list[str]:
     found = []
     for name, value in env.items():
         if name.startswith(CONNECTION):
-            found += [value, unquote(urlsplit(value).password or "")]
-        elif any(word in name.upper() for word in ("PASSWORD", "SECRET", "TOKEN", "API_KEY", "PRIVATE_KEY")):
+            found += [value, unquote(urlsplit(value).password or ""), *_in_query(value)]
+        elif _is_secret(name):
             found.append(value)
     return [value for value in found if value]
+
+
+def _in_query(url: str) -> list[str]:
+    """Values in the query of a connection that are secret: `?api_key=...`, `?Authorization=Bearer ...`."""
+    return [value for name, value in parse_qsl(urlsplit(url).query) if _is_secret(name)]
+
+
+def _is_secret(name: str) -> bool:
+    wide = name.upper().replace("-", "_")
+    return any(word in wide for word in _SECRET)

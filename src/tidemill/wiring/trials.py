@@ -18,7 +18,9 @@ from tidemill.model.errors import TidemillError, UserError
 from tidemill.model.run import RunInfo
 from tidemill.plan.params import params_of
 from tidemill.plan.schedule import interval_at, latest_complete, parse_moment
+from tidemill.wiring.outside import OutsideSystems
 from tidemill.wiring.settings import load_settings
+from tidemill.wiring.surroundings import EnvironmentConnections, EnvironmentVariables
 
 if TYPE_CHECKING:
     from tidemill.ports.clock import Clock
@@ -68,8 +70,11 @@ def try_dag(
     key = None if meant is not None else "test"
     file = dag.place.rpartition(":")[0]
     info = RunInfo(1, 1, 1, dag.name, "test", file, interval=meant, run_key=key, conf=dict(params or {}))
-    given: dict[str, Any] = {"xcoms": MemoryXComs(), **services}
-    made = TaskServices(clock=leaping, root=root or _root(Path(file)), testing=True, **given)
+    place = root or _root(Path(file))
+    own = {"xcoms": MemoryXComs(), "variables": EnvironmentVariables(), "connections": EnvironmentConnections()}
+    given: dict[str, Any] = {**own, **services}
+    given.setdefault("outside", OutsideSystems(given["connections"], place))
+    made = TaskServices(clock=leaping, root=place, testing=True, **given)
     return run_trial(dag, info, made, tasks)
 
 

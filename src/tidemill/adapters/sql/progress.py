@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import bindparam, func, update
+from sqlalchemy import bindparam, delete, func, update
 
 from tidemill.adapters.sql.batches import SqlBatches
 from tidemill.adapters.sql.events import SqlEvents
@@ -45,15 +45,19 @@ def needs_room(progress: Progress) -> bool:
 def write_progress(session: Session, listed: Sequence[Progress], graphs: Mapping[int, Graph]) -> None:
     """Write what became of instances, and what their tries have left."""
     cleared: list[dict[str, Any]] = []
+    forgotten: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     past: list[dict[str, Any]] = []
     left: list[dict[str, Any]] = []
     for one in listed:
         made = _Rows(one, graphs[one.run_id])
         cleared += made.cleared
+        forgotten += made.forgotten()
         rows += made.rows.values()
         past += made.past
-        for (task, index), _, report in one.reports:
+        for (task, index), number, report in one.reports:
+            if number <= made.cleared_after.get((task, index), -1):
+                continue  # of a try before the clear, told in the same turn
             left += [
                 {"run_id": one.run_id, "task": task, "map_index": index, "key": key, "value": value}
                 for key, value in report.xcoms
@@ -61,6 +65,8 @@ def write_progress(session: Session, listed: Sequence[Progress], graphs: Mapping
     if cleared:
         session.add_all(_forget(), cleared)
     session.add_all(_upsert(session.dialect), rows)
+    if forgotten:
+        session.add_all(_forget_xcoms(), forgotten)
     if past:
         session.add_all(session.insert(tries).on_conflict_do_nothing(), past)
     if left:
@@ -111,6 +117,8 @@ class _Rows:
         self.rows: dict[TaskKey, dict[str, Any]] = {}
         self.cleared: list[dict[str, Any]] = []
         self.past: list[dict[str, Any]] = []
+        #: The number of the last try before an instance was cleared: what that one handed over is forgotten.
+        self.cleared_after: dict[TaskKey, int] = {}
         for change in progress.changes:
             self._add(change)
 
@@ -123,6 +131,10 @@ class _Rows:
         if after.state is _T.NONE and before is not None:
             self.cleared.append({f"of_{name}": value for name, value in place.items()})
             row.update(dict.fromkeys(_KEPT))
+            self.cleared_after[key] = after.tries
+        elif before is _T.NONE and after.state is _T.SUCCESS:
+            # Only a person marks so. The instance does not run again: what it has handed over is all there will be.
+            self.cleared_after.pop(key, None)
         elif after.state is _T.QUEUED:
             row.update(queued_at=at, ended_at=None)
         elif after.state is _T.RUNNING:
@@ -146,6 +158,11 @@ class _Rows:
             self._leave(row, report)
             if after.state in (_T.UP_FOR_RETRY, _T.SCHEDULED):
                 self.past.append(self._try(place, change, report))
+
+    def forgotten(self) -> list[dict[str, Any]]:
+        """The instances that hand over anew, each as a place."""
+        run_id = self._progress.run_id
+        return [{"of_run_id": run_id, "of_task": key[0], "of_map_index": key[1]} for key in self.cleared_after]
 
     def _leave(self, row: dict[str, Any], report: Report) -> None:
         if report.worker:
@@ -180,3 +197,8 @@ def _forget() -> Any:
     """Take from an instance that was cleared what its last try had left."""
     place = [tasks.c[name] == bindparam(f"of_{name}") for name in _PARTS]
     return update(tasks).where(*place).values(dict.fromkeys(_KEPT))
+
+
+def _forget_xcoms() -> Any:
+    """Take from an instance that was cleared what it had handed over: a sensor's memory of its wait is among it."""
+    return delete(xcoms).where(*(xcoms.c[name] == bindparam(f"of_{name}") for name in _PARTS))

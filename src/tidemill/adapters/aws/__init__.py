@@ -1,0 +1,1 @@
+"""Adapters of ports on Amazon's services, through boto3."""

@@ -1,0 +1,1 @@
+"""Adapter of port `sqlclient`: databases whose drivers speak Python's DB-API: SQLite, DuckDB, PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Adapter of port `containers` on Docker's engine."""

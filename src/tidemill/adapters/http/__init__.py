@@ -1,0 +1,1 @@
+"""Adapter of port `http` on the standard library."""
