@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tidemill.authoring import current
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tidemill.authoring.pipeline import Pipeline
     from tidemill.model.batch import Interval
     from tidemill.model.definition import Definition
+    from tidemill.ports.dbt import Dbt
 
 
 class Declared(Protocol):
@@ -68,6 +70,7 @@ class Trials(Protocol):
 _declared: dict[str, Declared | Pipeline] = {}
 _RUNNER = "tidemill.wiring.runner"
 _TRIALS = "tidemill.wiring.trials"
+_DBT = "tidemill.wiring.dbt"
 
 
 def add(made: Declared | Pipeline) -> None:
@@ -120,3 +123,15 @@ def trials() -> Trials:
     """What runs DAGs for their tests."""
     made: Trials = importlib.import_module(_TRIALS).ProjectTrials()
     return made
+
+
+def dbt_of(place: str) -> tuple[list[Path], Dbt]:
+    """For a pipeline file: the folders that paths in it are relative to, the project's first, and what runs dbt.
+
+    Args:
+        place: in the file, as `file:line`.
+    """
+    module = importlib.import_module(_DBT)
+    roots: list[Path] = module.roots_of(Path(place.rpartition(":")[0]))
+    made: Dbt = module.open_dbt(roots[0])
+    return roots, made

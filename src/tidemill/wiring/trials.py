@@ -18,6 +18,7 @@ from tidemill.model.errors import TidemillError, UserError
 from tidemill.model.run import RunInfo
 from tidemill.plan.params import params_of
 from tidemill.plan.schedule import interval_at, latest_complete, parse_moment
+from tidemill.wiring.dbt import open_dbt
 from tidemill.wiring.settings import load_settings
 
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ def try_dag(
     key = None if meant is not None else "test"
     file = dag.place.rpartition(":")[0]
     info = RunInfo(1, 1, 1, dag.name, "test", file, interval=meant, run_key=key, conf=dict(params or {}))
-    given: dict[str, Any] = {"xcoms": MemoryXComs(), **services}
-    made = TaskServices(clock=leaping, root=root or _root(Path(file)), testing=True, **given)
+    folder = root or _root(Path(file))
+    given: dict[str, Any] = {"xcoms": MemoryXComs(), "dbt": open_dbt(folder), **services}
+    made = TaskServices(clock=leaping, root=folder, testing=True, **given)
     return run_trial(dag, info, made, tasks)
 
 
