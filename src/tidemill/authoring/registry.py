@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tidemill.authoring import current
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tidemill.authoring.pipeline import Pipeline
     from tidemill.model.batch import Interval
     from tidemill.model.definition import Definition
+    from tidemill.ports.dbt import Dbt
 
 
 class Declared(Protocol):
@@ -69,6 +71,7 @@ _declared: dict[str, Declared | Pipeline] = {}
 _RUNNER = "tidemill.wiring.runner"
 _TRIALS = "tidemill.wiring.trials"
 _SERVICES = "tidemill.wiring.services"
+_DBT = "tidemill.wiring.dbt"
 
 
 def add(made: Declared | Pipeline) -> None:
@@ -127,3 +130,15 @@ def now() -> datetime:
     """The time at which a file is read: a user's own timetable tells what lies ahead of it."""
     made: datetime = importlib.import_module(_SERVICES).system_clock().now()
     return made
+
+
+def dbt_of(place: str) -> tuple[list[Path], Dbt]:
+    """For a pipeline file: the folders that paths in it are relative to, the project's first, and what runs dbt.
+
+    Args:
+        place: in the file, as `file:line`.
+    """
+    module = importlib.import_module(_DBT)
+    roots: list[Path] = module.roots_of(Path(place.rpartition(":")[0]))
+    made: Dbt = module.open_dbt(roots[0])
+    return roots, made

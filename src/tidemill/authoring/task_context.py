@@ -10,9 +10,13 @@ from typing import Any
 
 from tidemill.model.errors import SettingsError, UnknownName, UserError
 from tidemill.ports.clock import Clock
+from tidemill.ports.dbt import Dbt
 from tidemill.ports.outside import Outside
 from tidemill.ports.tasks import BigValues, Connections, Pipelines, TableAccess, Tables, Variables
 from tidemill.ports.xcoms import XComs
+
+#: Variables of the context that dbt projects are given.
+DBT_VARS = ("ds", "ds_nodash", "ts", "data_interval_start", "data_interval_end", "logical_date", "run_id")
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class TaskServices:
         big: where large values go; without it they stay among the others.
         tables: the tables of this run. `pipelines`: other pipelines.
         variables, connections: the project's. `outside`: systems that connections lead to.
+        dbt: what runs dbt projects.
         testing: nothing of the run is kept.
     """
 
@@ -38,6 +43,7 @@ class TaskServices:
     variables: Variables | None = None
     connections: Connections | None = None
     outside: Outside | None = None
+    dbt: Dbt | None = None
     testing: bool = False
 
     def need_pipelines(self) -> Pipelines:
@@ -69,6 +75,8 @@ class TaskContext(Mapping[str, Any]):
         self._later = dict(later)
         self.services = services
         self.skipped: dict[str, None] = {}
+        #: What the try reports as rows that it wrote.
+        self.rows: int | None = None
 
     def __getitem__(self, name: str) -> Any:
         if name in self._values:

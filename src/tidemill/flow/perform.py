@@ -46,9 +46,11 @@ def perform(dag: DAG, job: Job, services: TaskServices) -> tuple[Outcome, Report
     task = dag.task_dict.get(job.key[0])
     if task is None:
         return Failed(f'DAG "{dag.name}" has no task "{job.key[0]}".', again=False), Report()
-    outcome, xcoms = _Try(dag, task, job, services).run()
+    attempt = _Try(dag, task, job, services)
+    outcome, xcoms = attempt.run()
     seconds = services.clock.monotonic() - begun
-    return outcome, Report(xcoms=xcoms, seconds=seconds, worker=f"{socket.gethostname()}:{os.getpid()}")
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    return outcome, Report(xcoms=xcoms, rows=attempt.rows, seconds=seconds, worker=worker)
 
 
 def stop_current() -> None:
@@ -78,6 +80,11 @@ class _Try:
         self._services = services
         self._handing = Handing(dag, job.run_id, services)
         self._context: TaskContext | None = None
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows the task says that it wrote."""
+        return self._context.rows if self._context is not None else None
 
     def run(self) -> tuple[Outcome, tuple[tuple[str, str], ...]]:
         """Execute; then write down what it hands over, and tell who wants to know."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tidemill.model.graph import TriggerRule as TriggerRule
     from tidemill.operators.base import BaseOperator as BaseOperator
     from tidemill.operators.bash import BashOperator as BashOperator
+    from tidemill.operators.dbt import DbtProject as DbtProject
     from tidemill.operators.docker import DockerOperator as DockerOperator
     from tidemill.operators.email import EmailOperator as EmailOperator
     from tidemill.operators.empty import EmptyOperator as EmptyOperator
@@ -52,6 +53,7 @@ _PUBLIC = {
     "BaseOperator": "tidemill.operators.base",
     "BashOperator": "tidemill.operators.bash",
     "BranchPythonOperator": "tidemill.operators.python",
+    "DbtProject": "tidemill.operators.dbt",
     "EmptyOperator": "tidemill.operators.empty",
     "LatestOnlyOperator": "tidemill.operators.latest_only",
     "PythonOperator": "tidemill.operators.python",

@@ -20,6 +20,7 @@ from tidemill.model.place import told
 from tidemill.model.run import RunInfo
 from tidemill.ports.executor import NOTHING, PUBLISH, Job
 from tidemill.ports.tasklogs import TaskLogs, TryPlace
+from tidemill.wiring.dbt import open_dbt
 from tidemill.wiring.outside import OutsideSystems
 from tidemill.wiring.services import open_files, open_metadata, system_clock
 from tidemill.wiring.settings import STATE_FOLDER, Settings
@@ -120,6 +121,7 @@ class Performer:
                 variables=EnvironmentVariables(),
                 connections=connections,
                 outside=OutsideSystems(connections, self._settings.root, self._settings),
+                dbt=open_dbt(self._settings.root),
             )
             return perform(dag, job, services)
 

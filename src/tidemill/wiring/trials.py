@@ -18,6 +18,7 @@ from tidemill.model.errors import TidemillError, UserError
 from tidemill.model.run import RunInfo
 from tidemill.plan.params import params_of
 from tidemill.plan.schedule import interval_at, latest_complete, parse_moment
+from tidemill.wiring.dbt import open_dbt
 from tidemill.wiring.outside import OutsideSystems
 from tidemill.wiring.settings import load_settings
 from tidemill.wiring.surroundings import EnvironmentConnections, EnvironmentVariables
@@ -73,6 +74,7 @@ def try_dag(
     place = root or _root(Path(file))
     own = {"xcoms": MemoryXComs(), "variables": EnvironmentVariables(), "connections": EnvironmentConnections()}
     given: dict[str, Any] = {**own, **services}
+    given.setdefault("dbt", open_dbt(place))
     given.setdefault("outside", OutsideSystems(given["connections"], place))
     made = TaskServices(clock=leaping, root=place, testing=True, **given)
     return run_trial(dag, info, made, tasks)
