@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 
 from tidemill.adapters.git.codesource import GitSource
 from tidemill.adapters.localfs.code import CodeFolder, FolderSource
+from tidemill.adapters.s3.codesource import S3Source
 from tidemill.model.errors import SettingsError, Unreachable
 from tidemill.ports.codesource import CodeSource
 from tidemill.wiring.parsing import code_source, parse_once
@@ -69,10 +73,69 @@ class InGit:
         self.git("commit", "--quiet", "--message", "more")
 
 
-@pytest.fixture(params=[InFolder, InGit])
+class InStore:
+    """A prefix of a bucket of its own, on the server that moto simulates S3 by."""
+
+    def __init__(self, path: Path, endpoint: str) -> None:
+        self.root = path / "there"
+        self.root.mkdir()
+        self.client = boto3.client("s3", endpoint_url=endpoint)
+        self.bucket = f"b-{uuid.uuid4().hex[:12]}"
+        self.client.create_bucket(Bucket=self.bucket)
+        self.folder = path / "here"
+        self.source: CodeSource = S3Source(f"s3://{self.bucket}/etl", ".", self.folder, endpoint=endpoint)
+
+    def put(self, files: dict[str, str | None]) -> None:
+        for name, text in files.items():
+            if text is None:
+                self.client.delete_object(Bucket=self.bucket, Key=f"etl/{name}")
+            else:
+                self.client.put_object(Bucket=self.bucket, Key=f"etl/{name}", Body=text.encode())
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def in_store(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InStore:
+    for name, value in (("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret"), ("DEFAULT_REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    return InStore(tmp_path, store)
+
+
+@pytest.fixture(params=["folder", "git", "s3"])
 def origin(request: pytest.FixtureRequest, tmp_path: Path) -> Origin:
-    make: Callable[[Path], Origin] = request.param
-    return make(tmp_path)
+    if request.param == "s3":
+        made: Origin = request.getfixturevalue("in_store")
+        return made
+    return InFolder(tmp_path) if request.param == "folder" else InGit(tmp_path)
+
+
+def test_only_what_changed_is_fetched_and_names_that_lead_out_are_left(in_store: InStore) -> None:
+    in_store.put({"a.py": "one", "deep/b.sql": "two", "../outside.py": "no", "deep/../../c.py": "no"})
+    before = in_store.source.sync()
+    assert content(before) == {"a.py": "one", "deep/b.sql": "two"}
+    objects = in_store.folder / "objects"
+    assert len(list(objects.iterdir())) == 2
+    in_store.put({"a.py": "three"})
+    after = in_store.source.sync()
+    assert len(list(objects.iterdir())) == 3
+    assert (content(before)["a.py"], content(after)["a.py"]) == ("one", "three")
+
+
+def test_a_bucket_that_is_not_there_and_a_store_that_does_not_answer_are_told_apart(
+    in_store: InStore, store: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match="no bucket"):
+        S3Source("s3://nobody-has-this/etl", ".", tmp_path / "x", endpoint=store).sync()
+    with pytest.raises(Unreachable):
+        S3Source("s3://b/etl", ".", tmp_path / "y", endpoint="http://127.0.0.1:9").sync()
 
 
 @pytest.fixture

@@ -105,6 +105,10 @@ def code_source(settings: Settings) -> CodeSource:
 
         url = given.url if ":" in given.url else str(settings.root / given.url)
         return GitSource(url, given.ref, given.path, settings.root / STATE_FOLDER / "git", given.every)
+    if given.source == "s3":
+        from tidemill.adapters.s3.codesource import S3Source
+
+        return S3Source(given.url, given.path, settings.root / STATE_FOLDER / "s3", given.every)
     return FolderSource(settings.root / given.path)
 
 

@@ -4,8 +4,8 @@
 name = "flights"
 pipelines = ["pipelines/*.py"]
 [pipelines]                                  where the files come from; in this folder, if nothing is said
-source = "git"                               or "folder"
-url = "https://example.org/flows.git"        or a path
+source = "git"                               or "s3", or "folder"
+url = "https://example.org/flows.git"        or a path; s3://bucket/prefix
 ref = "main"
 path = "etl"                                 the folder in it
 every = "60s"                                how often it is asked for changes
@@ -66,13 +66,16 @@ _FREE = ("pools",)
 _SEVERAL = {"notify": ("kind", "url", "events", "pipelines", "to", "from", "headers")}
 
 
+_CODE_SOURCES = ("folder", "git", "s3")
+
+
 @dataclass(frozen=True, slots=True)
 class CodeSettings:
     """Where pipeline files come from, and how they are read.
 
     Args:
-        source: "folder" or "git".
-        url: of the Git repository, or its path.
+        source: "folder", "git" or "s3".
+        url: of the Git repository, or its path; of the object store's prefix.
         ref: a branch, tag or commit.
         path: the folder in the project, or in the repository, that the patterns are relative to.
         every: how often the repository is asked for changes.
@@ -250,9 +253,11 @@ def _code(given: Mapping[str, Any], where: str) -> CodeSettings:
     except DefinitionError as error:
         raise SettingsError(error.what, where=where, hint=error.hint) from None
     made = CodeSettings(**values)
-    if made.source not in ("folder", "git"):
-        raise UnknownName.of("source of pipelines", made.source, ("folder", "git"), where=where)
-    if (made.source == "git") != bool(made.url):
+    if made.source not in _CODE_SOURCES:
+        raise UnknownName.of("source of pipelines", made.source, _CODE_SOURCES, where=where)
+    if made.source == "s3" and not made.url.startswith("s3://"):
+        raise SettingsError(f'"{made.url}" is no prefix of an object store.', where=where, hint="s3://bucket/prefix")
+    if made.source != "s3" and (made.source == "git") != bool(made.url):
         hint = 'source = "git" and url = "https://..." belong together'
         raise SettingsError("[pipelines] names a Git repository by half.", where=where, hint=hint)
     path = PurePosixPath(made.path)
