@@ -9,6 +9,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -103,6 +104,8 @@ class _UserTriggers:
         self._settings = settings
         self._metadata = metadata
         self._modules: dict[Path, ModuleType] = {}
+        #: Many sensors of one file begin to wait at once, each in a thread; the file is loaded once.
+        self._loading = threading.Lock()
 
     def __call__(self, run_id: int, name: str) -> UserTrigger:
         from tidemill.wiring.parsing import code_settings
@@ -116,7 +119,8 @@ class _UserTriggers:
         root = code_settings(self._settings, order.code).root
         tail = Path(*module.split(".")).with_suffix(".py")
         places = [path for path in ((root / definition.file).parent / tail, root / tail) if path.is_file()]
-        found: Any = self._load(places[0], root) if places else importlib.import_module(module)
+        with self._loading:
+            found: Any = self._load(places[0], root) if places else importlib.import_module(module)
         for part in attributes.split("."):
             found = getattr(found, part)
         made: UserTrigger = found
