@@ -53,7 +53,7 @@ class Pipeline:
 
     Args:
         name: letters, digits, underscores; also the namespace of its tables.
-        schedule: `@daily`, a cron expression or a list of them, a step such as `15m`, a timedelta; a table, or
+        schedule: `@daily`, `@once`, `@continuous`, cron expressions, a step such as `15m`, a timedelta; a table, or
             `Published("p.t") & ...`, whose publishing begins a run; `FilesArrive("in/*.csv")`; None (run by hand).
         start: first moment of the first interval; a date, an ISO text or an aware datetime.
         end: no interval ends later than this.

@@ -40,6 +40,7 @@ class Schedule:
             scheduler never runs a user's code. `more` tells that it will have others after these.
         on: when tables are published.
         files: when files arrive.
+        continuous: whenever the run before has ended, for the time since that one's interval; one run at a time.
     """
 
     timetable: Timetable | None = None
@@ -47,6 +48,7 @@ class Schedule:
     more: bool = False
     on: Condition | None = None
     files: FilesArrive | None = None
+    continuous: bool = False
     #: As the user wrote it, for people.
     text: str = ""
 
@@ -247,7 +249,8 @@ def _schedule_json(schedule: Schedule) -> dict[str, Any]:
         made["on"] = condition_json(schedule.on)
     if schedule.files is not None:
         made["files"] = {"pattern": schedule.files.pattern, "every": schedule.files.every.total_seconds()}
-    return {**made, **({"more": True} if schedule.more else {}), **({"text": schedule.text} if schedule.text else {})}
+    made |= {name: True for name in ("more", "continuous") if getattr(schedule, name)}
+    return {**made, **({"text": schedule.text} if schedule.text else {})}
 
 
 def _read_schedule(found: Mapping[str, Any]) -> Schedule:
@@ -264,6 +267,7 @@ def _read_schedule(found: Mapping[str, Any]) -> Schedule:
         timetable=timetable,
         intervals=intervals,
         more=found.get("more", False),
+        continuous=found.get("continuous", False),
         on=read_condition(found["on"]) if "on" in found else None,
         files=FilesArrive(files["pattern"], timedelta(seconds=files["every"])) if files else None,
         text=found.get("text", ""),
