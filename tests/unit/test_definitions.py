@@ -22,7 +22,8 @@ NIGHT = Interval(datetime(2026, 10, 25, tzinfo=LONDON), datetime(2026, 10, 26, t
 
 def _definition() -> Definition:
     a = Node("a", retry=Retry(2, timedelta(seconds=7), 2.0, jitter=0.5), timeout=timedelta(minutes=3), setup=True)
-    b = Node("b", ("a",), TriggerRule.ONE_DONE, mapped=Lengths((3,), ("a",), (("a",),), True), scope="g", limit=4)
+    mapped = Lengths((3,), ("a",), (("a",),), True, (("a", "a"),))
+    b = Node("b", ("a",), TriggerRule.ONE_DONE, mapped=mapped, scope="g", limit=4)
     return Definition(
         "night",
         Kind.TASKS,
@@ -49,7 +50,8 @@ def test_a_default_definition_is_small_and_comes_back():
     small = Definition("d", Kind.TABLES, Graph([Node("t")]), {"t": TaskInfo()})
     assert Definition.from_json(small.as_json()) == small
     assert set(small.as_json()) == {
-        "name", "kind", "nodes", "tasks", "schedule", "zone", "catchup", "max_active_runs", "sequential", "absorb", "paused",
+        "name", "kind", "nodes", "tasks", "schedule", "zone", "catchup", "max_active_runs", "sequential",
+        "absorb", "paused",
     }  # fmt: skip
 
 

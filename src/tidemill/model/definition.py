@@ -228,6 +228,7 @@ def _read_node(found: Mapping[str, Any]) -> Node:
             tuple(mapped.get("tasks", ())),
             tuple(tuple(group) for group in mapped.get("zipped", ())),
             mapped.get("longest", False),
+            tuple(tuple(group) for group in mapped.get("summed", ())),
         )
     return Node(**values)
 

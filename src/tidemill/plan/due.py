@@ -12,7 +12,6 @@ from tidemill.model.definition import AHEAD, Definition
 from tidemill.model.timetable import Timetable
 from tidemill.plan.schedule import intervals, latest_complete, tick_after, tick_at_or_before
 
-
 #: An interval of `@continuous` is no shorter: runs that take no time must not fill the database.
 _SHORTEST = timedelta(seconds=1)
 
