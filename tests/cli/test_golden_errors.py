@@ -65,7 +65,7 @@ IN_A_FILE = {
     "an unknown schedule": (2, FILE, "@daily", "@dayly", """
     error: There is no schedule "@dayly".
       at: pipelines/shop.py:5
-      try: one of @hourly, @daily, @weekly, @monthly, @quarterly, @yearly
+      try: one of @hourly, @daily, @weekly, @monthly, @quarterly, @yearly, @once, @continuous
     """),
     "a name that SQL keeps": (2, FILE, 'Pipeline("shop"', 'Pipeline("temp"', """
     error: "temp" cannot name a pipeline: in SQL, "temp.<table>" means something else.

@@ -109,7 +109,7 @@ def test_every_hour_passes_once_when_clocks_change() -> None:
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("@dayly", "one of @hourly, @daily, @weekly, @monthly, @quarterly, @yearly"),
+        ("@dayly", "one of @hourly, @daily, @weekly, @monthly, @quarterly, @yearly, @once, @continuous"),
         ("61 * * * *", '"30 1 * * *"'),
         ("now and then", '"@daily", a cron expression ("30 1 * * *") or a step ("15m")'),
     ],

@@ -74,7 +74,8 @@ class DAG:
 
     Args:
         name: letters, digits, `_`, `-` and `.` (Airflow: `dag_id`).
-        schedule: `@daily`, a cron expression or a list of them, a step such as `15m`, a timedelta;
+        schedule: `@daily`, a cron expression or a list of them, a step such as `15m`, a timedelta; `@once` (at the
+            start); `@continuous` (whenever the run before has ended, one at a time, for the time since its interval);
             `published("pipeline.table")`, combined by `&` and `|`; `FilesArrive("in/*.csv")`; an object with a method
             `next_interval(after) -> Interval | None`; or None: it is run by hand.
         start: no interval begins before (`start_date`); `end`: none ends after (`end_date`).

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 from tidemill.authoring import current
 from tidemill.authoring.place import here
 from tidemill.authoring.task import BaseOperator, accepted_arguments, default_args, kind_of
-from tidemill.authoring.xcom_arg import GroupArg, MappedArg, PlainArg, XComArg, ZipArg, args_in
+from tidemill.authoring.xcom_arg import (
+    ConcatArg,
+    FilterArg,
+    GroupArg,
+    MappedArg,
+    PlainArg,
+    XComArg,
+    ZipArg,
+    args_in,
+)
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.graph import Lengths
 from tidemill.ports.xcoms import RETURNED
@@ -49,11 +58,14 @@ class Expansion:
         known: list[int] = []
         tasks: list[str] = []
         zipped: list[tuple[str, ...]] = []
+        summed: list[tuple[str, ...]] = []
         longest: set[bool] = set()
         for name, value in parts:
             if isinstance(value, XComArg):
                 found = _sources(value, longest)
-                if len(found) == 1:
+                if _is_concat(value):
+                    summed.append(tuple(found))
+                elif len(found) == 1:
                     tasks += found
                 else:
                     zipped.append(tuple(found))
@@ -67,13 +79,21 @@ class Expansion:
                 where=here(),
                 hint="zip them in a task before",
             )
-        return Lengths(tuple(known), tuple(tasks), tuple(zipped), True in longest)
+        return Lengths(tuple(known), tuple(tasks), tuple(zipped), True in longest, tuple(summed))
+
+
+def _is_concat(arg: XComArg) -> bool:
+    while isinstance(arg, MappedArg | FilterArg):
+        arg = arg.of
+    return isinstance(arg, ConcatArg)
 
 
 def _sources(arg: XComArg, longest: set[bool]) -> list[str]:
-    """The tasks whose lengths an argument has: several where they are zipped."""
-    if isinstance(arg, MappedArg):
+    """The tasks whose lengths an argument has: several where they are zipped, or come one after the other."""
+    if isinstance(arg, MappedArg | FilterArg):
         return _sources(arg.of, longest)
+    if isinstance(arg, ConcatArg):
+        return list(itertools.chain.from_iterable(_sources(one, longest) for one in arg.of))
     if isinstance(arg, ZipArg):
         longest.add(arg.longest)
         return list(itertools.chain.from_iterable(_sources(one, longest) for one in arg.of))

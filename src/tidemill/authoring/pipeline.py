@@ -17,6 +17,7 @@ from tidemill.authoring.handles import Source, Table, whole_name
 from tidemill.authoring.options import check_source_options, decode_options, made_table, names_of, table_spec
 from tidemill.authoring.place import assigned_name, here, is_interactive, placed
 from tidemill.authoring.schedules import read_schedule
+from tidemill.model.batch import Interval
 from tidemill.model.definition import Definition
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.expectation import Expectation
@@ -52,7 +53,7 @@ class Pipeline:
 
     Args:
         name: letters, digits, underscores; also the namespace of its tables.
-        schedule: `@daily`, a cron expression or a list of them, a step such as `15m`, a timedelta; a table, or
+        schedule: `@daily`, `@once`, `@continuous`, cron expressions, a step such as `15m`, a timedelta; a table, or
             `Published("p.t") & ...`, whose publishing begins a run; `FilesArrive("in/*.csv")`; None (run by hand).
         start: first moment of the first interval; a date, an ISO text or an aware datetime.
         end: no interval ends later than this.
@@ -341,6 +342,20 @@ class Pipeline:
     def preview(self, table: str, when: str | None = None, rows: int = 10) -> Any:
         """Build one table, and what it needs, for an interval, and give its first rows without publishing anything."""
         return registry.runner().preview(self, table, when, rows)
+
+    def test(self, interval: str | datetime | Interval | None = None, params: Mapping[str, Any] | None = None) -> Any:
+        """Run it in this process for one interval, as a test: feeds are read from the project, and nothing else of it.
+
+        Metadata, archive and lake are temporary, so earlier batches and tables of other pipelines are not there.
+
+        Args:
+            interval: the data interval, or a date in it; left out, the newest that is over, if it has a schedule.
+            params: parameters of this run.
+
+        Returns:
+            A `PipelineTrial`: the tables that it would publish as frames, checks, errors.
+        """
+        return registry.runner().test(self, interval, params)
 
     # -- the value -------------------------------------------------------------------------------------------
 

@@ -48,6 +48,12 @@ class Runner(Protocol):
         """See `Pipeline.preview`."""
         ...
 
+    def test(
+        self, pipeline: Pipeline, interval: str | datetime | Interval | None, params: Mapping[str, Any] | None
+    ) -> Any:
+        """See `Pipeline.test`."""
+        ...
+
     def call(self, function: Callable[..., Any], frames: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """See `Table.__call__`."""
         ...

@@ -19,6 +19,8 @@ from tidemill.plan.schedule import parse_moment, parse_timetable
 BEHIND = 10
 #: It is asked for so many intervals at most: 11 years of hours. One that never comes to the present must not hang.
 _MOST = 100_000
+#: Schedules that are no timetables: one run at the start; a run whenever the one before has ended.
+ONCE, CONTINUOUS = "@once", "@continuous"
 
 
 @runtime_checkable
@@ -62,8 +64,15 @@ def read_schedule(
         return Schedule(on=value, text=_told(value))
     if isinstance(value, FilesArrive):
         return Schedule(files=value, text=f"files {value.pattern}")
+<<<<<<< HEAD
     if value == "@webhook":
         return Schedule(webhook=True, text="@webhook")
+=======
+    if value == ONCE:
+        return _once(start)
+    if value == CONTINUOUS:
+        return Schedule(continuous=True, text=CONTINUOUS)
+>>>>>>> outside
     if isinstance(value, str | timedelta):
         timetable = placed(parse_timetable, value, zone)
         return Schedule(timetable=timetable, text=timetable.text if timetable else "")
@@ -82,6 +91,13 @@ def read_schedule(
         where=here(),
         hint='"@daily", "30 1 * * *", "15m", published("pipeline.table"), or an object with next_interval(after)',
     )
+
+
+def _once(start: datetime | None) -> Schedule:
+    """One run, for the moment at which the pipeline starts."""
+    if start is None:
+        raise DefinitionError(f"{ONCE} needs a start.", where=here(), hint='start="2026-01-31T08:00"')
+    return Schedule(intervals=(Interval(start, start + timedelta(microseconds=1)),), text=ONCE)
 
 
 def _told(condition: Published | AllOf | AnyOf) -> str:

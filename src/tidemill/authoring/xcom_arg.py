@@ -36,6 +36,21 @@ class XComArg(Linked):
         """Each element of it after a function of it, applied in the worker; one that raises SkipTask is skipped."""
         return MappedArg(self, function)
 
+    def filter(self, function: Callable[[Any], Any] | None = None) -> XComArg:
+        """The elements of it that a function, applied in the worker, lets pass; None: those that are true.
+
+        A task that is mapped over them has an instance for each element all the same: the others are skipped.
+        """
+        return FilterArg(self, function or bool)
+
+    def concat(self, *others: XComArg) -> XComArg:
+        """Its elements and those of other results, one after the other."""
+        if any(isinstance(_beneath(one), ZipArg) for one in (self, *others)):
+            raise DefinitionError(
+                "What was zipped cannot be followed by others.", where=here(), hint="concat first, zip then in a task"
+            )
+        return ConcatArg((self, *others))
+
     def zip(self, *others: XComArg, fillvalue: Any = None, longest: bool = False) -> XComArg:
         """Tuples of elements at the same place of several results: as many as the shortest has.
 
@@ -44,6 +59,12 @@ class XComArg(Linked):
             fillvalue: stands where a shorter result has ended; given, the longest counts.
             longest: the longest counts, with None where a shorter one has ended.
         """
+        if any(isinstance(_beneath(one), FilterArg | ConcatArg) for one in (self, *others)):
+            raise DefinitionError(
+                "What was filtered or concatenated cannot be zipped: how long it is shows in the worker only.",
+                where=here(),
+                hint="zip first, or do it in a task",
+            )
         return ZipArg((self, *others), longest or fillvalue is not None, fillvalue)
 
     def as_setup(self) -> XComArg:
@@ -119,6 +140,29 @@ class MappedArg(XComArg):
         return self.of.operators()
 
 
+class FilterArg(XComArg):
+    """The elements that a function lets pass."""
+
+    def __init__(self, of: XComArg, function: Callable[[Any], Any]) -> None:
+        self.of = of
+        self.function = function
+
+    def operators(self) -> list[BaseOperator]:
+        """See `XComArg`."""
+        return self.of.operators()
+
+
+class ConcatArg(XComArg):
+    """The elements of several, one after the other."""
+
+    def __init__(self, of: tuple[XComArg, ...]) -> None:
+        self.of = of
+
+    def operators(self) -> list[BaseOperator]:
+        """See `XComArg`."""
+        return [task for one in self.of for task in one.operators()]
+
+
 class ZipArg(XComArg):
     """Tuples of elements of several."""
 
@@ -150,6 +194,13 @@ class GroupArg(XComArg):
     def last_tasks(self) -> list[BaseOperator]:
         """It is an argument, never a step."""
         return []
+
+
+def _beneath(arg: XComArg) -> XComArg:
+    """What functions are mapped over."""
+    while isinstance(arg, MappedArg):
+        arg = arg.of
+    return arg
 
 
 def args_in(value: Any) -> Iterator[XComArg]:

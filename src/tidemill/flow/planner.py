@@ -100,7 +100,8 @@ class Planner:
         if definition.schedule.files is not None:
             return self._files_for(record, definition, definition.schedule.files, now)
         with self._metadata.write() as tx:
-            room = definition.max_active_runs - len(tx.runs.under_way(record.name))
+            most = 1 if definition.schedule.continuous else definition.max_active_runs
+            room = most - len(tx.runs.under_way(record.name))
             if definition.sequential:
                 room = min(room, 1 if self._is_chain_free(tx, definition, now) else 0)
             wanted = due_for(definition, now, record.newest, room)

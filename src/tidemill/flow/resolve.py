@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from tidemill.authoring.mapping import Expansion, MappedOperator
 from tidemill.authoring.params import ParamArg
-from tidemill.authoring.xcom_arg import GroupArg, MappedArg, PlainArg, XComArg, ZipArg
+from tidemill.authoring.signals import SkipTask
+from tidemill.authoring.xcom_arg import ConcatArg, FilterArg, GroupArg, MappedArg, PlainArg, XComArg, ZipArg
 from tidemill.model.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,6 +95,10 @@ class Resolver:
             return self.resolved(self.own_values(arg.group.mapped, arg.group).get(arg.name))
         if isinstance(arg, MappedArg):
             return [arg.function(one) for one in _elements(self._value(arg.of))]
+        if isinstance(arg, FilterArg):
+            return [one for one in _elements(self._value(arg.of)) if arg.function(one)]
+        if isinstance(arg, ConcatArg):
+            return [one for part in arg.of for one in _elements(self._value(part))]
         assert isinstance(arg, ZipArg)
         lists = [_elements(self._value(one)) for one in arg.of]
         size = max(map(len, lists)) if arg.longest else min(map(len, lists))
@@ -103,8 +108,10 @@ class Resolver:
         """How many elements something has that is mapped over."""
         if isinstance(value, PlainArg):
             return self._handing.count(value.operator.task_id)
-        if isinstance(value, MappedArg):
+        if isinstance(value, MappedArg | FilterArg):
             return self._length(value.of)
+        if isinstance(value, ConcatArg):
+            return sum(self._length(one) or 0 for one in value.of)
         if isinstance(value, ZipArg):
             sizes = [self._length(one) or 0 for one in value.of]
             return max(sizes) if value.longest else min(sizes)
@@ -116,6 +123,17 @@ class Resolver:
             return self._handing.element(value.operator.task_id, at)
         if isinstance(value, MappedArg):
             return value.function(self._element(value.of, at))
+        if isinstance(value, FilterArg):
+            found = self._element(value.of, at)
+            if not value.function(found):
+                raise SkipTask("its element does not pass the filter")
+            return found
+        if isinstance(value, ConcatArg):
+            for part in value.of:
+                length = self._length(part) or 0
+                if at < length:
+                    return self._element(part, at)
+                at -= length
         if isinstance(value, ZipArg):
             return tuple(self._element(one, at) if at < (self._length(one) or 0) else value.fill for one in value.of)
         return list(value.items())[at] if isinstance(value, dict) else value[at]

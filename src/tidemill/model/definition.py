@@ -40,7 +40,11 @@ class Schedule:
             scheduler never runs a user's code. `more` tells that it will have others after these.
         on: when tables are published.
         files: when files arrive.
+<<<<<<< HEAD
         webhook: when somebody calls.
+=======
+        continuous: whenever the run before has ended, for the time since that one's interval; one run at a time.
+>>>>>>> outside
     """
 
     timetable: Timetable | None = None
@@ -48,7 +52,11 @@ class Schedule:
     more: bool = False
     on: Condition | None = None
     files: FilesArrive | None = None
+<<<<<<< HEAD
     webhook: bool = False
+=======
+    continuous: bool = False
+>>>>>>> outside
     #: As the user wrote it, for people.
     text: str = ""
 
@@ -228,6 +236,7 @@ def _read_node(found: Mapping[str, Any]) -> Node:
             tuple(mapped.get("tasks", ())),
             tuple(tuple(group) for group in mapped.get("zipped", ())),
             mapped.get("longest", False),
+            tuple(tuple(group) for group in mapped.get("summed", ())),
         )
     return Node(**values)
 
@@ -249,9 +258,14 @@ def _schedule_json(schedule: Schedule) -> dict[str, Any]:
         made["on"] = condition_json(schedule.on)
     if schedule.files is not None:
         made["files"] = {"pattern": schedule.files.pattern, "every": schedule.files.every.total_seconds()}
+<<<<<<< HEAD
     if schedule.webhook:
         made["webhook"] = True
     return {**made, **({"more": True} if schedule.more else {}), **({"text": schedule.text} if schedule.text else {})}
+=======
+    made |= {name: True for name in ("more", "continuous") if getattr(schedule, name)}
+    return {**made, **({"text": schedule.text} if schedule.text else {})}
+>>>>>>> outside
 
 
 def _read_schedule(found: Mapping[str, Any]) -> Schedule:
@@ -268,6 +282,7 @@ def _read_schedule(found: Mapping[str, Any]) -> Schedule:
         timetable=timetable,
         intervals=intervals,
         more=found.get("more", False),
+        continuous=found.get("continuous", False),
         on=read_condition(found["on"]) if "on" in found else None,
         files=FilesArrive(files["pattern"], timedelta(seconds=files["every"])) if files else None,
         webhook=found.get("webhook", False),

@@ -75,17 +75,19 @@ class Lengths:
         tasks: tasks whose results' lengths count.
         zipped: groups of tasks of which only the shortest result counts, or with `longest` the longest.
         longest: see `zipped`.
+        summed: groups of tasks whose results come one after the other: their sum counts.
     """
 
     known: tuple[int, ...] = ()
     tasks: tuple[str, ...] = ()
     zipped: tuple[tuple[str, ...], ...] = ()
     longest: bool = False
+    summed: tuple[tuple[str, ...], ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Every task whose result is needed."""
-        return (*self.tasks, *(task for group in self.zipped for task in group))
+        return (*self.tasks, *(task for group in (*self.zipped, *self.summed) for task in group))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ workers, so a simulator can drive it through any order of events.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -301,12 +301,14 @@ class RunBook:
             if length is None:
                 return None
             count *= length
-        for group in lengths.zipped:
-            found = [self._length_of(task) for task in group]
-            if None in found:
+        ways: list[tuple[tuple[str, ...], Callable[[list[int]], int]]]
+        ways = [(group, max if lengths.longest else min) for group in lengths.zipped]
+        ways += [(group, sum) for group in lengths.summed]
+        for group, way in ways:
+            sizes = [size for task in group if (size := self._length_of(task)) is not None]
+            if len(sizes) < len(group):
                 return None
-            sizes = [size for size in found if size is not None]
-            count *= max(sizes) if lengths.longest else min(sizes)
+            count *= way(sizes)
         return count
 
     def _expand(self, node: Node) -> bool:

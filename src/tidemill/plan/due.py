@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from tidemill.model.batch import Interval
 from tidemill.model.definition import AHEAD, Definition
 from tidemill.model.timetable import Timetable
 from tidemill.plan.schedule import intervals, latest_complete, tick_after, tick_at_or_before
+
+#: An interval of `@continuous` is no shorter: runs that take no time must not fill the database.
+_SHORTEST = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,8 @@ def due_of(
 def due_for(definition: Definition, now: datetime, newest: Interval | None, room: int) -> Due:
     """What a pipeline's schedule asks for: by its timetable, or by the intervals that a user's own timetable gave."""
     schedule = definition.schedule
+    if schedule.continuous:
+        return _since(newest.end if newest is not None else definition.start, now, definition.end, room)
     if schedule.timetable is None:
         return due_of(schedule.intervals, now, catchup=definition.catchup, newest=newest, room=room)
     return due(
@@ -105,7 +110,12 @@ def renewal(definitions: Iterable[Definition]) -> datetime | None:
 def upcoming(
     definition: Definition, now: datetime, newest: Interval | None, most: int
 ) -> list[tuple[datetime, Interval]]:
-    """The next runs of a schedule by time, as it would ask for them: when each may begin, and its interval."""
+    """The next runs of a schedule by time, as it would ask for them: when each may begin, and its interval.
+
+    Of one that goes on whenever a run has ended nothing is known before.
+    """
+    if definition.schedule.continuous:
+        return []
     found: list[tuple[datetime, Interval]] = []
     while len(found) < most:
         wanted = due_for(definition, now, newest, most - len(found))
@@ -115,6 +125,17 @@ def upcoming(
             break
         now = max(now, wanted.next_at or now)
     return found
+
+
+def _since(last: datetime | None, now: datetime, end: datetime | None, room: int) -> Due:
+    """The time since the interval before, as soon as there is room for its run."""
+    begin = (last or now - _SHORTEST).astimezone(UTC)
+    until = now if end is None else min(now, end.astimezone(UTC))
+    if room <= 0 or (end is not None and begin >= end.astimezone(UTC)):
+        return Due()
+    if until - begin < _SHORTEST and until == now:
+        return Due((), begin + _SHORTEST)
+    return Due((Interval(begin, until),))
 
 
 def _reaches(latest: Interval, begun: tuple[Interval, ...]) -> bool:

@@ -46,7 +46,9 @@ def parse_timetable(text: str | timedelta | Sequence[str] | None, zone: str = "U
         check_cron(cron)
         return Timetable(text, cron=cron, zone=zone)
     if text.startswith("@"):
-        raise DefinitionError(f'There is no schedule "{text}".', hint="one of " + ", ".join(PRESETS))
+        raise DefinitionError(
+            f'There is no schedule "{text}".', hint="one of " + ", ".join((*PRESETS, "@once", "@continuous"))
+        )
     try:
         return Timetable(text, step=parse_duration(text), zone=zone)
     except DefinitionError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +141,14 @@ class ProjectRunner:
             services.sql.query("SELECT * FROM t LIMIT $rows", {"t": scan}, parameters={"rows": rows}) as reader,
         ):
             return Result(reader.read_all(), f"{pipeline.name}.{table}, {key.interval or key.run_key}, not published")
+
+    def test(
+        self, pipeline: Pipeline, interval: str | datetime | Interval | None, params: Mapping[str, Any] | None
+    ) -> Any:
+        """See `Pipeline.test`."""
+        from tidemill.wiring.pipeline_trials import try_pipeline
+
+        return try_pipeline(pipeline.spec(), _settings_for(pipeline), interval, params)
 
     def call(self, function: Callable[..., Any], frames: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """See `Table.__call__`."""

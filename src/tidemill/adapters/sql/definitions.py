@@ -267,7 +267,7 @@ def _row(definition: Definition) -> dict[str, Any]:
 
 def _by_time(schedule: Schedule) -> bool:
     """Whether it is to be looked at when time has passed; files are looked for again and again."""
-    return bool(schedule.timetable or schedule.intervals or schedule.files)
+    return bool(schedule.timetable or schedule.intervals or schedule.files or schedule.continuous)
 
 
 def _record(row: AnyRow) -> PipelineRecord:
