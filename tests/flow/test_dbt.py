@@ -217,17 +217,17 @@ def test_two_processes_take_turns_at_one_duckdb_file(shop: Shop) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     shop.dbt.graph(shop.place(), timeout=120)
-    others = [DbtProjects(shop.root / ".tidemill", DBT_VARS) for _ in range(3)]
+    others = [DbtProjects(shop.root / ".tidemill", DBT_VARS) for _ in range(2)]
 
     def seed(dbt: DbtProjects) -> list[str]:
         call = DbtCall("seed", ("seed.shop.raw_orders",))
         return [dbt.run(shop.place(), call, lambda _level, _text: None)[0].status for _ in range(4)]
 
-    with ThreadPoolExecutor(3) as pool:
-        assert list(pool.map(seed, others)) == [["success"] * 4] * 3
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(seed, others)) == [["success"] * 4] * 2
     for one in others:
         one.close()
-    assert len(list((shop.root / ".tidemill" / "dbt").glob("*/lane-*"))) == 3
+    assert len(list((shop.root / ".tidemill" / "dbt").glob("*/lane-*"))) >= 2
 
 
 def test_the_warm_process_ends_with_whoever_asked(python: str, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ import threading
 from pathlib import Path
 from typing import Any, TextIO
 
-#: Seconds without a request, after which the process ends: it takes 150 MB.
+#: Seconds without a request, after which the process ends: it takes 130 MB.
 _IDLE = 600.0
 #: Not read: what dbt writes, and history.
 _SKIPPED = frozenset({"target", "logs", ".git", ".venv", "venv", "__pycache__"})

@@ -21,7 +21,7 @@ from tidemill.ports.dbt import DbtCall, DbtPlace, DbtResult, Tell
 PROJECT_FILE = "dbt_project.yml"
 #: Values for the variables of a run with which a project is parsed: its graph is one for all intervals, or it is not.
 STAND_INS = ("2000-01-01", "2001-02-03")
-#: Warm processes at the same time in this process; each takes 150 MB.
+#: Warm processes at the same time in this process; each takes 130 MB.
 _MOST = 2
 #: Graphs that are kept.
 _KEPT = 100
