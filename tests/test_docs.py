@@ -10,6 +10,8 @@ import pytest
 import pages
 
 ROOT = Path(__file__).parents[1]
+#: The page on dbt makes dbt's environment in its project, as its reader would.
+SLOW = {"dbt.md": pytest.mark.slow}
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")])
 
 
@@ -33,7 +35,11 @@ def test_the_architecture_page_says_where_each_of_the_twelve_rules_lives():
     assert [number for number, code, _ in rows if ".py](../src/" not in code] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=SLOW.get(page.name, ())) for page in PAGES],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
 def test_what_the_page_says_holds(page, tmp_path):
     """Code runs, in order, in an empty project; commands end and show what the page says."""
     result = work_through(page, tmp_path)

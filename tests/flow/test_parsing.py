@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.parsing import PATIENCE, Folder, following
+from harness.parsing import PATIENCE, Folder, following, wait_for
 from tidemill.model.errors import SettingsError
 from tidemill.wiring.parsing import code_settings, code_versions
 from tidemill.wiring.settings import load_settings
@@ -222,6 +222,29 @@ def test_a_changed_helper_changes_the_pipelines_that_use_it(folder: Folder) -> N
         after = folder.pipelines()
     assert before["good"].seen_at == after["good"].seen_at, "it was not read again"
     assert before["good"].code != after["good"].code == after["uses"].code, "but its runs get the new code"
+
+
+def test_another_file_in_a_folder_that_a_pipeline_file_looks_through_makes_it_be_read_again(folder: Folder) -> None:
+    folder.write("models/a/one.sql", "select 1")
+    folder.write(
+        "pipelines/many.py",
+        """\
+        import os
+        import pathlib
+        import tidemill as tm
+        for _, _, names in os.walk(pathlib.Path(__file__).parents[1] / "models"):
+            for name in names:
+                tm.Pipeline(name.removesuffix(".sql")).files("x", name="t")
+        """,
+    )
+    with following(folder) as parser:
+        assert parser.bell() == ["good", "one"]
+        folder.write("models/b/two.sql", "select 2")
+        assert "two" in parser.bell()
+        before = folder.pipelines()["good"].seen_at
+        (folder.root / "models" / "a" / "one.sql").unlink()
+        wait_for(lambda: folder.pipelines().keys() == {"good", "two"})
+        assert folder.pipelines()["good"].seen_at == before
 
 
 def test_a_file_with_an_error_is_read_again_when_what_it_lacked_has_come(folder: Folder) -> None:

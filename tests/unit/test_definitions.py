@@ -50,13 +50,8 @@ def test_a_default_definition_is_small_and_comes_back():
     small = Definition("d", Kind.TABLES, Graph([Node("t")]), {"t": TaskInfo()})
     assert Definition.from_json(small.as_json()) == small
     assert set(small.as_json()) == {
-<<<<<<< HEAD
         "name", "kind", "nodes", "tasks", "schedule", "zone", "catchup", "max_active_runs", "sequential", "absorb",
         "paused",
-=======
-        "name", "kind", "nodes", "tasks", "schedule", "zone", "catchup", "max_active_runs", "sequential",
-        "absorb", "paused",
->>>>>>> outside
     }  # fmt: skip
 
 

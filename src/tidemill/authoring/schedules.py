@@ -64,15 +64,12 @@ def read_schedule(
         return Schedule(on=value, text=_told(value))
     if isinstance(value, FilesArrive):
         return Schedule(files=value, text=f"files {value.pattern}")
-<<<<<<< HEAD
     if value == "@webhook":
         return Schedule(webhook=True, text="@webhook")
-=======
     if value == ONCE:
         return _once(start)
     if value == CONTINUOUS:
         return Schedule(continuous=True, text=CONTINUOUS)
->>>>>>> outside
     if isinstance(value, str | timedelta):
         timetable = placed(parse_timetable, value, zone)
         return Schedule(timetable=timetable, text=timetable.text if timetable else "")

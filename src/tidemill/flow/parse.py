@@ -13,7 +13,7 @@ import select
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from tidemill.flow.reading import Crew
@@ -245,7 +245,8 @@ class Parser:
             self._version, self._recoded = kept.name, False
         if changed:
             late = [file for file in self._failed & files if file not in changed]
-            using = [file for file in files - changed - self._failed if self._used.get(file, frozenset()) & changed]
+            touched = changed | _folders_of(before.keys() ^ digests.keys())
+            using = [file for file in files - changed - self._failed if self._used.get(file, frozenset()) & touched]
             for file in (*sorted(files & changed), *sorted(using), *sorted(late)):
                 self._enqueue(file, code[file][0])
 
@@ -386,3 +387,8 @@ class Parser:
 
 def _told(error: TidemillError) -> Told:
     return Told(type(error).__name__, error.what, error.where, error.hint)
+
+
+def _folders_of(paths: Iterable[str]) -> set[str]:
+    """The folders that files are in, near and far, each with a slash at its end."""
+    return {f"{folder}/" for path in paths for folder in PurePosixPath(path).parents if folder.name}

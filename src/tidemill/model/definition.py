@@ -40,11 +40,8 @@ class Schedule:
             scheduler never runs a user's code. `more` tells that it will have others after these.
         on: when tables are published.
         files: when files arrive.
-<<<<<<< HEAD
         webhook: when somebody calls.
-=======
         continuous: whenever the run before has ended, for the time since that one's interval; one run at a time.
->>>>>>> outside
     """
 
     timetable: Timetable | None = None
@@ -52,11 +49,8 @@ class Schedule:
     more: bool = False
     on: Condition | None = None
     files: FilesArrive | None = None
-<<<<<<< HEAD
     webhook: bool = False
-=======
     continuous: bool = False
->>>>>>> outside
     #: As the user wrote it, for people.
     text: str = ""
 
@@ -258,14 +252,8 @@ def _schedule_json(schedule: Schedule) -> dict[str, Any]:
         made["on"] = condition_json(schedule.on)
     if schedule.files is not None:
         made["files"] = {"pattern": schedule.files.pattern, "every": schedule.files.every.total_seconds()}
-<<<<<<< HEAD
-    if schedule.webhook:
-        made["webhook"] = True
-    return {**made, **({"more": True} if schedule.more else {}), **({"text": schedule.text} if schedule.text else {})}
-=======
-    made |= {name: True for name in ("more", "continuous") if getattr(schedule, name)}
+    made |= {name: True for name in ("more", "continuous", "webhook") if getattr(schedule, name)}
     return {**made, **({"text": schedule.text} if schedule.text else {})}
->>>>>>> outside
 
 
 def _read_schedule(found: Mapping[str, Any]) -> Schedule:

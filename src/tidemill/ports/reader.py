@@ -25,7 +25,8 @@ class FileRead:
     Args:
         file: relative to the project.
         definitions: of the pipelines that it makes; empty where there is an `error`.
-        used: files of the project that were imported or opened by it.
+        used: files of the project that were imported or opened by it, and folders that it has looked through, with a
+            slash at the end: another file there may make a difference.
         error: why it could not be read.
         gone: it is not there any more.
     """

@@ -134,8 +134,8 @@ class _Reading:
                 os.environ.update(environment)
 
     def _own(self, path: str) -> str | None:
-        """The path relative to the project of a file of its code."""
-        if not path.startswith(self._root) or not path.endswith(SUFFIXES):
+        """The path relative to the project of a file of its code, or of a folder, which ends in a slash."""
+        if not path.startswith(self._root) or not path.endswith((*SUFFIXES, os.sep)):
             return None
         own = path[len(self._root) :]
         return None if SKIPPED & set(own.split(os.sep)) else own
@@ -143,6 +143,9 @@ class _Reading:
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and isinstance(arguments[0], str | bytes):
             self._opened.add(os.path.abspath(os.fsdecode(arguments[0])))
+        # Not `os.listdir`, by which imports look for modules in all folders.
+        elif event == "os.scandir" and isinstance(arguments[0], str | bytes):
+            self._opened.add(os.path.abspath(os.fsdecode(arguments[0])) + os.sep)
 
 
 def _must_open(path: Path) -> None:

@@ -26,10 +26,12 @@ class WarmProcess:
 
     Args:
         python: the interpreter that has dbt.
+        folder: in which it runs: paths in profiles are relative to where dbt was begun.
     """
 
-    def __init__(self, python: Path) -> None:
+    def __init__(self, python: Path, folder: Path) -> None:
         self._python = python
+        self._folder = folder
         self._process: subprocess.Popen[str] | None = None
         self._stopped = False
 
@@ -108,6 +110,7 @@ class WarmProcess:
                 [str(self._python), "-I", "-W", "ignore:resource_tracker", str(_PROGRAM)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                cwd=self._folder,
                 text=True,
                 encoding="utf-8",
                 errors="replace",

@@ -23,7 +23,7 @@ import threading
 from pathlib import Path
 from typing import Any, TextIO
 
-#: Seconds without a request, after which the process ends: it takes 150 MB.
+#: Seconds without a request, after which the process ends: it takes 130 MB.
 _IDLE = 600.0
 #: Not read: what dbt writes, and history.
 _SKIPPED = frozenset({"target", "logs", ".git", ".venv", "venv", "__pycache__"})
@@ -342,7 +342,7 @@ def _result(one: Any) -> dict[str, Any]:
 
 
 def _message(error: BaseException | None) -> str:
-    return str(getattr(error, "msg", None) or error or "dbt did not say why")
+    return str(error or "").strip() or "dbt did not say why"
 
 
 def main() -> None:
@@ -358,6 +358,7 @@ def main() -> None:
         if given is None:
             return
         channel.busy = True
+        os.chdir(given["folder"])  # again each time: the folder may have been replaced by another one of that name
         channel.say(begun=True)
         try:
             if project is None:

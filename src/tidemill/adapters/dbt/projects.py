@@ -21,13 +21,14 @@ from tidemill.ports.dbt import DbtCall, DbtPlace, DbtResult, Tell
 PROJECT_FILE = "dbt_project.yml"
 #: Values for the variables of a run with which a project is parsed: its graph is one for all intervals, or it is not.
 STAND_INS = ("2000-01-01", "2001-02-03")
-#: Warm processes at the same time in this process; each takes 150 MB.
+#: Warm processes at the same time in this process; each takes 130 MB.
 _MOST = 2
 #: Graphs that are kept.
 _KEPT = 100
 #: What dbt writes is no part of the project; so are its tests, which are not in a kept version of the code.
 _OTHERS = SKIPPED | {"target", "logs"}
 _FILE = re.compile(r"\(([^()\s]+\.(?:sql|yml|yaml|py|md|csv))\)")
+_YAML = re.compile(r"Error reading [^:]+: (\S+\.ya?ml)")
 _LINE = re.compile(r"\bline (\d+)")
 
 
@@ -65,7 +66,7 @@ class DbtProjects:
 
     def _parsed(self, place: DbtPlace, timeout: float) -> DbtGraph:
         folder = folder_of(place)
-        process = WarmProcess(self._python(place))
+        process = WarmProcess(self._python(place), folder)
         request = self._request(place, None, select=place.select, exclude=place.exclude)
         said: list[str] = []
         try:
@@ -128,7 +129,7 @@ class DbtProjects:
         """The process for a project; the one that was not used for the longest time makes room."""
         python = self._python(place)
         key = f"{python} {self._lanes(place)}"
-        process = self._warm.pop(key, None) or WarmProcess(python)
+        process = self._warm.pop(key, None) or WarmProcess(python, folder_of(place))
         while len(self._warm) >= _MOST:
             self._warm.pop(next(iter(self._warm))).close()
         self._warm[key] = process
@@ -202,9 +203,12 @@ def _complaint(folder: Path, text: str) -> DefinitionError:
     """Dbt's error, with the place that it names."""
     what = "\n".join(line.rstrip() for line in text.strip().splitlines())
     file, line = _FILE.search(what), _LINE.search(what)
-    where = folder / (file.group(1) if file else PROJECT_FILE)
+    named = file.group(1) if file else None
+    if (yaml := _YAML.search(what)) is not None:  # named as it is within its models folder, say
+        named = next((name for name, _ in _files(folder) if f"/{name}".endswith(f"/{yaml.group(1)}")), named)
+    where = f"{folder / named}:{line.group(1)}" if named and line else str(folder / (named or PROJECT_FILE))
     return DefinitionError(
         f"dbt cannot parse this project: {what}",
-        where=f"{where}:{line.group(1)}" if line and file else str(where),
+        where=where,
         hint=f"dbt parse --project-dir {folder}",
     )

@@ -1,0 +1,100 @@
+"""`tidemill up` runs a dbt project: its tasks, logs and rows, the retry from the failed model, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from harness.dbt import dbt_python, dbt_shop
+from harness.installation import Installation
+from harness.postgres import Postgres
+from tidemill.model.run import RunState
+
+Install = Callable[..., Installation]
+S = RunState
+
+pytestmark = pytest.mark.slow
+
+DAG = """
+    import tidemill as tm
+    from tidemill.operators import DbtProject
+
+    with tm.DAG("shop_dbt", schedule="@daily", start="2026-01-01", end="END", catchup=True, max_active_runs=1):
+        DbtProject("dbt/shop", python="PYTHON", target="TARGET")
+"""
+
+
+def write_dag(shop: Installation, end: str, target: str = "dev") -> None:
+    shop.write("shop_dbt", DAG.replace("END", end).replace("PYTHON", str(dbt_python())).replace("TARGET", target))
+
+
+def processes_of_dbt(folder: Path) -> list[int]:
+    """Warm processes that run in this folder."""
+    found = []
+    for one in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"adapters/dbt/program.py" in (one / "cmdline").read_bytes():
+                found += [int(one.name)] if (one / "cwd").readlink().is_relative_to(folder) else []
+        except OSError:
+            continue
+    return found
+
+
+def test_a_dbt_project_runs_by_itself_and_goes_on_from_the_failed_model(install: Install) -> None:
+    shop = install()
+    dbt = dbt_shop(shop.folder)
+    model = dbt / "models" / "customers.sql"
+    good = model.read_text()
+    model.write_text(good.replace("c.name,", "c.nome as name,", 1))
+    write_dag(shop, "2026-01-02")
+    shop.up("--workers", "2")
+    (run,) = shop.wait_for_runs("shop_dbt", 1, timeout=120)
+    assert shop.runs("shop_dbt") == {run: S.FAILED}
+    states = {one.task: one.state.value for one in shop.tasks(run)}
+    assert states["shop.orders.test"] == "success"
+    assert states["shop.customers"] == "failed"
+    assert states["shop.customer_names"] == "upstream_failed"
+    assert next(one.rows for one in shop.tasks(run) if one.task == "shop.raw_orders") == 4
+    log = shop.command("logs", str(run), "shop.raw_orders")
+    assert "OK loaded seed file main.raw_orders" in log
+    assert "wrote 4 rows" in log
+    # Mended; and again from the failed model on.
+    model.write_text(good)
+    cleared = json.loads(shop.command("runs", "clear", str(run), "--json"))["run_id"]
+    assert shop.wait_for_runs("shop_dbt", 2, timeout=120)[cleared] is S.SUCCESS
+    again = {one.task for one in shop.tasks(cleared) if one.worker is not None}
+    assert again == {"shop.customers", "shop.customers.test", "shop.customer_names"}
+    assert processes_of_dbt(shop.folder), "warm, for what comes next"
+    assert shop.stop() == 0
+    shop.wait(lambda: not processes_of_dbt(shop.folder), timeout=5)
+    with duckdb.connect(str(dbt / "shop.duckdb"), read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM customer_names").fetchall() == [(3,)]
+
+
+def test_intervals_run_on_postgresql_while_a_model_is_added(
+    install: Install, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.new_database()
+    monkeypatch.setenv("SHOP_PORT", str(postgres.port))
+    monkeypatch.setenv("SHOP_PASSWORD", postgres.password)
+    monkeypatch.setenv("SHOP_DATABASE", url.rpartition("/")[2])
+    shop = install()
+    dbt = dbt_shop(shop.folder)
+    write_dag(shop, "2026-01-03", "server")
+    shop.up("--workers", "3")
+    ended = shop.wait_for_runs("shop_dbt", 2, timeout=120)
+    assert set(ended.values()) == {S.SUCCESS}
+    (dbt / "models" / "more.sql").write_text('select count(*) as n from {{ ref("orders") }}\n')
+
+    def has_it() -> bool:
+        with shop.metadata.read() as tx:
+            record = tx.definitions.pipeline("shop_dbt")
+            found = tx.definitions.get(record.definition_id) if record is not None else None
+            return found is not None and "shop.more" in found.tasks
+
+    shop.wait(has_it, timeout=60)
+    assert shop.stop() == 0
