@@ -30,7 +30,7 @@ def _definition() -> Definition:
         Graph([a, b]),
         {"a": TaskInfo("bash", ("g", "h"), "why", labels={"b": "yes"}, callbacks=("failure",)), "b": TaskInfo()},
         Schedule(parse_timetable(["@daily", "0 12 * * 1"], "Europe/London"), (NIGHT,), True,
-                 Published("x.y") & (Published("z") | Published("w")), FilesArrive("in/*"), True, "many"),
+                 Published("x.y") & (Published("z") | Published("w")), FilesArrive("in/*"), True, True, "many"),
         "Europe/London", NIGHT.start, None, True, 3, 9, timedelta(hours=2), timedelta(hours=1), True, True, True,
         {"n": {"type": "integer", "default": 3}}, "dags/a.py", "dags/a.py:3", "doc", ("x",), "me", ("failure",),
     )  # fmt: skip
