@@ -47,12 +47,7 @@ class SqlRuns(TaskRecords):
         last = self._newest(batch_id, lock=True)
         if last is not None and last.state not in RUN_ENDS:
             self._abandon(last, now, alive)
-        fence = session.add(
-            session.insert(fences)
-            .values(project=session.project, purpose=f"batch {batch_id}", at=now)
-            .returning(fences.c.id)
-        )
-        assert fence is not None
+        fence = self._fence(batch_id, now)
         made = session.add(
             session.insert(runs)
             .values(
@@ -60,7 +55,7 @@ class SqlRuns(TaskRecords):
                 batch_id=batch_id,
                 attempt=last.attempt + 1 if last else 1,
                 state=RunState.RUNNING,
-                fence=fence.id,
+                fence=fence,
                 created_at=now,
                 started_at=now,
                 holder=holder,
@@ -81,12 +76,7 @@ class SqlRuns(TaskRecords):
         last = self._newest(batch_id, lock=True)
         if last is not None and last.state not in RUN_ENDS:
             raise _busy(batch_id, last)
-        fence = session.add(
-            session.insert(fences)
-            .values(project=session.project, purpose=f"batch {batch_id}", at=now)
-            .returning(fences.c.id)
-        )
-        assert fence is not None
+        fence = self._fence(batch_id, now)
         made = session.add(
             session.insert(runs)
             .values(
@@ -94,7 +84,7 @@ class SqlRuns(TaskRecords):
                 batch_id=batch_id,
                 attempt=last.attempt + 1 if last else 1,
                 state=RunState.QUEUED,
-                fence=fence.id,
+                fence=fence,
                 created_at=now,
                 code_version=order.code,
                 kind=order.kind,
@@ -260,6 +250,14 @@ class SqlRuns(TaskRecords):
                 published = row.state == BatchState.PUBLISHED
                 found[interval] = RunState.SUCCESS if published else RunState(row.run_state)
         return found
+
+    def _fence(self, batch_id: int, now: datetime) -> int:
+        """The next fencing number."""
+        session = self._session
+        values = {"project": session.project, "purpose": f"batch {batch_id}", "at": now}
+        made = session.add(session.insert(fences).values(**values).returning(fences.c.id))
+        assert made is not None
+        return int(made.id)
 
     def _must_exist(self, batch_id: int) -> None:
         query = select(batches.c.id).where(batches.c.project == self._session.project, batches.c.id == batch_id)
