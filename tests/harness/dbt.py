@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from harness import services
 from tidemill.adapters.dbt.environment import packages_for, python_with
+from tidemill.model.errors import Unreachable
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "tests" / "data" / "dbt_shop"
@@ -13,7 +15,11 @@ SHOP = ROOT / "tests" / "data" / "dbt_shop"
 
 def dbt_python() -> Path:
     """Made once (a second where the packages are at hand, else a download of 60 MB), then kept for later sessions."""
-    return python_with(packages_for(SHOP / "profiles.yml"), ROOT / ".pytest_cache" / "venvs")
+    try:
+        return python_with(packages_for(SHOP / "profiles.yml"), ROOT / ".pytest_cache" / "venvs")
+    except Unreachable as error:
+        services.missing("dbt", str(error))
+        raise
 
 
 def dbt_shop(folder: Path) -> Path:

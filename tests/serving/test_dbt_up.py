@@ -75,6 +75,28 @@ def test_a_dbt_project_runs_by_itself_and_goes_on_from_the_failed_model(install:
         assert connection.execute("SELECT count(*) FROM customer_names").fetchall() == [(3,)]
 
 
+def test_a_task_whose_time_is_over_ends_dbt_and_the_next_begins_with_a_new_one(install: Install) -> None:
+    shop = install()
+    dbt = dbt_shop(shop.folder)
+    (dbt / "models" / "slow.sql").write_text("select count(*) as n from range(1000000000000) where sin(range) > 2\n")
+    shop.write(
+        "shop_dbt",
+        f"""
+        import tidemill as tm
+        from tidemill.operators import DbtProject
+
+        with tm.DAG("shop_dbt", schedule="@daily", start="2026-01-01", end="2026-01-02", catchup=True):
+            DbtProject("dbt/shop", python="{dbt_python()}", select="slow raw_orders", execution_timeout=8)
+        """,
+    )
+    shop.up("--workers", "1")
+    (run,) = shop.wait_for_runs("shop_dbt", 1, timeout=120)
+    states = {one.task: one.state.value for one in shop.tasks(run)}
+    assert states == {"shop.slow": "failed", "shop.raw_orders": "success"}
+    assert shop.stop() == 0
+    shop.wait(lambda: not processes_of_dbt(shop.folder), timeout=5)
+
+
 def test_intervals_run_on_postgresql_while_a_model_is_added(
     install: Install, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -208,20 +208,21 @@ class DbtOperator(BaseOperator):
         }
 
     def _failure(self, bad: Sequence[DbtResult], of: int) -> RunFailed:
-        texts = "".join(f"\n{_short(one.id)} ({one.file}): {one.message or one.status}" for one in bad)
+        texts = [f"{_short(one.id)} ({one.file}): {(one.message or one.status).strip()}" for one in bad]
         sql = next((one.compiled for one in bad if one.compiled), None)
         lines = sql.strip().splitlines() if sql else []
         shown = "".join(f"\n    {line}" for line in lines[:_SHOWN]) + ("\n    ..." if len(lines) > _SHOWN else "")
         code = f"\n  compiled SQL:{shown}" if lines else ""
         if self.command == "test":
-            return CheckFailed(f"{len(bad)} of {of} dbt tests failed:{texts}{code}", where=self.place)
-        return RunFailed(f"dbt {self.command} failed:{texts}{code}", where=self.place)
+            told = "".join(f"\n{text}" for text in texts)
+            return CheckFailed(f"{len(bad)} of {of} dbt tests failed:{told}{code}", where=self.place)
+        return RunFailed("\n".join(texts) + code, where=self.place)
 
 
 def _short(id_: str) -> str:
     """`unique_orders_id` of `test.shop.unique_orders_id.1360ecc70e`."""
     parts = id_.split(".")
-    return parts[2] if parts[0] in ("test", "unit_test") and len(parts) > 2 else parts[-1]
+    return parts[2] if parts[0] == "test" and len(parts) > 2 else parts[-1]
 
 
 def _run_vars(context: TaskContext) -> dict[str, str]:

@@ -331,7 +331,7 @@ def _result(one: Any) -> dict[str, Any]:
     return {
         "id": one.node.unique_id,
         "status": str(getattr(one.status, "value", one.status)),
-        "message": one.message,
+        "message": _said(one),
         "rows": response.get("rows_affected"),
         "failures": getattr(one, "failures", None),
         "compiled": code,
@@ -339,6 +339,15 @@ def _result(one: Any) -> dict[str, Any]:
         "file": one.node.original_file_path,
         "seconds": one.execution_time,
     }
+
+
+def _said(one: Any) -> str | None:
+    """What dbt says of it; of a source how old it is."""
+    age = getattr(one, "age", None)
+    if age is None:
+        message: str | None = one.message
+        return message
+    return f"{one.status}: its newest row is of {one.max_loaded_at}, {age / 3600:,.1f} hours ago"
 
 
 def _message(error: BaseException | None) -> str:
