@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from datetime import date, datetime
@@ -89,6 +91,28 @@ def test_a_failing_script_changes_nothing(sql):
     sql("insert into t values (1); insert into nowhere values (2)", autocommit=True)
     sql("select count(*) from t")
     assert sql.rows() == [(1,)], "each by itself"
+
+
+def test_who_reads_keeps_nobody_from_reading(sql, kind, tmp_path):
+    """A file of DuckDB may be read by several processes; one of SQLite also while somebody writes."""
+    sql("create table t (a int); insert into t values (7)")
+    if kind == "postgres":
+        return
+    program = f"""
+import {kind}, sys
+connection = {kind}.connect({str(tmp_path / "shop.db")!r}{", read_only=True" if kind == "duckdb" else ""})
+connection.execute("{"begin" if kind == "duckdb" else "begin immediate"}")
+connection.execute("select * from t").fetchone()
+print("reads", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program.replace("sqlite", "sqlite3")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"reads\n"
+        sql("-- how much\n /* is there */ select a from t")
+        assert sql.rows() == [(7,)]
 
 
 def test_templates_files_and_parameters(sql, worker, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from harness.parsing import Folder, following, wait_for
 from tidemill.flow import parse
-from tidemill.wiring.parsing import _parts, code_versions
+from tidemill.wiring.parsing import code_versions, parser_parts
 from tidemill.wiring.services import open_metadata, system_clock
 from tidemill.wiring.settings import load_settings
 
@@ -87,7 +87,7 @@ def test_versions_that_nothing_needs_are_deleted_by_the_parser(folder: Folder, m
     settings = load_settings(folder.root)
     monkeypatch.setattr(parse, "YOUNG", timedelta(seconds=-1))
     store = open_metadata(settings, system_clock())
-    parser = parse.Parser(_parts(settings, store, lambda _: None, None))
+    parser = parse.Parser(parser_parts(settings, store, lambda _: None, None))
     third = parser.settle().version
     parser._clean()
     store.close()

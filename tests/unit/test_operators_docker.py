@@ -127,6 +127,13 @@ def test_an_error_on_the_way_leaves_no_container(worker, engine: Engine):
     assert engine.only.removed
 
 
+def test_without_a_connection_the_engine_is_that_of_the_environment(worker, engine: Engine, monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'engine.sock'}")
+    DockerOperator(task_id="run", image="alpine:3", command="echo here")
+    assert worker("run") == Succeeded()
+    assert worker.plain("run") == "here"
+
+
 def test_an_engine_that_is_not_there_is_told(worker, monkeypatch):
     monkeypatch.setenv("TIDEMILL_CONN_ENGINE", "unix:///nowhere.sock")
     docker("run", "true")

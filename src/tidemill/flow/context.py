@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from tidemill.authoring.dag import DAG
@@ -206,7 +206,7 @@ def context_of(dag: DAG, task: BaseOperator, job: Job, services: TaskServices, h
     if info.interval is None:
         values["run_key"] = info.run_key
         values |= dict.fromkeys(("interval", "logical_date", "data_interval_start", "data_interval_end"))
-    return TaskContext(values, _later(dag, info.interval), services)
+    return TaskContext(values, _later(dag, info.interval, services), services)
 
 
 def _schemas(task: BaseOperator) -> dict[str, dict[str, Any]]:
@@ -221,7 +221,7 @@ def _run_name(info: RunInfo) -> str:
     return f"{info.kind}__{info.interval.start.isoformat()}"
 
 
-def _later(dag: DAG, interval: Interval | None) -> dict[str, Any]:
+def _later(dag: DAG, interval: Interval | None, services: TaskServices) -> dict[str, Any]:
     """Values that are found only when they are asked for."""
     made: dict[str, Any] = {"macros": _macros}
     if interval is None:
@@ -236,7 +236,21 @@ def _later(dag: DAG, interval: Interval | None) -> dict[str, Any]:
     made["next_interval"] = lambda: neighbour(dag, interval, 1)
     for name, step in (("prev", -1), ("next", 1)):
         made |= _dates(name, lambda step=step: _start(neighbour(dag, interval, step)))
-    return made
+    return made | _last_good(dag, interval, services)
+
+
+def _last_good(dag: DAG, interval: Interval, services: TaskServices) -> dict[str, Any]:
+    """The newest interval before this one whose run was good; None where there is none, or nothing is known of it."""
+
+    @cache
+    def found() -> Interval | None:
+        others = services.pipelines
+        return None if others is None else others.published_before(dag.name, interval)
+
+    return {
+        "prev_data_interval_start_success": lambda: _start(found()),
+        "prev_data_interval_end_success": lambda: None if (good := found()) is None else good.end,
+    }
 
 
 def _one_of(interval: Interval, name: str) -> Any:

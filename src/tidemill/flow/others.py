@@ -7,13 +7,16 @@ from datetime import datetime
 from typing import Any
 
 from tidemill.flow.control import interval_of, known, trigger
-from tidemill.model.batch import BatchKey, Interval
+from tidemill.model.batch import BatchKey, BatchState, Interval
 from tidemill.model.errors import Busy
 from tidemill.model.run import RunKind, RunState, TaskState
 from tidemill.model.table import TableName
 from tidemill.ports.clock import Clock
 from tidemill.ports.metadata import Metadata
 from tidemill.ports.tasks import Pipelines
+
+#: Batches among which the last good interval is looked for, newest first.
+_MOST_BATCHES = 1_000
 
 
 class OtherPipelines(Pipelines):
@@ -88,6 +91,13 @@ class OtherPipelines(Pipelines):
                 return any(batch.published_at is not None for batch in tx.batches.recent(name.namespace, limit=100))
             batch = tx.batches.find(BatchKey(name.namespace, interval))
             return batch is not None and batch.published_at is not None
+
+    def published_before(self, pipeline: str, interval: Interval) -> Interval | None:
+        """The newest interval before another whose batch is published."""
+        with self._metadata().read() as tx:
+            batches = tx.batches.recent(pipeline, state=BatchState.PUBLISHED, limit=_MOST_BATCHES)
+        found = [batch.key.interval for batch in batches if batch.key.interval is not None]
+        return max((one for one in found if one < interval), default=None)
 
     def _run_at(self, pipeline: str, moment: datetime) -> int | None:
         with self._metadata().read() as tx:

@@ -81,6 +81,10 @@ class Pipelines(Protocol):
         """Whether a batch of the table was published: that of the interval, or any. Raises UnknownName."""
         ...
 
+    def published_before(self, pipeline: str, interval: Interval) -> Interval | None:
+        """The newest interval before another whose batch is published; None where there is none."""
+        ...
+
 
 class Variables(Protocol):
     """Values of a project that people set."""

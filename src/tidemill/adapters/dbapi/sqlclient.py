@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -15,6 +16,10 @@ from tidemill.ports.sqlclient import Rows, Statement
 TIMEOUT = 20
 #: SQLite looks after so many of its steps (about a millisecond) whether it shall stop.
 _STEPS = 100_000
+#: The first word of a statement that only reads, after comments.
+_READS = re.compile(
+    r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)*(?:select|values|from|show|describe)\b", re.IGNORECASE | re.DOTALL
+)
 
 
 class _Client:
@@ -29,7 +34,9 @@ class _Client:
         found: Rows | None = None
         at = ""
         try:
-            with closing(self._connect(autocommit)) as connection:
+            with closing(
+                self._connect(autocommit, reads=all(_reads(statement.text) for statement in statements))
+            ) as connection:
                 self._open = connection
                 try:
                     for statement in statements:
@@ -54,7 +61,7 @@ class _Client:
         if self._open is not None:
             self._open.interrupt()
 
-    def _connect(self, autocommit: bool) -> Any:
+    def _connect(self, autocommit: bool, *, reads: bool) -> Any:
         return None
 
     def _execute(self, connection: Any, statement: Statement, most: int) -> Rows | None:
@@ -74,12 +81,12 @@ class SqliteClient(_Client):
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def _connect(self, autocommit: bool) -> sqlite3.Connection:
+    def _connect(self, autocommit: bool, *, reads: bool) -> sqlite3.Connection:
         made = sqlite3.connect(self._path, timeout=TIMEOUT, isolation_level=None)
         made.set_progress_handler(lambda: self._stopped, _STEPS)
         if not autocommit:
             # At once for writing: one that reads first and writes later fails when somebody else has written.
-            made.execute("BEGIN IMMEDIATE")
+            made.execute("BEGIN" if reads else "BEGIN IMMEDIATE")
         return made
 
     def _told(self, error: Exception, statement: str) -> TidemillError:
@@ -97,11 +104,12 @@ class DuckClient(_Client):
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def _connect(self, autocommit: bool) -> Any:
+    def _connect(self, autocommit: bool, *, reads: bool) -> Any:
         import duckdb
 
         try:
-            made = duckdb.connect(str(self._path))
+            # Any number of processes may read the file at a time; who may write it has it alone.
+            made = duckdb.connect(str(self._path), read_only=reads and self._path.exists())
         except duckdb.Error as error:
             raise Unreachable(f"The database {self._path.name} does not answer: {error}") from None
         if not autocommit:
@@ -133,7 +141,7 @@ class PostgresClient(_Client):
     def __init__(self, parts: dict[str, Any]) -> None:
         self._parts = parts
 
-    def _connect(self, autocommit: bool) -> Any:
+    def _connect(self, autocommit: bool, *, reads: bool) -> Any:
         try:
             import psycopg
         except ImportError:
@@ -158,6 +166,11 @@ class PostgresClient(_Client):
         if isinstance(error, psycopg.OperationalError) and not isinstance(error, psycopg.errors.QueryCanceled):
             return Unreachable(f"PostgreSQL does not answer: {str(error).strip()}.")
         return _refused(error, statement)
+
+
+def _reads(statement: str) -> bool:
+    """Whether a statement certainly changes nothing; `WITH` may stand before anything."""
+    return _READS.match(statement) is not None
 
 
 def _rows(cursor: Any, most: int) -> Rows | None:
