@@ -12,6 +12,7 @@ acknowledged, come again; those that had been recorded are recognised by the num
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -27,6 +28,8 @@ from tidemill.plan.dispatch import Dispatcher
 from tidemill.ports.clock import Clock
 from tidemill.ports.executor import PUBLISH, Executor, Job, JobEnded, JobEvent, JobStarted
 from tidemill.ports.runstore import DrivenRun, PoolFull, RunStore
+
+_log = logging.getLogger("tidemill")
 
 #: How long a scheduler is believed to drive its runs without a sign of life, and when it gives one.
 LEASE = timedelta(seconds=15)
@@ -138,12 +141,12 @@ class Scheduler:
 
     def _look(self, now: datetime) -> None:
         """See what others have changed in the store: new and abandoned runs, pools, wishes."""
+        for pool, slots in self._store.room(self._holder).items():
+            self._dispatcher.resize(pool, slots)
         if not self._known:
             for run in self._store.driven(self._holder):
                 self._take_over(run, now)
             self._known = True
-        for pool, slots in self._store.room(self._holder).items():
-            self._dispatcher.resize(pool, slots)
         if len(self._runs) < MOST_RUNS and not self.draining:
             for run in self._store.claim(self._holder, LEASE, MOST_RUNS - len(self._runs)):
                 self._take_over(run, now)
@@ -185,6 +188,10 @@ class Scheduler:
             self._drop(run.id)
         definition = self._definition_of(run.definition_id)
         driven = self._runs[run.id] = Driven(run, definition)
+        for pool in {node.pool for node in definition.graph.nodes.values()} - self._dispatcher.pools:
+            _log.warning(
+                "Tasks of %s wait for pool %s, which nobody has declared: [pools] %s = 4", definition.name, pool, pool
+            )
         if definition.max_active_tasks is not None:
             self._dispatcher.limit(definition.name, definition.max_active_tasks)
         if run.publishing:

@@ -122,6 +122,11 @@ class Dispatcher:
         for _ in range(min(more, len(self._parked.get(("pool", pool), ())))):
             self._unpark(("pool", pool))
 
+    @property
+    def pools(self) -> frozenset[str]:
+        """Pools that there are."""
+        return frozenset(self._pools)
+
     def limit(self, pipeline: str, active: int) -> None:
         """So many instances of a pipeline may run at the same time."""
         more = active - self._active.get(pipeline, active)

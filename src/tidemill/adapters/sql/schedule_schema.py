@@ -132,15 +132,3 @@ arrivals = Table(
     text("stamp"),
     moment("at", nullable=False),
 )
-
-#: Schedulers, parsers and workers that gave a sign of life.
-processes = Table(
-    "processes",
-    METADATA,
-    text("project", primary_key=True),
-    text("holder", primary_key=True),
-    text("kind"),
-    moment("started_at", nullable=False),
-    moment("seen_at", nullable=False),
-    Column("detail", Json, nullable=False),
-)

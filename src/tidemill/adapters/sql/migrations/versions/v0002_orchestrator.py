@@ -1,4 +1,4 @@
-"""What schedulers need: definitions, mapped tasks, tries, xcoms, pools, backfills, arrivals, processes."""
+"""What schedulers need: definitions, mapped tasks, tries, xcoms, pools, backfills, arrivals."""
 
 from __future__ import annotations
 
@@ -107,15 +107,6 @@ def upgrade() -> None:
         _text("name", primary_key=True),
         _text("stamp"),
         _moment("at", nullable=False),
-    )
-    op.create_table(
-        "processes",
-        _text("project", primary_key=True),
-        _text("holder", primary_key=True),
-        _text("kind"),
-        _moment("started_at", nullable=False),
-        _moment("seen_at", nullable=False),
-        Column("detail", Json, nullable=False),
     )
 
 
