@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: What an installation consists of, each in a process of its own.
 PARTS = ("scheduler", "parser", "attendant")
 #: A child that ended is started again after so many seconds, the longer the more often it has ended of late.
-_AGAIN_AFTER = (0.5, 2.0, 10.0, 30.0)
+_AGAIN_AFTER = (0.5, 1.0, 2.0, 5.0)
 #: A child that has lived so long (seconds) is thought well again.
 _WELL_AFTER = 60.0
 
