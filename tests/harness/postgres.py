@@ -137,7 +137,7 @@ def away(server: Postgres) -> Iterator[None]:
     finally:
         folder = server.folder
         process = _start(find_binaries(), folder / "data", server.port, folder / "log", _identity(), _FLEETING)
-        object.__setattr__(server, "process", process)
+        server.process = process
         _wait(server, folder / "log")
 
 

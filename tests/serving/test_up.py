@@ -250,6 +250,37 @@ def test_a_run_is_cancelled_and_cleared_by_command(install: Install, marks: Path
     assert shop.stop() == 0
 
 
+CLEANS = """
+    import pathlib, time
+    import tidemill as tm
+    from tidemill.operators import BaseOperator
+
+    class Rented(BaseOperator):
+        def execute(self, context):
+            pathlib.Path("FOLDER", "began-1").touch()
+            while True:
+                time.sleep(0.02)
+
+        def on_kill(self):
+            pathlib.Path("FOLDER", "given-back").touch()
+
+    with tm.DAG("cleans"):
+        Rented(task_id="rented")
+"""
+
+
+def test_a_task_that_is_stopped_cleans_up(install: Install, marks: Path) -> None:
+    shop = install(cleans=CLEANS.replace("FOLDER", str(marks)))
+    shop.up("--workers", "1")
+    shop.wait(known(shop, "cleans"))
+    run = trigger(shop, "cleans")
+    shop.wait(lambda: began(marks) == 1)
+    shop.command("runs", "cancel", str(run))
+    assert shop.wait_for_runs("cleans", 1) == {run: S.CANCELLED}
+    assert (marks / "given-back").exists()
+    assert shop.stop() == 0
+
+
 def test_a_backfill_runs_the_range_and_says_how_far_it_is(install: Install) -> None:
     shop = install(chain=CHAIN.replace("catchup=True", "catchup=False"))
     shop.up("--workers", "2")

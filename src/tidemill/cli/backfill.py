@@ -87,11 +87,11 @@ def run(
 
 def _conf(invocation: Invocation, pipeline: str, params: Sequence[str]) -> dict[str, Any]:
     from tidemill.flow.control import known
-    from tidemill.plan.given import read_params
+    from tidemill.plan.params import read_params
 
     with invocation.metadata.read() as tx:
         _, definition = known(tx, pipeline)
-    return read_params(definition, params)
+    return read_params(definition.params, params, where=definition.place)
 
 
 def _preview(invocation: Invocation, pipeline: str, intervals: Sequence[Interval]) -> None:

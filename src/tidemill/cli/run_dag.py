@@ -20,9 +20,9 @@ def run_dag(
     invocation: Invocation, definition: Definition, when: str | None, params: tuple[str, ...], start: tuple[str, ...]
 ) -> int:
     """Run a DAG for what the user means by a date, a range, a run key, or nothing; returns the exit code."""
-    from tidemill.plan.given import read_params
+    from tidemill.plan.params import read_params
 
-    conf = read_params(definition, params)
+    conf = read_params(definition.params, params, where=definition.place)
     for interval, key in _meant(invocation, definition, when):
         code = _run_one(invocation, definition.name, interval, key, conf, start)
         if code:

@@ -54,8 +54,8 @@ def perform(dag: DAG, job: Job, services: TaskServices) -> tuple[Outcome, Report
 
 
 def stop_current() -> None:
-    """Let the task that this process executes clean up (`on_kill`): for a worker's handler of SIGTERM."""
-    for task in _executing:
+    """Let the task that this process executes clean up (`on_kill`), from another thread than the task's."""
+    for task in list(_executing):
         try:
             task.on_kill()
         except Exception:

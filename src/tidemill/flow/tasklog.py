@@ -4,7 +4,7 @@
     sys.stdout, sys.stderr ---------+--> mask -> writer
     descriptors 1 and 2 -> spool ---'
 
-A worker's descriptors 1 and 2 are files of its own, which are read back: at each line from elsewhere, five times a
+A worker's descriptors 1 and 2 are files of its own, which are read back: at each line from elsewhere, ten times a
 second, and at the try's end. A pipe with a thread behind it would do without files, but hangs: a library that writes
 more than a pipe holds (64 KB) while it has the interpreter's lock waits for a thread that waits for the lock. The files
 are made once for a worker and have no names, so nothing is left of them; their reading ends are shared with the

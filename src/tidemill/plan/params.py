@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tidemill.model.errors import DefinitionError, UnknownName, UserError
@@ -86,3 +87,37 @@ def _hint(schema: Mapping[str, Any]) -> str | None:
     text = str(schema.get("description") or "")
     shown = ", ".join(f"{name}: {value}" for name, value in wanted.items())
     return " - ".join(part for part in (text, shown) if part) or None
+
+
+def read_params(
+    schemas: Mapping[str, Mapping[str, Any]], given: Iterable[str], *, where: str | None = None
+) -> dict[str, Any]:
+    """Read `name=value` texts, and make sure that they fit; gives those that were given.
+
+    A value is read as JSON, or as text where the parameter is text or it is no JSON.
+
+    Raises:
+        UnknownName: there is no such parameter.
+        UserError: a text is no `name=value`, a value does not fit, or one is missing.
+    """
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UserError(f'"{text}" is no parameter.', hint="--param name=value")
+        if name not in schemas:
+            raise UnknownName.of("parameter", name, schemas, where=where)
+        found[name] = _read(value, schemas[name])
+    params_of(schemas, found, strict=True, where=where)
+    return found
+
+
+def _read(text: str, schema: Mapping[str, Any]) -> Any:
+    kinds = schema.get("type", ())
+    kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+    if "string" in kinds:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

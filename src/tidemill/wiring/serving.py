@@ -137,11 +137,12 @@ def _preload() -> None:
 def worker_main(settings: Settings, channel: socket.socket) -> int:
     """A worker's process; returns its exit code."""
     from tidemill.adapters.processes.worker import work
+    from tidemill.flow.perform import stop_current
     from tidemill.flow.tasklog import Spool
     from tidemill.wiring.performing import Performer
 
     spool = Spool.redirect()
-    return work(Performer(settings, spool=spool), channel, spool.readers)
+    return work(Performer(settings, spool=spool), channel, spool.readers, stop_current)
 
 
 def consumer_main(forker: Forker, settings: Settings, workers: int | None, queues: Sequence[str]) -> int:

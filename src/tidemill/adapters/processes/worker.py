@@ -45,11 +45,15 @@ from tidemill.ports.jobs import dump_event, load_job
 QUICK = 0.02
 #: Seconds that a task has to end after it was interrupted.
 GRACE = 5.0
+#: Seconds that cleaning up has before the task is interrupted in any case; it may then go on beside that.
+CLEANING = 1.0
 #: Raises in the main thread. Programs use SIGALRM and SIGUSR1 (for time-outs, to print stacks) more often.
 _INTERRUPT = signal.SIGUSR2
 
 
-def work(perform: Perform, channel: socket.socket, outputs: Sequence[int] = ()) -> int:
+def work(
+    perform: Perform, channel: socket.socket, outputs: Sequence[int] = (), clean_up: Callable[[], None] = lambda: None
+) -> int:
     """Perform the jobs that come through `channel` until its end; returns the process's exit code.
 
     Args:
@@ -57,14 +61,19 @@ def work(perform: Perform, channel: socket.socket, outputs: Sequence[int] = ()) 
         channel: the worker's end.
         outputs: descriptors from which the executor may read what this process has written and nobody has read yet,
             if it dies.
+        clean_up: called when a task is to be interrupted, in another thread than the task's and before anything is
+            raised there: so it also reaches one that is deep in a library.
     """
-    return Worker(perform, channel, outputs).run()
+    return Worker(perform, channel, outputs, clean_up).run()
 
 
 class Worker:
     """The state of a worker's process. `_held`, `_current` and `_interruption` are shared by its two threads."""
 
-    def __init__(self, perform: Perform, channel: socket.socket, outputs: Sequence[int] = ()) -> None:
+    def __init__(
+        self, perform: Perform, channel: socket.socket, outputs: Sequence[int], clean_up: Callable[[], None]
+    ) -> None:
+        self._clean_up = clean_up
         self._outputs = outputs
         self._perform = perform
         self._channel = channel
@@ -237,6 +246,10 @@ class Worker:
             if ticket is None or self._current != ticket or self._interruption is not None:
                 return
             self._interruption = interruption
+        cleaning = threading.Thread(target=self._clean_up, name="tidemill-clean-up", daemon=True)
+        cleaning.start()
+        # Waited for, but not for long: this thread also answers the executor.
+        cleaning.join(CLEANING)
         signal.pthread_kill(threading.main_thread().ident or 0, _INTERRUPT)
 
     def _tend(self) -> bool:

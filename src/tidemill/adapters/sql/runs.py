@@ -42,66 +42,43 @@ class SqlRuns(TaskRecords):
         alive: Callable[[str], bool] = always,
     ) -> Run:
         """Open the next attempt, and end an abandoned one. Raises Busy, UnknownName."""
-        session = self._session
         self._must_exist(batch_id)
         last = self._newest(batch_id, lock=True)
         if last is not None and last.state not in RUN_ENDS:
             self._abandon(last, now, alive)
-        fence = self._fence(batch_id, now)
-        made = session.add(
-            session.insert(runs)
-            .values(
-                project=session.project,
-                batch_id=batch_id,
-                attempt=last.attempt + 1 if last else 1,
-                state=RunState.RUNNING,
-                fence=fence,
-                created_at=now,
-                started_at=now,
-                holder=holder,
-                lease_until=lease_until,
-                code_version=code_version,
-            )
-            .on_conflict_do_nothing()
-            .returning(runs)
+        return self._open(
+            batch_id,
+            last,
+            now,
+            state=RunState.RUNNING,
+            started_at=now,
+            holder=holder,
+            lease_until=lease_until,
+            code_version=code_version,
         )
-        if made is None:  # another process started the same attempt between our look and our insert
-            raise _busy(batch_id, self.last(batch_id))
-        return _run(made)
 
     def queue(self, batch_id: int, order: Order, now: datetime, *, keep: Iterable[str] = ()) -> Run:
         """Ask schedulers for the next attempt, in state QUEUED. Raises Busy, UnknownName."""
-        session = self._session
         self._must_exist(batch_id)
         last = self._newest(batch_id, lock=True)
         if last is not None and last.state not in RUN_ENDS:
             raise _busy(batch_id, last)
-        fence = self._fence(batch_id, now)
-        made = session.add(
-            session.insert(runs)
-            .values(
-                project=session.project,
-                batch_id=batch_id,
-                attempt=last.attempt + 1 if last else 1,
-                state=RunState.QUEUED,
-                fence=fence,
-                created_at=now,
-                code_version=order.code,
-                kind=order.kind,
-                conf=dict(order.conf),
-                definition_id=order.definition_id,
-                backfill_id=order.backfill_id,
-                only=sorted(order.only) or None,
-                conflicts=order.conflicts,
-            )
-            .on_conflict_do_nothing()
-            .returning(runs)
+        made = self._open(
+            batch_id,
+            last,
+            now,
+            state=RunState.QUEUED,
+            code_version=order.code,
+            kind=order.kind,
+            conf=dict(order.conf),
+            definition_id=order.definition_id,
+            backfill_id=order.backfill_id,
+            only=sorted(order.only) or None,
+            conflicts=order.conflicts,
         )
-        if made is None:
-            raise _busy(batch_id, self.last(batch_id))
         if last is not None:
             self._hand_on(last.id, made.id, sorted(keep))
-        return _run(made)
+        return made
 
     def order(self, run_id: int) -> Order | None:
         """What schedulers were asked for; None: it is no run of theirs."""
@@ -251,13 +228,24 @@ class SqlRuns(TaskRecords):
                 found[interval] = RunState.SUCCESS if published else RunState(row.run_state)
         return found
 
-    def _fence(self, batch_id: int, now: datetime) -> int:
-        """The next fencing number."""
+    def _open(self, batch_id: int, last: Run | None, now: datetime, **values: Any) -> Run:
+        """Insert the attempt after `last`, with the next fencing number. Raises Busy."""
         session = self._session
-        values = {"project": session.project, "purpose": f"batch {batch_id}", "at": now}
-        made = session.add(session.insert(fences).values(**values).returning(fences.c.id))
-        assert made is not None
-        return int(made.id)
+        given = {"project": session.project, "purpose": f"batch {batch_id}", "at": now}
+        fence = session.add(session.insert(fences).values(**given).returning(fences.c.id))
+        assert fence is not None
+        attempt = last.attempt + 1 if last else 1
+        made = session.add(
+            session.insert(runs)
+            .values(
+                project=session.project, batch_id=batch_id, attempt=attempt, fence=fence.id, created_at=now, **values
+            )
+            .on_conflict_do_nothing()
+            .returning(runs)
+        )
+        if made is None:  # another process opened the same attempt between our look and our insert
+            raise _busy(batch_id, self.last(batch_id))
+        return _run(made)
 
     def _must_exist(self, batch_id: int) -> None:
         query = select(batches.c.id).where(batches.c.project == self._session.project, batches.c.id == batch_id)

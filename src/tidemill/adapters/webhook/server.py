@@ -11,7 +11,8 @@ import asyncio
 import hmac
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
@@ -26,6 +27,14 @@ from tidemill.model.errors import Busy, TidemillError, UnknownName, Unreachable
 LARGEST = 1 << 20
 
 _log = logging.getLogger("tidemill")
+
+
+class _Server(uvicorn.Server):
+    """One that leaves signals to its process, which has handlers of its own."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 class HookServer:
@@ -49,9 +58,7 @@ class HookServer:
         self._begin = begin
         app = Starlette(routes=[Route("/hooks/{pipeline}", self._hook, methods=["POST"])])
         config = uvicorn.Config(app, host=host, port=port, log_level="warning", lifespan="off", access_log=False)
-        self._server = uvicorn.Server(config)
-        # The process has handlers of its own for these.
-        self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        self._server = _Server(config)
 
     async def serve(self) -> None:
         """Listen and answer."""
