@@ -22,10 +22,12 @@ from tidemill.operators import (
     BranchPythonOperator,
     EmptyOperator,
     LatestOnlyOperator,
+    PythonOperator,
     ShortCircuitOperator,
     TriggerDagRunOperator,
     VirtualenvOperator,
 )
+from tidemill.ports.executor import TaskTimeout
 from tidemill.wiring.trials import try_dag
 
 
@@ -36,6 +38,22 @@ def worker(tmp_path):
     with made.dag:
         yield made
     registry.clear()
+
+
+@pytest.mark.parametrize(("retries", "told"), [(0, ["failure"]), (1, ["retry"])])
+def test_a_time_out_is_told_to_callbacks_and_left_to_the_worker(worker, retries, told):
+    heard: list[str] = []
+
+    def slow():
+        raise TaskTimeout
+
+    PythonOperator(
+        task_id="s", python_callable=slow, retries=retries, on_failure_callback=lambda _: heard.append("failure"),
+        on_retry_callback=lambda _: heard.append("retry"),
+    )  # fmt: skip
+    with pytest.raises(TaskTimeout):
+        worker("s")
+    assert heard == told
 
 
 # Bash

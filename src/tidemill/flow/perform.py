@@ -27,7 +27,7 @@ from tidemill.model.errors import DataError, DefinitionError, TidemillError
 from tidemill.model.graph import WHOLE
 from tidemill.model.instance import Deferred, Failed, Outcome, Report, Rescheduled, Skipped, Succeeded
 from tidemill.model.place import told
-from tidemill.ports.executor import Job
+from tidemill.ports.executor import Job, TaskTimeout
 from tidemill.ports.xcoms import RETURNED
 
 #: The operator that this process executes, for `stop_current`.
@@ -115,6 +115,10 @@ class _Try:
             error = refused.error
             task.log.error("%s", told(error))
             outcome = Failed(told(error), again=False)
+        except TaskTimeout as late:
+            # It is a failure like others to those who want to know; the worker says how the try ended.
+            self._told(Failed(told(late) or "timed out"), late)
+            raise
         except (Exception, SystemExit) as caught:  # `sys.exit()` ends the task, not the worker
             task.log.exception("%s", told(caught))
             outcome, error, xcoms = self._failed(caught), caught, self._pushed()
