@@ -404,7 +404,7 @@ class _Planner:
         return Topology(self._name, tuple(nodes), self._frames)
 
 
-# What steps are --------------------------------------------------------------------------------------------------------
+# What steps are -------------------------------------------------------------------------------------------------------
 
 
 def is_stateful(step: Operation) -> bool:

@@ -145,7 +145,8 @@ class Reader(Protocol):
 
     def ends(self) -> Mapping[Partition, int]:
         """Of the partitions that are being read: the offset after the last message that could be read, as far as
-        is known. A partition whose end is not known yet is missing."""
+        is known. A partition whose end is not known yet is missing.
+        """
         ...
 
     def lost(self) -> Mapping[Partition, tuple[int, int]]:
@@ -288,7 +289,8 @@ class Topics(Protocol):
 
     def at(self, topic: str, timestamp: int) -> tuple[int, ...]:
         """By partition: the offset of the first message that is not older than `timestamp` (milliseconds); the end
-        where there is none."""
+        where there is none.
+        """
         ...
 
     def reader(self, *, ahead: int = 200_000) -> Reader:
