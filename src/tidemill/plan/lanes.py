@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tidemill.model.frame.operation import JoinAsof, JoinInterval
-from tidemill.plan.topology import Topology, is_stateful, keeps_rows
+from tidemill.plan.stream_steps import is_stateful, keeps_rows
+from tidemill.plan.topology import Topology
 
 #: Partitions of a topic at most: lane numbers are made of the node's number and the partition's.
 MOST = 2**15

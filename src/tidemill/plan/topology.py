@@ -19,28 +19,33 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Literal
 
-from tidemill.model.agg import Aggregate, Fold
 from tidemill.model.errors import DefinitionError
 from tidemill.model.frame import Frame, Input
 from tidemill.model.frame.operation import (
     Concat,
-    Explode,
-    Filter,
-    FlatMap,
     GroupBy,
     Join,
     JoinAsof,
     JoinInterval,
     JoinLookup,
-    MapBatches,
     Operation,
-    Reduce,
-    Unique,
     Windowed,
 )
-from tidemill.model.frame.window import WINDOW_END, WINDOW_START, Count, Session
+from tidemill.model.frame.window import WINDOW_END, WINDOW_START, Session
 from tidemill.model.stream import Sink, Topic
 from tidemill.plan.columns import passes, renamed
+from tidemill.plan.stream_steps import (
+    goes_by_order,
+    in_order_only,
+    is_stateful,
+    keeps_rows,
+    keys_of,
+    may_follow_changes,
+    place_of,
+    refuse_grouping,
+    result_keys,
+    time_of,
+)
 
 Kind = Literal["source", "step", "exchange"]
 
@@ -268,7 +273,7 @@ class _Planner:
             if node.columns is not None:
                 for key in keys:
                     if key not in node.columns:
-                        raise DefinitionError(f'{step.verb}: there is no column "{key}".', where=_place(step))
+                        raise DefinitionError(f'{step.verb}: there is no column "{key}".', where=place_of(step))
         tasks = max(s.tasks for s in spreads) if keys else 1
         return [self._exchange(p, keys, tasks) for p in parents]
 
@@ -314,7 +319,7 @@ class _Planner:
             if isinstance(made_by, Windowed) and isinstance(made_by.window, Session) and column == WINDOW_START:
                 raise DefinitionError(
                     f"{step.verb}: sessions do not end in the order of their starts.",
-                    where=_place(step),
+                    where=place_of(step),
                     hint=f'on="{WINDOW_END}"',
                 )
         for number, name in places:
@@ -364,7 +369,7 @@ class _Planner:
             lost = first.changing[kept.index(None)]
             raise DefinitionError(
                 f'{step.verb}: results that change need their key, and this leaves out "{lost}".',
-                where=_place(step),
+                where=place_of(step),
                 hint="keep the key's columns, or let windows give their results once: .final()",
             )
         return tuple(name for name in kept if name is not None)
@@ -373,17 +378,17 @@ class _Planner:
         if isinstance(step, Join) and any(map(_streams, step.others)):
             raise DefinitionError(
                 "join: two streams would have to remember every row.",
-                where=_place(step),
+                where=place_of(step),
                 hint="f.join_interval(other, on=time, within=...), or f.join_asof(other, on=time)",
             )
         if isinstance(step, GroupBy):
-            _refuse_grouping(step)
+            refuse_grouping(step)
         changing = next((p for p in parents if p.changing is not None), None)
-        if changing is not None and not _may_follow_changes(step):
+        if changing is not None and not may_follow_changes(step):
             raise DefinitionError(
                 f"{step.verb}: what comes before it gives results again when they change, so this would count "
                 "old ones, too.",
-                where=_place(step),
+                where=place_of(step),
                 hint=".final() instead of .current() gives each window once, when it has closed",
             )
 
@@ -402,109 +407,6 @@ class _Planner:
             stage = numbers.setdefault(self._stage(node.stage), len(numbers) + 1)
             nodes.append(replace(node, stage=stage, ordered=node.number in needed))
         return Topology(self._name, tuple(nodes), self._frames)
-
-
-# What steps are -------------------------------------------------------------------------------------------------------
-
-
-def is_stateful(step: Operation) -> bool:
-    """Whether it remembers rows or what came of them."""
-    return isinstance(step, Windowed | GroupBy | JoinAsof | JoinInterval | Unique | Reduce)
-
-
-def keeps_rows(step: Operation) -> bool:
-    """Whether a stateful step gives out rows that it was given, at their old places in the order."""
-    return isinstance(step, JoinAsof | JoinInterval | Unique)
-
-
-def keys_of(step: Operation) -> tuple[str, ...] | None:
-    """The columns whose equal values must be in one task; None: it needs none together."""
-    match step:
-        case Windowed() | JoinAsof() | JoinInterval() | Reduce():
-            return step.by
-        case Unique():
-            return step.keys
-        case GroupBy():
-            return tuple(k for k in step.keys if isinstance(k, str))
-    return None
-
-
-def time_of(step: Operation) -> str | None:
-    """The time column that it goes by."""
-    match step:
-        case Windowed():
-            return step.window.on
-        case JoinAsof() | JoinInterval() | Unique():
-            return step.on
-    return None
-
-
-def in_order_only(step: Operation) -> bool:
-    """Whether it must take rows one after the other in their order."""
-    match step:
-        case Windowed():
-            return isinstance(step.window, Count)
-        case Unique():
-            return step.within is None
-        case Reduce():
-            return True
-        case GroupBy():
-            return any(isinstance(a, Fold) for _, a in step.aggregates)
-    return False
-
-
-#: Aggregates that come out the same in any order of rows.
-_UNORDERED = frozenset({"sum", "count", "mean", "min", "max", "n_unique", "quantile", "median", "std"})
-
-
-def goes_by_order(step: Operation) -> bool:
-    """Whether its result depends on the order of rows."""
-    if in_order_only(step):
-        return True
-    match step:
-        case Windowed() | GroupBy():
-            return any(not (isinstance(a, Aggregate) and a.kind in _UNORDERED) for _, a in step.aggregates)
-        case JoinAsof() | Unique():
-            return True
-    return False
-
-
-def result_keys(step: Operation) -> tuple[str, ...] | None:
-    """The columns that identify a result which is given again when it changes; None: it gives results once."""
-    match step:
-        case Windowed(emit="current"):
-            return (*step.by, WINDOW_START, WINDOW_END) if step.window.on else (*step.by, WINDOW_START)
-        case GroupBy():
-            return tuple(k for k in step.keys if isinstance(k, str))
-        case Reduce():
-            return step.by
-        case Unique(keep="last", within=None):
-            return step.keys
-    return None
-
-
-def _may_follow_changes(step: Operation) -> bool:
-    return not (is_stateful(step) or isinstance(step, Filter | Explode | FlatMap | MapBatches | Join | Concat))
-
-
-#: Aggregates that a group without end cannot have: they need all rows, for ever.
-_ENDLESS = ("n_unique", "quantile", "median", "collect")
-
-
-def _refuse_grouping(step: GroupBy) -> None:
-    if step.named_keys or not all(isinstance(k, str) for k in step.keys):
-        raise DefinitionError(
-            "group_by: on a stream keys are columns.",
-            where=_place(step),
-            hint='f["hour"] = f["time"].dt.hour(), then f.group_by("hour")',
-        )
-    for _, aggregate in step.aggregates:
-        if not isinstance(aggregate, Aggregate) or aggregate.kind in _ENDLESS:
-            raise DefinitionError(
-                f"group_by: {aggregate} needs all rows of a group, and on a stream groups have no end.",
-                where=_place(step),
-                hint='take a window: f.tumbling_window("1h", on=time, by=key).agg(...).final()',
-            )
 
 
 def _one_lane(step: Operation) -> bool:
@@ -528,10 +430,6 @@ def _spread_after(
 def _streams(frame: Frame) -> bool:
     """Whether a frame's rows come from a topic; the other kind is a table that is looked up."""
     return isinstance(frame.source.data, Topic)
-
-
-def _place(step: Operation) -> str | None:
-    return None if step.at is None else str(step.at)
 
 
 def sinks(topology: Topology) -> tuple[Node, ...]:

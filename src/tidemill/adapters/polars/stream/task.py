@@ -35,7 +35,8 @@ from tidemill.model.frame.operation import (
 )
 from tidemill.model.stream import Sink
 from tidemill.plan.lanes import MOST, lane_of, lanes_at
-from tidemill.plan.topology import Node, Stamp, Topology, is_stateful
+from tidemill.plan.stream_steps import is_stateful
+from tidemill.plan.topology import Node, Stamp, Topology
 from tidemill.ports.stream_engine import Block, Failure, Given, Keeper, LookUp, Outcome
 
 _TASK = "__tm_task"
