@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -76,9 +77,9 @@ class InOrder(Operator):
             rows, progress = self._gate.push(rows, progress)
         return (self.take(rows) if rows.height else None), self.passed(progress)
 
+    @abstractmethod
     def take(self, rows: pl.DataFrame) -> pl.DataFrame | None:
         """Take rows in their order."""
-        raise NotImplementedError  # pragma: no cover  # every step has its own
 
     def passed(self, progress: Progress) -> Progress:
         """How far results have come: they have no times of their own."""

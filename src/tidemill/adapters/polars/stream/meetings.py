@@ -5,6 +5,7 @@ A row waits in its lane: it is given when it and all before it are decided, so l
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 
 import polars as pl
@@ -139,21 +140,21 @@ class Meeting(Operator):
         found = self.right.all()
         return like if found is None else in_order(found)
 
+    @abstractmethod
     def bound(self) -> int:
         """Left rows before this are decided."""
-        raise NotImplementedError  # pragma: no cover  # both joins have their own
 
+    @abstractmethod
     def meet(self, ready: pl.DataFrame) -> pl.DataFrame:
         """Join left rows that are decided."""
-        raise NotImplementedError  # pragma: no cover  # both joins have their own
 
     def alone(self, made: pl.DataFrame | None) -> pl.DataFrame | None:
         """What is joined, and right rows that have met none, where they are wanted."""
         return made
 
+    @abstractmethod
     def needed(self, kept: pl.DataFrame, low: int) -> pl.Expr:
         """Which right rows left rows from `low` on may still meet."""
-        raise NotImplementedError  # pragma: no cover  # both joins have their own
 
     def _forget(self) -> None:
         """Let right rows go that no left row can meet; looked at when they have doubled."""

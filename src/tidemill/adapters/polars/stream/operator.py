@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,7 +21,7 @@ Failed = Callable[[pl.DataFrame, str], None]
 NEVER = -(2**62)
 
 
-class Operator:
+class Operator(ABC):
     """One step of one task. `late` collects rows that came too late for it."""
 
     def __init__(self, node: Node, lanes: Iterable[int]) -> None:
@@ -29,9 +30,9 @@ class Operator:
         self.late: list[pl.DataFrame] = []
         self._memories: list[Memory] = []
 
+    @abstractmethod
     def push(self, port: int, rows: pl.DataFrame, progress: Progress) -> tuple[pl.DataFrame | None, Progress]:
         """Take rows of the parent number `port`, and how far their lanes are then; give what follows from it."""
-        raise NotImplementedError  # pragma: no cover  # every step has its own
 
     def save(self) -> None:
         """Put what has changed into the keeper."""
