@@ -12,7 +12,7 @@ import polars as pl
 from tidemill.adapters.polars.moments import micros, whole
 from tidemill.adapters.polars.stream.engine import PolarsStreamEngine
 from tidemill.model.frame import Frame
-from tidemill.model.stream import Topic
+from tidemill.model.frame.topic import Topic
 from tidemill.plan.topology import Topology, plan_topology
 from tidemill.ports.stream_engine import Outcome, StreamTask
 

@@ -1,77 +1,51 @@
-"""Topics as a user declares them, and where a stream's rows go: values that frames record."""
+"""A stream as declared: the function, the topics and tables that it reads, and how it is to be run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-from tidemill.model.frame.operation import Expression, Operation
+from tidemill.model.frame.topic import Topic
+from tidemill.model.table import TableName
 
-Absent = Literal["null", "error"]
+Guarantee = Literal["at-least-once", "exactly-once"]
+#: What becomes of a row that a step cannot take.
+OnError = Literal["stop", "dead_letter", "skip"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Topic:
-    """A topic's rows, as a frame reads or writes them.
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """A stream of a pipeline.
 
     Args:
-        name: of the topic.
-        columns: the columns of a message's value and their types ("long", "timestamp", ...).
-        key: columns by whose values the topic is spread over partitions: rows with equal values are in one
-            partition. Empty: nothing is known, or messages have no key.
-        time: the column with the event time; None: the message's timestamp, which no column shows.
-        lateness: how far behind the latest event time of its partition a row may be without being late.
-        idle: how long a partition may be silent before the others go on without it; None: they wait.
-        partitions: how many, where Tidemill makes the topic.
-        absent: what a column is that a message does not have: null, or the message is bad.
-        codec: how values are written: "json", or a codec's description.
-        retention: how long messages stay, where Tidemill makes the topic; None: for ever.
+        pipeline: whose.
+        name: of the stream, in its pipeline.
+        function: takes frames, returns frames.
+        topics: by the function's parameter: what it reads.
+        tables: by the function's parameter: whole tables that it joins.
+        to: where rows of a frame go that the function gave no sink.
+        guarantee: what a crash may do to results.
+        every: a checkpoint at the latest after this long.
+        errors: by verb: what becomes of rows that the step cannot take.
+        place: in the user's file.
+        doc: what it is for.
     """
 
+    pipeline: str
     name: str
-    columns: Mapping[str, Any] | None = None
-    key: tuple[str, ...] = ()
-    time: str | None = None
-    lateness: timedelta = timedelta(0)
-    idle: timedelta | None = timedelta(seconds=30)
-    partitions: int = 1
-    absent: Absent = "null"
-    codec: Any = "json"
-    retention: timedelta | None = None
+    function: Callable[..., Any]
+    topics: Mapping[str, Topic]
+    tables: Mapping[str, TableName] = field(default_factory=dict)
+    to: Topic | None = None
+    guarantee: Guarantee = "exactly-once"
+    every: timedelta = timedelta(seconds=1)
+    errors: Mapping[str, OnError] = field(default_factory=dict)
+    place: str = ""
+    doc: str = ""
 
-    def __str__(self) -> str:
-        return self.name
-
-
-@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Sink(Operation):
-    """Where rows go; they also go on, so that a frame can be written to several places."""
-
-
-@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class ToTopic(Sink):
-    """Each row as a message. With `chosen`, an expression says for each row to which topic; `topic` says how."""
-
-    verb: ClassVar[str] = "to_topic"
-    topic: Topic
-    key: tuple[str, ...]
-    chosen: Expression | None = None
-
-
-@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class ToTable(Sink):
-    """Rows into a table of the lake, a batch for each checkpoint. With `key` rows replace those of their key."""
-
-    verb: ClassVar[str] = "to_table"
-    table: str
-    key: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class ToFunction(Sink):
-    """Rows to a user's object: `function(rows)` gets a list of dicts, and is done when it returns."""
-
-    verb: ClassVar[str] = "sink"
-    function: Callable[[Sequence[Mapping[str, Any]]], object]
+    @property
+    def full_name(self) -> str:
+        """`<pipeline>.<name>`: of its group, and of its own topics."""
+        return f"{self.pipeline}.{self.name}"

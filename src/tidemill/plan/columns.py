@@ -25,7 +25,7 @@ from tidemill.model.frame.operation import (
     Windowed,
     WithColumns,
 )
-from tidemill.model.stream import Sink
+from tidemill.model.frame.topic import Sink
 
 
 def passes(step: Operation, column: str, before: Sequence[str] | None) -> str | None:

@@ -31,8 +31,8 @@ from tidemill.model.frame.operation import (
     Operation,
     Windowed,
 )
+from tidemill.model.frame.topic import Sink, Topic
 from tidemill.model.frame.window import WINDOW_END, WINDOW_START, Session
-from tidemill.model.stream import Sink, Topic
 from tidemill.plan.columns import passes, renamed
 from tidemill.plan.stream_steps import (
     goes_by_order,

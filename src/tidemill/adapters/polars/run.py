@@ -40,7 +40,7 @@ from tidemill.model.frame.operation import (
     Windowed,
     function_name,
 )
-from tidemill.model.stream import Sink
+from tidemill.model.frame.topic import Sink
 from tidemill.model.table import SYSTEM_COLUMNS
 
 #: Rows given out at a time; a batch of 64k rows of 20 columns is about 10 MB.

@@ -14,7 +14,7 @@ from tidemill.adapters.polars.tables import to_lazy
 from tidemill.adapters.polars.types import polars_schema, polars_type
 from tidemill.model.errors import DefinitionError
 from tidemill.model.frame import Frame, Input
-from tidemill.model.stream import Topic
+from tidemill.model.frame.topic import Topic
 from tidemill.model.table import Schema
 from tidemill.plan.topology import Topology
 from tidemill.ports.stream_engine import Keeper, LookUp

@@ -33,7 +33,7 @@ from tidemill.model.frame.operation import (
     Unique,
     Windowed,
 )
-from tidemill.model.stream import Sink
+from tidemill.model.frame.topic import Sink
 from tidemill.plan.lanes import MOST, lane_of, lanes_at
 from tidemill.plan.stream_steps import is_stateful
 from tidemill.plan.topology import Node, Stamp, Topology
