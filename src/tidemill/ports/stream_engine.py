@@ -124,6 +124,18 @@ class StreamTask(Protocol):
 class StreamEngine(Protocol):
     """Makes tasks."""
 
+    def pack(self, rows: polars.DataFrame) -> bytes:
+        """Rows as bytes, for a message of Tidemill's own."""
+        ...
+
+    def unpack(self, pieces: Sequence[bytes]) -> polars.DataFrame:
+        """The rows of what `pack` gave, one piece after the other; a column that a piece lacks is null."""
+        ...
+
+    def split(self, rows: polars.DataFrame, by: Any) -> Mapping[str | None, polars.DataFrame]:
+        """Rows by the text that an expression gives for each."""
+        ...
+
     def columns_of(self, frame: Frame) -> Sequence[str] | None:
         """The columns that a frame over topics and tables gives; None: a user's function decides.
 

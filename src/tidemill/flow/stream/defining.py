@@ -31,4 +31,4 @@ def _with_sink(frame: Frame, spec: StreamSpec) -> Frame:
     if spec.to is not None:
         to = spec.to
         return frame.then(lambda at: ToTopic(at=at, topic=to, key=to.key))
-    return frame.then(lambda at: ToTable(at=at, table=spec.name, key=()))
+    return frame.then(lambda at: ToTable(at=at, table=spec.name, options={}))

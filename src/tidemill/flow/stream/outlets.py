@@ -7,10 +7,13 @@ from typing import Any, Protocol
 
 from tidemill.flow.stream.plan import StreamPlan
 from tidemill.model.frame.topic import ToFunction, ToTable, ToTopic
-from tidemill.plan.topology import Node, sinks
+from tidemill.plan.topology import sinks
 from tidemill.ports.codec import Codec
-from tidemill.ports.stream_engine import Given
+from tidemill.ports.stream_engine import Given, StreamEngine
 from tidemill.ports.topic import Writer
+
+#: Bytes of rows in a message, before they are packed: brokers take messages of 1 MB unless they are told otherwise.
+PIECE = 600_000
 
 
 class Outlet(Protocol):
@@ -67,32 +70,41 @@ class FunctionOutlet:
         self._step.function(rows.to_dicts())
 
 
+class TableOutlet:
+    """Rows on their way to a table: into a topic of the stream's own, which `flow/stream/tables.py` loads."""
+
+    def __init__(self, topic: str, pack: Callable[[Any], bytes]) -> None:
+        self._topic = topic
+        self._pack = pack
+
+    def give(self, rows: Any, writer: Writer) -> None:
+        """Send rows, in pieces that a broker takes."""
+        size = max(1, rows.height * PIECE // max(PIECE, rows.estimated_size()))
+        for first in range(0, rows.height, size):
+            writer.send(self._topic, [self._pack(rows.slice(first, size))], partitions=0)
+
+
 class Outlets:
     """All sinks of a stream.
 
     Args:
         plan: the stream.
-        make: makes the outlet of a node that none of those here is for (tables).
+        engine: packs and splits rows.
         codecs: values' and keys' codecs of a topic sink.
-        split: see `TopicOutlet`.
     """
 
     def __init__(
-        self,
-        plan: StreamPlan,
-        make: Callable[[Node], Outlet],
-        codecs: Callable[[ToTopic], tuple[Codec, Codec | None]],
-        split: Callable[[Any, Any], Mapping[str | None, Any]],
+        self, plan: StreamPlan, engine: StreamEngine, codecs: Callable[[ToTopic], tuple[Codec, Codec | None]]
     ) -> None:
         self._outlets: dict[int, Outlet] = {}
         for node in sinks(plan.topology):
             match node.step:
                 case ToTopic() as step:
-                    self._outlets[node.number] = TopicOutlet(step, *codecs(step), split)
+                    self._outlets[node.number] = TopicOutlet(step, *codecs(step), engine.split)
                 case ToFunction() as step:
                     self._outlets[node.number] = FunctionOutlet(step)
                 case ToTable():
-                    self._outlets[node.number] = make(node)
+                    self._outlets[node.number] = TableOutlet(plan.outbox(node), engine.pack)
         self.rows: dict[int, int] = dict.fromkeys(self._outlets, 0)
 
     def give(self, given: Given, writer: Writer) -> None:

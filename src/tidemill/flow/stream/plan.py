@@ -6,15 +6,15 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal
 
-from tidemill.model.frame.topic import Topic, ToTopic
+from tidemill.model.frame.topic import Topic, ToTable, ToTopic
+from tidemill.model.stream import OnError
 from tidemill.plan.stream_steps import is_stateful
 from tidemill.plan.topology import Node, Topology, sinks
 from tidemill.ports.topic import Guarantee, TopicSpec
 
-OnError = Literal["stop", "dead_letter", "skip"]
-
+#: The stage of what loads rows into tables.
+LOADERS = 0
 #: How long the changelog keeps that a key was removed.
 TOMBSTONES = timedelta(hours=24)
 
@@ -42,9 +42,13 @@ class StreamPlan:
 
     @property
     def tasks(self) -> tuple[tuple[int, int], ...]:
-        """All tasks as (stage, number); their places here are the group's task numbers."""
+        """All tasks as (stage, number); their places here are the group's task numbers.
+
+        Of the stage `LOADERS` the number is that of the sink whose rows the task loads into a table.
+        """
         topology = self.topology
-        return tuple((stage, number) for stage in topology.stages for number in range(topology.tasks(stage)))
+        work = [(stage, number) for stage in topology.stages for number in range(topology.tasks(stage))]
+        return (*work, *((LOADERS, node.number) for node in sinks(topology) if isinstance(node.step, ToTable)))
 
     @property
     def dead_letters(self) -> str:
@@ -59,6 +63,11 @@ class StreamPlan:
     def exchange(self, node: Node) -> str:
         """The topic of an exchange."""
         return f"{self.name}.{node.name}"
+
+    def outbox(self, node: Node) -> str:
+        """The topic in which rows wait that go to a table."""
+        assert isinstance(node.step, ToTable)
+        return f"{self.name}.{node.step.table}.rows"
 
     def changelog(self, stage: int) -> str:
         """The topic that a stage's state is kept in."""
@@ -81,7 +90,7 @@ class StreamPlan:
         """What becomes of rows that a node cannot take."""
         verb = node.step.verb if node.step is not None else "decode"
         stateful = node.step is not None and is_stateful(node.step)
-        return self.errors.get(verb, "stop" if stateful else "dead_letter")
+        return self.errors.get(verb) or self.errors.get("") or ("stop" if stateful else "dead_letter")
 
     def own_topics(self) -> list[TopicSpec]:
         """Topics that the stream needs for itself."""
@@ -89,6 +98,9 @@ class StreamPlan:
         for node in self.topology.nodes:
             if node.kind == "exchange":
                 found.append(TopicSpec(self.exchange(node), node.spread.tasks, retention=timedelta(days=7)))
+        for node in sinks(self.topology):
+            if isinstance(node.step, ToTable):
+                found.append(TopicSpec(self.outbox(node), retention=timedelta(days=7)))
         for stage in self.topology.stages:
             if self.keeps_state(stage):
                 found.append(TopicSpec(self.changelog(stage), self.topology.tasks(stage), cleanup="compact"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tidemill.flow.stream.keeping import Kept
@@ -91,7 +91,7 @@ class Nothing:
         """Nothing."""
         return [None] * len(keys)
 
-    def scan(self, prefix: bytes = b"") -> Iterable[tuple[bytes, bytes]]:
+    def scan(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Nothing."""
         return iter(())
 

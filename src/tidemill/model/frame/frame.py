@@ -433,15 +433,17 @@ class Frame:
         keys = read.read_names("to_topic", "key", key, empty=True) or where.key
         return self._written(lambda at: ToTopic(at=at, topic=where, key=keys, chosen=choose))
 
-    def to_table(self, table: str, *, key: str | Sequence[str] | None = None) -> Frame:
+    def to_table(self, table: str, **options: Any) -> Frame:
         """Write every row into a table of the lake; this frame goes on with the same rows. On streams.
 
         Args:
             table: its name in the pipeline.
-            key: columns that identify a row: newer rows replace older ones; None: rows are appended.
+            options: as for `@pipeline.table`: left out, rows are appended; `key="id", write="upsert", order="at"` keeps
+                the newest row of each key.
         """
-        keys = read.read_names("to_table", "key", key, empty=True)
-        return self._written(lambda at: ToTable(at=at, table=read.read_name("to_table", "table", table), key=keys))
+        return self._written(
+            lambda at: ToTable(at=at, table=read.read_name("to_table", "table", table), options=options)
+        )
 
     def sink(self, function: Callable[[Sequence[Mapping[str, Any]]], object]) -> Frame:
         """Give rows to your function, a list of dicts at a time; after a crash some come again. On streams."""

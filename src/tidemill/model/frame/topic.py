@@ -62,11 +62,11 @@ class ToTopic(Sink):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ToTable(Sink):
-    """Rows into a table of the lake, a batch for each checkpoint. With `key` rows replace those of their key."""
+    """Rows into a table of the lake, a batch every few seconds. `options`: those of a table (key, write, order ...)."""
 
     verb: ClassVar[str] = "to_table"
     table: str
-    key: tuple[str, ...]
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

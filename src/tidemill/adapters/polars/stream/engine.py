@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
 from tidemill.adapters.polars.holding import HELD_IN_MEMORY, Holder
 from tidemill.adapters.polars.run import Run, Undeclared
+from tidemill.adapters.polars.stream.chunks import packed, unpacked
 from tidemill.adapters.polars.stream.shape import Shapes
 from tidemill.adapters.polars.stream.task import PolarsTask
 from tidemill.adapters.polars.tables import to_lazy
@@ -19,6 +21,8 @@ from tidemill.model.table import Schema
 from tidemill.plan.topology import Topology
 from tidemill.ports.stream_engine import Keeper, LookUp
 
+_CHOSEN = "__tm_chosen"
+
 
 class PolarsStreamEngine:
     """Makes tasks.
@@ -29,6 +33,20 @@ class PolarsStreamEngine:
 
     def __init__(self, tables: Mapping[str, Schema | pl.Schema] | None = None) -> None:
         self._tables = dict(tables or {})
+
+    def pack(self, rows: pl.DataFrame) -> bytes:
+        """Rows as bytes."""
+        return packed(rows)
+
+    def unpack(self, pieces: Sequence[bytes]) -> pl.DataFrame:
+        """The rows of what `pack` gave."""
+        return pl.concat([unpacked(piece) for piece in pieces], how="diagonal_relaxed")
+
+    def split(self, rows: pl.DataFrame, by: Any) -> dict[str | None, pl.DataFrame]:
+        """Rows by the text that an expression gives for each."""
+        chosen = rows.with_columns((pl.col(by) if isinstance(by, str) else by).cast(pl.String).alias(_CHOSEN))
+        parts = chosen.partition_by(_CHOSEN, as_dict=True, maintain_order=True, include_key=False)
+        return {name: part for (name,), part in parts.items()}
 
     def columns_of(self, frame: Frame) -> Sequence[str] | None:
         """The columns of a frame."""
