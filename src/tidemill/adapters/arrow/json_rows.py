@@ -58,6 +58,10 @@ def encode_rows(rows: pl.DataFrame, declared: Schema) -> list[bytes | None]:
         elif isinstance(dtype, pl.Datetime | pl.Date):
             year = pl.col(name).dt.year()
             _check(rows, name, (year < 1) | (year > 9999), "lies beyond the years 1 to 9999")
+    # Written short, the largest floats lie beyond the type: 3.4028235e38.
+    floats = [name for name, dtype in rows.schema.items() if dtype == pl.Float32]
+    large = [name for name in floats if _any(pl.col(name).abs() > 3.4e38, rows)]
+    rows = rows.with_columns(pl.col(large).cast(pl.Float64))
     exprs = [_written(name, dtype) for name, dtype in rows.schema.items() if name not in uuids or dtype != pl.Binary]
     if len(exprs) == rows.width and all(expr is not None for expr in exprs):
         text = rows.select(pl.struct([expr for expr in exprs if expr is not None]).struct.json_encode()).to_series()
@@ -71,6 +75,10 @@ def _check(rows: pl.DataFrame, name: str, bad: pl.Expr, why: str) -> None:
     if len(places):
         row = int(places[0])
         raise DataError(f'Column "{name}", row {row}: {rows[name][row : row + 1].cast(pl.String)[0]} {why}.')
+
+
+def _any(what: pl.Expr, rows: pl.DataFrame) -> bool:
+    return bool(rows.select(what.any()).item())
 
 
 def _written(name: str, dtype: pl.DataType) -> pl.Expr | None:
