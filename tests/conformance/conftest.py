@@ -13,8 +13,27 @@ import pytest
 from harness.brokers import Broker, rabbitmq_or_why, rabbitmq_url, redis_or_why, redis_url
 from harness.consuming import consuming
 from harness.executing import appears
+from harness.topics import Place, memory_place
 
 __all__ = ["consumer_of", "rabbitmq_or_why", "rabbitmq_url", "redis_or_why", "redis_url"]
+
+
+#: What keeps the promises of the port `topic`.
+TOPICS = ["memory"]
+
+
+@pytest.fixture(params=TOPICS)
+def place(request: pytest.FixtureRequest) -> Place:
+    """A broker, of each kind."""
+    found: Place = request.getfixturevalue(f"{request.param}_topics")
+    return found
+
+
+@pytest.fixture
+def memory_topics() -> Iterator[Place]:
+    """Topics in memory."""
+    with memory_place() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
