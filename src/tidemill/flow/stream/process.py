@@ -13,10 +13,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from tidemill.flow.stream.letters import Read, letter_headers
 from tidemill.flow.stream.outlets import Outlets
-from tidemill.flow.stream.plan import StreamPlan
+from tidemill.flow.stream.plan import LOADERS, StreamPlan
 from tidemill.flow.stream.work import Work, WorkMaker, inputs_of
 from tidemill.model.errors import Conflict, RunFailed, Unreachable
 from tidemill.plan.topology import Node
@@ -46,6 +47,20 @@ class Counts:
     restarts: int = 0
 
 
+class Loader(Protocol):
+    """What brings rows into a table, while it is started."""
+
+    error: BaseException | None
+
+    def start(self) -> None:
+        """Begin."""
+        ...
+
+    def stop(self) -> None:
+        """End."""
+        ...
+
+
 class StreamProcess:
     """See the module. Call `run`, or `turn` again and again and `close` at the end.
 
@@ -55,6 +70,7 @@ class StreamProcess:
         maker: makes tasks.
         codecs: of sources, by node.
         outlets: the sinks.
+        loader: makes what loads a table's rows.
         clock: the time.
         identity: names this process; a later one of that name fences it.
         begin: where to begin in topics that the group has not read yet: by topic, first offsets.
@@ -67,6 +83,7 @@ class StreamProcess:
         maker: WorkMaker,
         codecs: Mapping[int, Codec],
         outlets: Outlets,
+        loader: Callable[[Node], Loader],
         clock: Clock,
         identity: str,
         begin: Callable[[str], tuple[int, ...]] | None = None,
@@ -77,11 +94,13 @@ class StreamProcess:
         self._maker = maker
         self._codecs = codecs
         self._outlets = outlets
+        self._loader = loader
         self._clock = clock
         self._identity = identity
         self._begin = begin
         self._tasks = plan.tasks
         self.works: dict[int, Work] = {}
+        self.loaders: dict[int, Loader] = {}
         self._by_partition: dict[Partition, Work] = {}
         self._wanted: set[int] = set()
         self._read = Read()
@@ -128,6 +147,9 @@ class StreamProcess:
         if count:
             self._collect()
         self._hush(reader)
+        for loader in self.loaders.values():
+            if loader.error is not None:
+                raise loader.error
         self._since += count
         self.counts.messages += count
         if self._dirty and (due <= 0 or self._since >= self.plan.rows):
@@ -154,16 +176,20 @@ class StreamProcess:
                 self.checkpoint()
             except Conflict as error:  # they were lost before: what was done since does not count
                 _log.warning("%s: %s", self.plan.name, error)
-                self._drop(list(self.works))
+                self._drop([*self.works, *self.loaders])
                 return
-        self._drop([task for task in tasks if task in self.works])
+        self._drop([task for task in tasks if task in self.works or task in self.loaders])
 
     def _start(self) -> None:
         """Make the tasks that are this process's and not at work yet."""
         assert self._member is not None
         assert self._reader is not None
-        for task in sorted(self._wanted - self.works.keys()):
+        for task in sorted(self._wanted - self.works.keys() - self.loaders.keys()):
             stage, number = self._tasks[task]
+            if stage == LOADERS:
+                self.loaders[task] = self._loader(self.plan.topology.nodes[number])
+                self.loaders[task].start()
+                continue
             partitions = list(inputs_of(self.plan, stage, number))
             came = self._member.committed(partitions)
             first = {p: self._first(p) for p in partitions if p not in came}
@@ -182,6 +208,9 @@ class StreamProcess:
 
     def _drop(self, tasks: list[int]) -> None:
         for task in tasks:
+            if task in self.loaders:
+                self.loaders.pop(task).stop()
+                continue
             work = self.works.pop(task)
             if self._reader is not None:
                 self._reader.drop(list(work.inputs))
@@ -192,7 +221,7 @@ class StreamProcess:
 
     def _let_go(self) -> None:
         """Forget everything since the last checkpoint, and the tasks with it: they are made again."""
-        self._drop(list(self.works))
+        self._drop([*self.works, *self.loaders])
         self._dirty, self._since = False, 0
         for part in (self._writer, self._reader, self._member):
             if part is not None:
