@@ -218,7 +218,7 @@ class StreamMaker:
             assert isinstance(node.step, ToTable)
             return self._tables.loader(pipeline, spec, node.step, self._topics, plan.outbox(node), engine)
 
-        work, outlets = WorkMaker(plan, engine, keep, lookups), Outlets(plan, engine, written)
+        work, outlets = WorkMaker(plan, engine, self._topics, keep, lookups), Outlets(plan, engine, written)
         return StreamProcess(plan, self._topics, work, codecs, outlets, loader, self._clock, identity)
 
 

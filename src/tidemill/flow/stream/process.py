@@ -18,6 +18,7 @@ from typing import Protocol
 from tidemill.flow.stream.letters import Read, letter_headers
 from tidemill.flow.stream.outlets import Outlets
 from tidemill.flow.stream.plan import LOADERS, StreamPlan
+from tidemill.flow.stream.recovery import Recovering
 from tidemill.flow.stream.work import Work, WorkMaker, inputs_of
 from tidemill.model.errors import Conflict, RunFailed, Unreachable
 from tidemill.plan.topology import Node
@@ -101,6 +102,8 @@ class StreamProcess:
         self._tasks = plan.tasks
         self.works: dict[int, Work] = {}
         self.loaders: dict[int, Loader] = {}
+        #: The recovery that is under way.
+        self.recovering: Recovering | None = None
         self._by_partition: dict[Partition, Work] = {}
         self._wanted: set[int] = set()
         self._read = Read()
@@ -193,12 +196,22 @@ class StreamProcess:
             partitions = list(inputs_of(self.plan, stage, number))
             came = self._member.committed(partitions)
             first = {p: self._first(p) for p in partitions if p not in came}
-            work = self._maker.make(stage, number, came, first)
+            work = self._maker.make(stage, number, came, first, self._recovering)
+            if task not in self._wanted:  # lost while its state was recovered
+                if work.kept is not None:
+                    work.kept.close()
+                continue
             self.works[task] = work
             self._by_partition.update(dict.fromkeys(work.inputs, work))
             now = self._clock.monotonic()
             work.heard = dict.fromkeys(work.inputs, now)
             self._reader.take(work.positions)
+
+    def _recovering(self, progress: Recovering) -> None:
+        """Give signs of life while state is recovered, which may take long."""
+        assert self._member is not None
+        self.recovering = progress if progress.done < progress.total else None
+        self._member.poll(self._taken, self._given_up, 0)
 
     def _first(self, partition: Partition) -> int:
         if self._begin is not None:
@@ -232,6 +245,15 @@ class StreamProcess:
     def close(self) -> None:
         """Leave the group."""
         self._let_go()
+
+    def abandon(self) -> None:
+        """Let everything fall, as if the process had died: nothing is committed, nobody is told."""
+        for loader in self.loaders.values():
+            loader.stop()
+        for work in self.works.values():
+            if work.kept is not None:
+                work.kept.close()
+        self._member = self._reader = self._writer = None
 
     # Rows
 
@@ -369,7 +391,7 @@ class StreamProcess:
         self._writer.commit(positions, self._member)
         for work in self.works.values():
             if work.kept is not None:
-                work.kept.committed()
+                work.kept.committed(self._number)
         self.counts.checkpoints += 1
         self._dirty, self._since = False, 0
         self._committed_at = self._clock.monotonic()
