@@ -157,7 +157,8 @@ class Reader(Protocol):
 
     def ends(self) -> Mapping[Partition, int]:
         """Of the partitions that are being read: the offset after the last message that could be read, as far as
-        is known. A partition whose end is not known yet is missing.
+        is known. A partition whose end is not known yet is missing. One that was read to its end ends after its last
+        message that was given, whatever offsets follow that nobody gets (markers, what compaction removed).
         """
         ...
 

@@ -77,7 +77,7 @@ class MemoryReader:
     def ends(self) -> Mapping[Partition, int]:
         """The ends of what is being read."""
         with self._topics.lock:
-            return {partition: place.log.end for partition, place in self._places.items()}
+            return {p: place.log.end if place.log.waiting(place.at) else place.at for p, place in self._places.items()}
 
     def lost(self) -> Mapping[Partition, tuple[int, int]]:
         """What is no longer kept, told once."""
