@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from tidemill.adapters.memory.topics import MemoryTopics
+from tidemill.adapters.sql.store import SqlMetadata
+from tidemill.adapters.sql.topics import SqlTopics
 from tidemill.ports.clock import Clock
 from tidemill.ports.topic import Cleanup, Guarantee, Member, Messages, Partition, Reader, Topics, TopicSpec, Writer
 from tidemill.testing.clock import ManualClock
@@ -207,3 +209,14 @@ def memory_place() -> Iterator[Place]:
     place = Place(topics, clock, lambda _partition, _before: topics.tidy(clock.now()))
     yield place
     place.close()
+
+
+@contextlib.contextmanager
+def sql_place(url: str) -> Iterator[Place]:
+    """Topics in a metadata database that has its tables."""
+    clock = ManualClock()
+    with SqlMetadata(url, "project", clock, durable=False) as metadata:
+        topics = SqlTopics(metadata, clock, own_time=False)
+        place = Place(topics, clock, lambda _partition, _before: topics.tidy(clock.now()))
+        yield place
+        place.close()

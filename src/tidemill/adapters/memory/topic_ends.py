@@ -154,6 +154,10 @@ class MemoryWriter:
             self._must_be_newest()
             found = self._topics.topic(topic)
             must_fit(columns, found.spec.options, topic)
+            if found.spec.cleanup == "compact" and None in columns.keys:
+                raise DataError(
+                    f'Topic "{topic}" keeps the newest message of each key: a message without one has no place.'
+                )
             parts = split(columns, partitions, found.places, self._in_turn)
             sent = [(Partition(topic, number), part) for number, part in parts.items()]
             if self._epoch is None:
