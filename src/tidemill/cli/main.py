@@ -33,6 +33,7 @@ TABLE: Mapping[str, Mapping[str, Entry]] = {
     "Run": {
         "up": Entry("tidemill.cli.up:up", "Start all that a project needs to run by itself."),
         "serve": Entry("tidemill.cli.up:serve", "Run one part of an installation in a process of its own."),
+        "stream": Entry("tidemill.cli.stream:stream", "Run streams, and look after them."),
         "run": Entry("tidemill.cli.run:run", "Run a pipeline: all of it is published, or nothing."),
         "backfill": Entry("tidemill.cli.backfill:backfill", "Run a pipeline for a range of intervals."),
         "pipelines": Entry("tidemill.cli.pipelines:pipelines", "Look at pipelines and their schedules; pause them."),

@@ -213,7 +213,7 @@ def scheduler_main(forker: Forker, settings: Settings, workers: int | None) -> i
     executor = _executor(forker, settings, workers)
     scheduler = Scheduler(store, executor, clock, store.definition, holder())
     planner = Planner(metadata, clock, partial(files_of, settings.root))
-    with _asked_to_stop() as (stopping, handle):
+    with asked_to_stop() as (stopping, handle):
         try:
             serve(scheduler, planner, executor, open_bell(settings), stopping, handles=(handle,))
         except ServerGone:
@@ -229,7 +229,7 @@ def parser_main(settings: Settings) -> int:
     from tidemill.wiring.parsing import parse_forever
 
     _log_to_stderr("parser")
-    with _asked_to_stop() as (stopping, handle):
+    with asked_to_stop() as (stopping, handle):
         return parse_forever(settings, stopping, handle)
 
 
@@ -238,7 +238,7 @@ def attendant_main(settings: Settings) -> int:
     from tidemill.wiring.attending import attend_forever
 
     _log_to_stderr("attendant")
-    with _asked_to_stop() as (stopping, handle):
+    with asked_to_stop() as (stopping, handle):
         return attend_forever(settings, open_bell(settings), stopping, handle)
 
 
@@ -254,7 +254,7 @@ def files_of(root: Path, pattern: str) -> dict[str, str]:
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[tuple[Callable[[], bool], int]]:
+def asked_to_stop() -> Iterator[tuple[Callable[[], bool], int]]:
     """Whether SIGTERM or SIGINT came, and a file descriptor that is readable then."""
     asked: list[int] = []
     mine, waker = os.pipe()

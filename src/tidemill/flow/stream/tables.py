@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from tidemill.flow.attempt import open_attempt
+from tidemill.flow.attempt import Attempt, open_attempt
 from tidemill.flow.publish import PublishConflict, publish_run
 from tidemill.flow.run import MAX_ATTEMPTS, open_batch
 from tidemill.flow.services import Services
 from tidemill.flow.transform import build
 from tidemill.model.batch import BatchKey
-from tidemill.model.errors import Conflict, TidemillError, Unreachable
+from tidemill.model.errors import Conflict, Unreachable
 from tidemill.model.pipeline import PipelineSpec, TransformSpec
 from tidemill.model.run import RunState
 from tidemill.model.table import TableName, TableSpec
@@ -121,7 +121,7 @@ class TableLoader:
                 _log.warning("%s: %s; going on from the bookmark.", self._target.source, error)
                 self._close()
                 self._stopping.wait(_AGAIN)
-            except TidemillError as error:
+            except Exception as error:  # the stream's own thread raises it
                 self.error = error
                 return
 
@@ -161,6 +161,7 @@ class TableLoader:
             with open_attempt(self._services, self._target.pipeline, batch, tickets=lost_on) as attempt:
                 try:
                     build(attempt, transform)
+                    self._publishing(attempt)
                     publish_run(attempt, {}, also=lambda tx: self._advance(tx, batch.id))
                     break
                 except PublishConflict as conflict:
@@ -175,6 +176,10 @@ class TableLoader:
         self._first = self._next
         self._waiting, self._bytes = [], 0
         return int(rows.height)
+
+    def _publishing(self, attempt: Attempt) -> None:
+        with self._services.metadata.write() as tx:
+            tx.runs.move(attempt.run.id, attempt.run.fence, RunState.PUBLISHING, now=self._services.clock.now())
 
     def _advance(self, tx: Tx, batch_id: int) -> None:
         target = self._target
