@@ -29,6 +29,7 @@ from tidemill.adapters.sql.refs import SqlRefs
 from tidemill.adapters.sql.runs import SqlRuns
 from tidemill.adapters.sql.schema import REVISION, refs
 from tidemill.adapters.sql.session import Session
+from tidemill.adapters.sql.stir import Stir
 from tidemill.adapters.sql.system_tables import system_table
 from tidemill.adapters.sql.upgrade import bring_up_to_date, must_be_current, revision_of
 from tidemill.adapters.sql.xcoms import SqlXComs
@@ -133,6 +134,10 @@ class SqlMetadata(Metadata):
                 current = revision_of(connection)
             if current != REVISION:
                 bring_up_to_date(self._engines)
+
+    def stir(self) -> Stir:
+        """Tells one thread whether anything was committed meanwhile."""
+        return Stir(self._engines)
 
     def rows(self, table: str) -> tuple[Schema, list[tuple[Any, ...]]]:
         """Columns and rows of a system table: batches, runs, tasks, checks, files. Raises UnknownName."""

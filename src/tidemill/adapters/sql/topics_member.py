@@ -18,8 +18,8 @@ from tidemill.ports.topic import Partition, Position
 if TYPE_CHECKING:
     from tidemill.adapters.sql.topics import SqlTopics
 
-#: Seconds between two looks at the group.
-_LOOK = 0.1
+#: Seconds between two looks at the group: at first, and at most while nothing changes.
+_LOOK, _REST = 0.1, 0.5
 #: A rest of a wait that is no more than what clocks round off.
 _LEAST = 1e-5
 _m, _t = topic_members.c, topic_tasks.c
@@ -40,6 +40,7 @@ class SqlMember:
         self._number = tasks
         self._session = session
         self._mine: frozenset[int] = frozenset()
+        self._step = _LOOK
         self._look_at = 0.0
         self._join()
 
@@ -89,9 +90,11 @@ class SqlMember:
 
     def _turn(self, taken: Callable[[frozenset[int]], None], given_up: Callable[[frozenset[int]], None]) -> bool:
         """One look at the group; whether anything changed for this member."""
-        self._look_at = self._topics.clock.monotonic() + _LOOK
+        self._look_at = self._topics.clock.monotonic() + self._step
         if self._is_quiet():
+            self._step = min(self._step * 2, _REST)
             return False
+        self._step = _LOOK
         part = self._part()
         if part is None:
             return self._begin_anew(given_up)

@@ -21,8 +21,9 @@ from tidemill.ports.topic import Messages, Partition
 if TYPE_CHECKING:
     from tidemill.adapters.sql.topics import SqlTopics
 
-#: Seconds between two looks of a reader that waits: at first, and at most; with a bell, and without one.
-_FIRST, _BELL, _NO_BELL = 0.002, 1.0, 0.05
+#: Seconds between two looks of a reader that waits: at first; at most where looking is cheap, and where it is not;
+#: with a bell.
+_FIRST, _CHEAP, _DEAR, _BELL = 0.002, 0.01, 0.1, 1.0
 #: A rest of a wait that is no more than what clocks round off.
 _LEAST = 1e-5
 #: Bytes that all partitions of a reader may have waiting in memory.
@@ -71,6 +72,7 @@ class SqlReader:
         self._lost: dict[Partition, tuple[int, int]] = {}
         self._turn = 0
         self._bell: Bell | None = None
+        self._stir = topics.metadata.stir()
 
     def take(self, positions: Mapping[Partition, int]) -> None:
         """Read these, too. Raises UnknownName."""
@@ -107,7 +109,7 @@ class SqlReader:
             if left < _LEAST:
                 return []
             self._wait(left, step)
-            step = min(step * 2, _NO_BELL)
+            step = min(step * 2, _CHEAP if self._stir.cheap else _DEAR)
 
     def ends(self) -> Mapping[Partition, int]:
         """The ends of what is being read, as of the last look."""
@@ -121,6 +123,7 @@ class SqlReader:
     def close(self) -> None:
         """Let everything go."""
         self._places.clear()
+        self._stir.close()
         if self._bell is not None:
             self._bell.close()
             self._bell = None
@@ -144,6 +147,8 @@ class SqlReader:
         """Unpack more of partitions that have nothing left."""
         empty = {one: place for one, place in self._places.items() if not place.waiting and not place.paused}
         if not empty:
+            return
+        if not self._stir.changed() and all(place.fetched == self._ends.get(one) for one, place in empty.items()):
             return
         with self._topics.metadata.session(writing=False) as session:
             self._look(session)
