@@ -40,6 +40,7 @@ class Reading:
         plain: makes one value into what JSON can hold.
         smallest: the fewest bytes that a value takes; a corrupt count is told by it.
         leaves: columns without parts, this one's included.
+        fields: of a record its fields, in the order in which they are encoded: `f0`, `f1` ... of what fastavro gives.
     """
 
     wire: Any
@@ -48,6 +49,7 @@ class Reading:
     plain: Callable[[Any], Any]
     smallest: int
     leaves: int = 1
+    fields: tuple[tuple[str, Reading], ...] = ()
 
 
 def read_schema(schema: Any, name: str, options: DecodeOptions) -> Reading:
@@ -167,7 +169,8 @@ class _SchemaReader:
         def plain(value: Any) -> Any:
             return {name: each.plain(value[key]) for key, (name, each) in zip(keys, fields, strict=True)}
 
-        return Reading(wire, kind, build, plain, sum(each.smallest for _, each in fields), max(leaves, 1))
+        smallest = sum(each.smallest for _, each in fields)
+        return Reading(wire, kind, build, plain, smallest, max(leaves, 1), tuple(fields))
 
     def union(self, branches: list[Reading]) -> Reading:
         wire = [branch.wire for branch in branches]

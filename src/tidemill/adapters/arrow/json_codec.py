@@ -34,7 +34,7 @@ _OPTIONS = DecodeOptions()
 #: Messages that are read in one go (what msgspec makes of them stays in the cache), and where a doubt is among them.
 _PIECE, _SMALL = 8192, 512
 #: Rows; the indices of their messages (None: all); the messages that cannot be read.
-_Read: TypeAlias = "tuple[pa.RecordBatch, Sequence[int] | None, list[Undecodable]]"
+Read: TypeAlias = "tuple[pa.RecordBatch, Sequence[int] | None, list[Undecodable]]"
 
 
 class _Empty(Exception):
@@ -79,11 +79,10 @@ class JsonCodec:
                 "JSON messages cannot be read without their columns.", hint='Json({"id": "long", "name": "string"})'
             )
         try:
-            batch, taken, bad = self._read(cast("Sequence[bytes]", values))
+            batch, taken, bad = self.read(cast("Sequence[bytes]", values))
         except _Empty:
             return self._decode_around(values)
-        rows = frame_of(batch.select(list(self._wanted.names)), batch.num_rows)
-        return Decoded(rows, taken, tuple(bad))
+        return Decoded(frame_of(batch, batch.num_rows), taken, tuple(bad))
 
     def _decode_around(self, values: Sequence[bytes | None]) -> Decoded:
         """What the messages that have a value say."""
@@ -100,13 +99,18 @@ class JsonCodec:
         """A compact object for each row; see `json_rows` for how values are written."""
         return encode_rows(rows, self._all)
 
-    def _read(self, values: Sequence[bytes]) -> _Read:
+    def read(self, values: Sequence[bytes]) -> Read:
+        """Messages as Arrow's columns; the indices of those that could be read (None: all); the others."""
+        batch, taken, bad = self._read(values)
+        return (batch if self._schema is self._wanted else _selected(batch, self._wanted)), taken, bad
+
+    def _read(self, values: Sequence[bytes]) -> Read:
         made = [self._read_piece(values[at : at + _PIECE], at) for at in range(0, len(values), _PIECE)]
         if not made:
             return batch_of(self._schema, [pa.nulls(0, kind) for kind in to_arrow(self._schema).types], 0), None, []
         return _joined(made)
 
-    def _read_piece(self, values: Sequence[bytes], at: int) -> _Read:
+    def _read_piece(self, values: Sequence[bytes], at: int) -> Read:
         """The messages that begin with number `at`. Where they are in doubt, those around the doubt are."""
         batch = None
         if self._fast is not None:
@@ -124,7 +128,7 @@ class JsonCodec:
             return batch, range(at, at + len(values)), bad
         return batch, [at + i for i in taken], [replace(each, index=at + each.index) for each in bad]
 
-    def _read_exactly(self, values: Sequence[bytes]) -> _Read:
+    def _read_exactly(self, values: Sequence[bytes]) -> Read:
         if None in values:
             raise _Empty
         lines, refused = self._as_lines(values)
@@ -159,7 +163,7 @@ class JsonCodec:
             lines.append(value)
         return lines, refused
 
-    def _without_absent(self, read: _Read, values: Sequence[bytes]) -> _Read:
+    def _without_absent(self, read: Read, values: Sequence[bytes]) -> Read:
         """What was read without the messages in which a column has no field."""
         batch, taken, bad = read
         indices = range(len(values)) if taken is None else taken
@@ -177,6 +181,10 @@ class JsonCodec:
         return batch.take(pa.array(kept, pa.int64())), [indices[row] for row in kept], bad
 
 
+def _selected(batch: pa.RecordBatch, wanted: Schema) -> pa.RecordBatch:
+    return batch_of(wanted, [batch.column(name) for name in wanted.names], batch.num_rows)
+
+
 def _absence(message: bytes, name: str) -> str | None:
     """Why a message gives nothing for a column; None where it says null."""
     try:
@@ -188,7 +196,7 @@ def _absence(message: bytes, name: str) -> str | None:
     )
 
 
-def _joined(parts: list[_Read]) -> _Read:
+def _joined(parts: list[Read]) -> Read:
     """Pieces, put together. All of them say which messages they took."""
     bad = [each for _, _, part in parts for each in part]
     batch = parts[0][0] if len(parts) == 1 else pa.concat_batches([batch for batch, _, _ in parts])

@@ -1,0 +1,63 @@
+"""Codecs of topics: from their description to the adapter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tidemill.model.codec import Avro, CodecSpec, Json, JsonSchema, Part, Protobuf, Raw, Text
+from tidemill.wiring.loading import loading
+
+if TYPE_CHECKING:
+    from tidemill.ports.codec import Codec
+    from tidemill.ports.registry import Registry
+
+
+def open_codec(spec: CodecSpec, topic: str, part: Part = "value", registry: Registry | None = None) -> Codec:
+    """The codec for a topic's values or keys.
+
+    Args:
+        spec: how the messages are written.
+        topic: the topic's name, of which subjects in the registry are made.
+        part: which half of the messages.
+        registry: needed where messages name their schemas.
+
+    Raises:
+        DefinitionError: a schema that cannot be read.
+    """
+    with loading():
+        match spec:
+            case Json():
+                from tidemill.adapters.arrow.json_codec import JsonCodec
+
+                return JsonCodec(spec)
+            case Text() | Raw():
+                from tidemill.adapters.arrow.plain_codec import PlainCodec
+
+                return PlainCodec(spec)
+            case Avro():
+                from tidemill.adapters.arrow.avro_codec import AvroCodec
+                from tidemill.adapters.arrow.registered import Place
+
+                return AvroCodec(spec, Place(registry, topic, part))
+            case Protobuf():
+                from tidemill.adapters.arrow.protobuf_codec import ProtobufCodec
+                from tidemill.adapters.arrow.registered import Place
+
+                return ProtobufCodec(spec, Place(registry, topic, part))
+            case JsonSchema():
+                from tidemill.adapters.arrow.json_schema_codec import JsonSchemaCodec
+                from tidemill.adapters.arrow.registered import Place
+
+                return JsonSchemaCodec(spec, Place(registry, topic, part))
+
+
+def open_registry(urls: str, user: str = "", password: str = "", token: str = "", ca: str | None = None) -> Registry:
+    """The schema registry at these addresses, separated by commas.
+
+    Raises:
+        SettingsError: an address that is none.
+    """
+    from tidemill.adapters.registry.client import HttpRegistry, RegistrySettings
+
+    addresses = [url for url in urls.split(",") if url.strip()]
+    return HttpRegistry(RegistrySettings(addresses, user, password, token, ca))
