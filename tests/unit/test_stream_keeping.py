@@ -140,7 +140,7 @@ steps = st.one_of(
     st.tuples(st.just("put"), keys, st.binary(max_size=2)),
     st.tuples(st.just("remove"), keys),
     st.tuples(st.just("read"), st.lists(keys, max_size=4), keys),
-    st.tuples(st.sampled_from(["commit", "compact", "abort", "disk full"])),
+    st.tuples(st.sampled_from(["commit", "commit", "compact", "abort", "disk full", "disk full"])),
     # Where the process dies in a checkpoint, and what becomes of its store.
     st.tuples(
         st.just("die"),
@@ -169,7 +169,7 @@ class Full(MemoryState):
         self._mark, self._values = self.older[max(0, len(self.older) - 3)]
 
 
-@given(history=st.lists(steps, max_size=40), cache=st.sampled_from([0, 800, 100_000]))
+@given(history=st.lists(steps, min_size=12, max_size=50), cache=st.sampled_from([0, 800, 100_000]))
 @settings(max_examples=400, deadline=None)
 def test_state_is_what_the_last_checkpoint_said_wherever_the_process_dies(
     history: list[tuple[str, ...]], cache: int
@@ -404,6 +404,19 @@ def test_a_full_disk_loses_nothing_that_was_committed() -> None:
     task.commit()
     assert dict(store.scan()) == {b"a": b"1", b"b": b"3"}
     assert task.kept.mark.covered == 2
+
+
+def test_values_that_change_back_and_forth_over_a_full_disk_are_logged() -> None:
+    """What is held in memory of before is not what the last checkpoint had."""
+    store = Full()
+    task = Task(store=store, cache=1 << 20)
+    for value, full in ((b"1", False), (b"2", True), (b"1", False)):
+        store.full = full
+        task.kept.put(b"a", value)
+        with contextlib.suppress(Unreachable):
+            assert task.commit() == 1
+        assert task.all() == {b"a": value}
+    assert task.logged() == [(b"a", b"1"), (b"a", b"2"), (b"a", b"1")]
 
 
 def test_the_cache_is_bounded_and_changes_are_held_in_any_case() -> None:
