@@ -51,7 +51,7 @@ from typing import Any
 from tidemill.model.errors import DefinitionError, SettingsError, UnknownName
 from tidemill.model.timetable import parse_duration
 from tidemill.ports.notifier import EVENTS
-from tidemill.wiring.stream_settings import StreamSettings, read_stream_settings
+from tidemill.wiring.stream_settings import REGISTRY, StreamSettings, read_stream_settings
 
 FILE = "tidemill.toml"
 STATE_FOLDER = ".tidemill"
@@ -64,7 +64,7 @@ _KNOWN = {
     "lake": ("url",),
     "scheduler": ("workers", "broker"),
     "hooks": ("host", "port", "token"),
-    "streams": ("broker", "state"),
+    "streams": ("broker", "state", *REGISTRY),
 }
 #: Sections whose keys are the user's own names.
 _FREE = ("pools", "kafka")

@@ -3,6 +3,7 @@
 [streams]
 broker = "kafka://host:9092,other:9092"      TIDEMILL_STREAMS_BROKER; left out, topics are in the metadata database
 state = "sqlite"                             or "rocksdb" (extra `rocksdb`), "memory"; on this computer's disk
+registry = "https://registry:8081"           of schemas; with registry_user, registry_password, registry_token
 [kafka]                                      any setting of librdkafka
 "security.protocol" = "SASL_SSL"
 "sasl.password" = "env:KAFKA_PASSWORD"
@@ -16,6 +17,8 @@ from typing import Any
 
 from tidemill.model.errors import SettingsError, UnknownName
 
+#: The settings that are about the schema registry.
+REGISTRY = ("registry", "registry_user", "registry_password", "registry_token")
 _STATES = ("sqlite", "rocksdb", "memory")
 
 
@@ -27,11 +30,17 @@ class StreamSettings:
         broker: an address; empty: the metadata database.
         state: the technology of state stores.
         options: of Kafka's client.
+        registry: addresses of the schema registry, separated by commas; empty: there is none.
+        registry_user, registry_password, registry_token: who asks it.
     """
 
     broker: str = ""
     state: str = "sqlite"
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
+    registry: str = ""
+    registry_user: str = ""
+    registry_password: str = ""
+    registry_token: str = ""
 
 
 def read_stream_settings(
@@ -50,4 +59,5 @@ def read_stream_settings(
     if state not in _STATES:
         raise UnknownName.of("technology of state", state, _STATES, where=where)
     options = {name: secret(str(value)) for name, value in data.get("kafka", {}).items()}
-    return StreamSettings(broker, state, options)
+    asked = {name: secret(str(given[name])) for name in REGISTRY if name in given}
+    return StreamSettings(broker, state, options, **asked)

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tidemill.model.errors import SettingsError, TidemillError
+from tidemill.wiring.codecs import open_registry
 from tidemill.wiring.project import load_pipelines
 from tidemill.wiring.services import connect
 from tidemill.wiring.settings import STATE_FOLDER, Settings
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from tidemill.model.stream import StreamSpec
     from tidemill.ports.clock import Clock
     from tidemill.ports.metadata import Metadata
+    from tidemill.ports.registry import Registry
     from tidemill.ports.topic import Topics
+    from tidemill.wiring.stream_settings import StreamSettings
 
 _log = logging.getLogger("tidemill")
 
@@ -52,6 +55,13 @@ def open_topics(settings: Settings, metadata: Metadata, clock: Clock) -> Topics:
         raise SettingsError("Kafka's client is not installed.", hint='pip install "tidemill[kafka]"') from None
     servers = address.removeprefix("kafka://").rstrip("/")
     return KafkaTopics({"bootstrap.servers": servers, **settings.streams.options})
+
+
+def registry_of(settings: StreamSettings) -> Registry | None:
+    """The schema registry, if the settings name one."""
+    if not settings.registry:
+        return None
+    return open_registry(settings.registry, settings.registry_user, settings.registry_password, settings.registry_token)
 
 
 @contextmanager
@@ -99,7 +109,9 @@ def run_streams(
     chosen = [found for name in names or (None,) for found in streams_of(pipelines, name)]
     services = connect(settings)
     topics = open_topics(settings, services.metadata, services.clock)
-    maker = StreamMaker(topics, open_stores(settings), LakeTables(services), services.clock)
+    maker = StreamMaker(
+        topics, open_stores(settings), LakeTables(services), services.clock, registry_of(settings.streams)
+    )
     failed = threading.Event()
     threads = []
     for pipeline, spec in chosen:

@@ -15,21 +15,24 @@ from tidemill.flow.stream.process import Loader, StreamProcess
 from tidemill.flow.stream.tables import TableLoader, Target
 from tidemill.flow.stream.work import WorkMaker
 from tidemill.model.branch import MAIN
-from tidemill.model.codec import CodecSpec, Json
-from tidemill.model.errors import SettingsError, UnknownName
+from tidemill.model.codec import Avro, CodecSpec, Json, Raw, Text
+from tidemill.model.errors import UnknownName
 from tidemill.model.frame import Frame
 from tidemill.model.frame.topic import Topic, ToTable, ToTopic
 from tidemill.model.pipeline import PipelineSpec
 from tidemill.model.stream import StreamSpec
 from tidemill.model.table import PublishMode, TableName
+from tidemill.plan.needed import needed_columns
 from tidemill.plan.topology import Node, looked_up, plan_topology
 from tidemill.ports.topic import Partition, TopicSpec
+from tidemill.wiring.codecs import open_codec
 from tidemill.wiring.settings import STATE_FOLDER, Settings
 
 if TYPE_CHECKING:
     from tidemill.flow.services import Services
     from tidemill.ports.clock import Clock
     from tidemill.ports.codec import Codec
+    from tidemill.ports.registry import Registry
     from tidemill.ports.state import StateStores
     from tidemill.ports.stream_engine import LookUp, StreamEngine
     from tidemill.ports.topic import Topics
@@ -53,14 +56,22 @@ def open_stores(settings: Settings) -> StateStores:
             return SqliteStates(folder)
 
 
-def codec_of(topic: Topic) -> Codec:
-    """How a topic's values are written."""
-    from tidemill.adapters.arrow.json_codec import JsonCodec
+def codec_of(topic: Topic, registry: Registry | None = None) -> Codec:
+    """How a topic's values are written.
 
-    spec: CodecSpec = topic.codec if not isinstance(topic.codec, str) else Json(topic.columns, topic.absent)
-    if isinstance(spec, Json):
-        return JsonCodec(spec)
-    raise SettingsError(f'Topic "{topic.name}" is written in a way that nothing here reads: {spec!r}.')
+    Raises:
+        DefinitionError: its columns or its schema cannot be read.
+    """
+    specs: dict[str, CodecSpec] = {
+        "json": Json(topic.columns, topic.absent),
+        "avro": Avro(columns=topic.columns),
+        "text": Text(),
+        "bytes": Raw(),
+    }
+    if isinstance(topic.codec, str) and topic.codec not in specs:
+        raise UnknownName.of("codec", topic.codec, specs)
+    spec = specs[topic.codec] if isinstance(topic.codec, str) else topic.codec
+    return open_codec(spec, topic.name, registry=registry)
 
 
 def key_codec(columns: tuple[str, ...]) -> Codec | None:
@@ -164,9 +175,13 @@ class StreamMaker:
         stores: state stores.
         tables: that are joined, and written.
         clock: the time.
+        registry: of schemas, where messages name theirs.
     """
 
-    def __init__(self, topics: Topics, stores: StateStores, tables: Tables, clock: Clock) -> None:
+    def __init__(
+        self, topics: Topics, stores: StateStores, tables: Tables, clock: Clock, registry: Registry | None = None
+    ) -> None:
+        self._registry = registry
         self._topics = topics
         self._stores = stores
         self._tables = tables
@@ -198,10 +213,16 @@ class StreamMaker:
             found = self._topics.create(TopicSpec(topic.name, topic.partitions, retention=topic.retention))
         return found.partitions
 
+    def _reading(self, plan: StreamPlan, source: Node) -> Codec:
+        """The codec of a source, for the columns that the stream uses."""
+        codec = codec_of(source.topic, self._registry)
+        wanted = needed_columns(plan.topology, source.number)
+        return codec if wanted is None else codec.only(wanted)
+
     def process(self, pipeline: PipelineSpec, spec: StreamSpec, identity: str) -> StreamProcess:
         """One process's part in a stream."""
         plan, engine = self.plan(spec)
-        codecs = {node.number: codec_of(node.topic) for node in plan.topology.nodes if node.kind == "source"}
+        codecs = {n.number: self._reading(plan, n) for n in plan.topology.nodes if n.kind == "source"}
         lookups = {
             number: self._tables.lookup(TableName.parse(frame.source.name), frame, plan.lookups_every)
             for number, frame in looked_up(plan.topology).items()
@@ -212,7 +233,7 @@ class StreamMaker:
             return Kept(store, Partition(plan.changelog(stage), number), self._clock, plan.fingerprint(stage))
 
         def written(step: ToTopic) -> tuple[Codec, Codec | None]:
-            return codec_of(step.topic), key_codec(step.key)
+            return codec_of(step.topic, self._registry), key_codec(step.key)
 
         def loader(node: Node) -> Loader:
             assert isinstance(node.step, ToTable)
