@@ -24,6 +24,8 @@ REQUIREMENTS = {
     # FastAPI is pinned: newer ones, which Prefect allows, break it.
     "prefect": ["prefect==3.8.8", "fastapi==0.150.0"],
     "dbos": ["dbos==3.4.0", "psycopg[binary]"],
+    "quix": ["quixstreams==3.28.1", "rocksdict"],
+    "faust": ["faust-streaming==0.15.3", "orjson"],
     "dlt": ["dlt[duckdb,parquet]==1.31.0", "duckdb==1.5.6", "pyarrow==26.0.1"],
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from tidemill.model.agg import Aggregate, ByTime
@@ -56,7 +57,7 @@ def _wanted(topology: Topology, node: Node) -> frozenset[str]:
     return frozenset(found)
 
 
-def _through(topology: Topology, child: Node, node: Node, everything: frozenset[str]) -> Iterable[str]:
+def _through(topology: Topology, child: Node, node: Node, everything: frozenset[str]) -> AbstractSet[str]:
     step = child.step
     assert step is not None
     below = _wanted(topology, child)

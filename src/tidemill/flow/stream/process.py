@@ -115,6 +115,11 @@ class StreamProcess:
         self._reader: Reader | None = None
         self._writer: Writer | None = None
 
+    @property
+    def rows_out(self) -> Mapping[int, int]:
+        """How many rows have gone to each sink, by its node."""
+        return self._outlets.rows
+
     # The loop
 
     def run(self, stopping: Callable[[], bool]) -> None:
