@@ -92,7 +92,6 @@ LONGEST_FILE = 450
 #: Files that may be longer, each with the reason why it is one room.
 LONG_FILES = {
     "tidemill/model/frame/frame.py": "one class: each verb is a short method, and what it does is in operation.py",
-    "tidemill/ports/metadata.py": "one small Protocol after the other: together they list what a transaction can move",
 }
 
 

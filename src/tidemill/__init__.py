@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tidemill.authoring.params import Param as Param
     from tidemill.authoring.pipeline import Pipeline as Pipeline
     from tidemill.authoring.schedules import published as published
+    from tidemill.authoring.streams import topic as topic
     from tidemill.model import agg as agg
     from tidemill.model.batch import Interval as Interval
     from tidemill.model.errors import TidemillError as TidemillError
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tidemill.model.expectation import row_count as row_count
     from tidemill.model.expectation import unique as unique
     from tidemill.model.frame import Frame as Frame
+    from tidemill.model.frame import concat as concat
     from tidemill.ports.source import RawFile as RawFile
     from tidemill.wiring.reading import query as query
     from tidemill.wiring.reading import read as read
@@ -47,10 +49,12 @@ _PUBLIC = {
     # declaring
     "Pipeline": ("tidemill.authoring.pipeline", "Pipeline"),
     "whole": ("tidemill.authoring.handles", "whole"),
+    "topic": ("tidemill.authoring.streams", "topic"),
     "RawFile": ("tidemill.ports.source", "RawFile"),
     "Interval": ("tidemill.model.batch", "Interval"),
     # transforming
     "Frame": ("tidemill.model.frame", "Frame"),
+    "concat": ("tidemill.model.frame", "concat"),
     "col": ("polars", "col"),
     "lit": ("polars", "lit"),
     "when": ("polars", "when"),

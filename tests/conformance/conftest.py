@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -13,8 +14,50 @@ import pytest
 from harness.brokers import Broker, rabbitmq_or_why, rabbitmq_url, redis_or_why, redis_url
 from harness.consuming import consuming
 from harness.executing import appears
+from harness.postgres import Postgres
+from harness.topics import Place, memory_place, sql_place
+from tidemill.adapters.sql.store import SqlMetadata
+from tidemill.testing.clock import ManualClock
 
 __all__ = ["consumer_of", "rabbitmq_or_why", "rabbitmq_url", "redis_or_why", "redis_url"]
+
+
+#: What keeps the promises of the port `topic`.
+TOPICS = ["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(params=TOPICS)
+def place(request: pytest.FixtureRequest) -> Place:
+    """A broker, of each kind."""
+    found: Place = request.getfixturevalue(f"{request.param}_topics")
+    return found
+
+
+@pytest.fixture
+def memory_topics() -> Iterator[Place]:
+    """Topics in memory."""
+    with memory_place() as made:
+        yield made
+
+
+@pytest.fixture
+def sqlite_topics(tmp_path: Path, sqlite_template: Path) -> Iterator[Place]:
+    """Topics in a SQLite file."""
+    with sql_place(f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'topics.db')}") as made:
+        yield made
+
+
+@pytest.fixture
+def postgresql_topics(postgres: Postgres) -> Iterator[Place]:
+    """Topics in the session's PostgreSQL."""
+    with postgres.lend(migrate) as url, sql_place(url) as made:
+        yield made
+
+
+def migrate(url: str) -> None:
+    """Make the tables of a database."""
+    with SqlMetadata(url, "project", ManualClock()) as store:
+        store.migrate()
 
 
 @pytest.fixture(scope="session")

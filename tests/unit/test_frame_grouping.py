@@ -125,7 +125,7 @@ def run(function: Callable[[Frame], Frame], rows: list[Row]) -> pl.DataFrame:
 
 
 def in_windows(rows: list[Row], windows_of: Callable[[Row], Iterable[tuple[datetime, datetime]]]) -> list[Row]:
-    """Rows put into windows one by one; results by window, then by first row."""
+    """Rows put into windows one by one; results by the windows' ends, starts and keys (null first)."""
     placed = [
         (start, end, number, row)
         for number, row in enumerate(rows)
@@ -135,7 +135,7 @@ def in_windows(rows: list[Row], windows_of: Callable[[Row], Iterable[tuple[datet
     groups: dict[tuple[Any, ...], list[tuple[int, Row]]] = {}
     for start, end, number, row in placed:
         groups.setdefault((start, end, row["k"]), []).append((number, row))
-    ordered = sorted(groups.items(), key=lambda item: (item[0][0], item[0][1], item[1][0][0]))
+    ordered = sorted(groups.items(), key=lambda item: (item[0][1], item[0][0], item[0][2] or ""))
     return [
         {"k": k, "window_start": start, "window_end": end, **aggregated([row for _, row in members])}
         for (start, end, k), members in ordered
@@ -223,17 +223,15 @@ def test_count_windows_hold_every_n_rows(rows: list[Row], size: int) -> None:
     for (key,), members in grouped(rows, lambda r: (r["k"],)).items():
         for start in range(0, len(members), size):
             part = members[start : start + size]
-            first = next(i for i, row in enumerate(rows) if row is part[0])
+            last = next(i for i, row in enumerate(rows) if row is part[-1])
             wanted.append(
                 (
-                    start,
-                    start + len(part),
-                    first,
+                    last,
                     {"k": key, "window_start": start, "window_end": start + len(part)},
                     part,
                 )
             )
-    wanted.sort(key=lambda item: item[:3])
+    wanted.sort(key=lambda item: item[0])
     found = run(lambda f: f.count_window(size, by="k").agg(**AGGREGATES).final(), rows)
     same(found, [{**head, **aggregated(part)} for *_, head, part in wanted])
 

@@ -15,8 +15,9 @@ from tidemill.authoring import registry
 from tidemill.authoring.defining import Rules, When, definition_of
 from tidemill.authoring.handles import Source, Table, whole_name
 from tidemill.authoring.options import check_source_options, decode_options, made_table, names_of, table_spec
-from tidemill.authoring.place import assigned_name, here, is_interactive, placed
-from tidemill.authoring.schedules import read_schedule
+from tidemill.authoring.place import assigned_name, here, is_interactive, line_of, place_of, placed
+from tidemill.authoring.schedules import moment_in, read_schedule
+from tidemill.authoring.streams import HasStreams
 from tidemill.model.batch import Interval
 from tidemill.model.definition import Definition
 from tidemill.model.errors import DefinitionError, UnknownName
@@ -44,11 +45,11 @@ from tidemill.model.table import (
     check_pipeline_name,
     check_table_name,
 )
-from tidemill.plan.schedule import parse_moment, parse_timetable
+from tidemill.plan.schedule import parse_timetable
 from tidemill.plan.sql_model import SqlModel, read_model
 
 
-class Pipeline:
+class Pipeline(HasStreams):
     """A pipeline: feeds in, tables out, one transaction a run.
 
     Args:
@@ -107,9 +108,9 @@ class Pipeline:
             max_active_runs=max_active_runs, max_active_tasks=max_active_tasks, run_timeout=run_timeout,
             deadline=deadline, paused=paused, retries=retries, retry_delay=retry_delay, owner=owner, tags=tags,
         )  # fmt: skip
-        self._start = _moment(start, zone)
+        self._start = moment_in(start, zone)
         self._schedule = read_schedule(schedule, zone, self._start, catchup=catchup)
-        self._end = _moment(end, zone)
+        self._end = moment_in(end, zone)
         self._catchup = catchup
         self._publish = names_of(PublishMode, publish, "publish")
         self._isolation = names_of(Isolation, isolation, "isolation")
@@ -119,6 +120,7 @@ class Pipeline:
         self._transforms: dict[str, TransformSpec] = {}
         self._checks: dict[str, list[Expectation]] = {}
         self._functions: dict[str, Callable[..., Any]] = {}
+        super().__init__()
         registry.add(self)
 
     # -- sources ---------------------------------------------------------------------------------------------
@@ -177,7 +179,7 @@ class Pipeline:
         if unknown:
             raise DefinitionError(
                 f'Source "{function.__name__}" asks for "{unknown[0]}".',
-                where=_place_of(function),
+                where=place_of(function),
                 hint="a source may ask for " + ", ".join(RESERVED),
             )
         kind = SourceKind.BOOKMARK if "bookmark" in wants else SourceKind.INTERVAL
@@ -241,7 +243,7 @@ class Pipeline:
         return self._function_table(function, name, options)
 
     def _function_table(self, function: Callable[..., Any], name: str | None, options: dict[str, Any]) -> Table:
-        place = _place_of(function)
+        place = place_of(function)
         name = placed(check_table_name, name or function.__name__, "table")
         engine = options.pop("engine", "polars")
         if engine not in ("polars", "pandas"):
@@ -381,6 +383,7 @@ class Pipeline:
             params=dict(self._params),
             place=self.place,
             doc=self._doc,
+            streams=dict(self._streams),
         )
         for transform in made.transforms.values():
             for needed in transform.inputs:
@@ -393,7 +396,7 @@ class Pipeline:
                     )
                 if own and not made.has(needed.table.table):
                     known = [*made.sources, *made.transforms]
-                    place = transform.place + _line_of(needed.parameter, transform.sql if transform.sql_file else None)
+                    place = transform.place + line_of(needed.parameter, transform.sql if transform.sql_file else None)
                     raise UnknownName.of("table", needed.table.table, known, where=place)
         tasks_of(made)
         return made
@@ -424,22 +427,3 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, {len(self._sources)} sources, {len(self._transforms)} tables)"
-
-
-def _line_of(name: str, sql: str | None) -> str:
-    """`:7` where line 7 of a model's text names the table in quotes."""
-    for number, line in enumerate((sql or "").splitlines(), 1):
-        if f'"{name}"' in line or f"'{name}'" in line:
-            return f":{number}"
-    return ""
-
-
-def _moment(value: str | datetime | None, zone: str) -> datetime | None:
-    if value is None:
-        return None
-    return parse_moment(value if isinstance(value, str) else value.isoformat(), zone)
-
-
-def _place_of(function: Callable[..., Any]) -> str:
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code else here()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -50,3 +51,17 @@ def is_interactive(place: str) -> bool:
     """True for code typed in a notebook or at a prompt, where defining a name again replaces it."""
     file = place.rpartition(":")[0]
     return file.startswith("<") or "ipykernel" in file or "ipython" in file.lower()
+
+
+def place_of(function: Callable[..., Any]) -> str:
+    """Where a function was written, as `file:line`."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else here()
+
+
+def line_of(name: str, sql: str | None) -> str:
+    """`:7` where line 7 of a model's text names the table in quotes."""
+    for number, line in enumerate((sql or "").splitlines(), 1):
+        if f'"{name}"' in line or f"'{name}'" in line:
+            return f":{number}"
+    return ""

@@ -150,3 +150,10 @@ def read_moment(value: Any, zone: str | None) -> tuple[datetime | None, str]:
     raise DefinitionError(
         f"{value!r} is no moment.", where=here(), hint='"2026-01-31" or datetime(2026, 1, 31, tzinfo=UTC)'
     )
+
+
+def moment_in(value: str | datetime | None, zone: str) -> datetime | None:
+    """A moment as a user gives it; naive ones are in `zone`."""
+    if value is None:
+        return None
+    return parse_moment(value if isinstance(value, str) else value.isoformat(), zone)

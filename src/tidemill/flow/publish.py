@@ -132,6 +132,7 @@ def publish_run(
     sources: Iterable[str] | None = None,
     kind: str = "publish",
     becomes: BatchState = BatchState.PUBLISHED,
+    also: Callable[[Tx], None] = lambda _: None,
 ) -> PublishPlan:
     """Publish a run's branch to `main`, or with `only` some of its tables (publish mode "table", rule 12).
 
@@ -144,6 +145,7 @@ def publish_run(
         sources: whose bookmarks move along; None: all.
         kind: what the log calls it.
         becomes: the state of the batch afterwards.
+        also: more for the same transaction.
 
     Raises:
         PublishConflict: the tables must be computed again on a fresh fork.
@@ -159,7 +161,9 @@ def publish_run(
             plan = plan_publish(services, seen, chosen)
         if plan.rebased:
             recheck({name: plan.moves[name][1] or "" for name in plan.rebased})
-        if _publish(attempt, seen, plan, manifests, final=final, sources=sources, kind=kind, becomes=becomes):
+        if _publish(
+            attempt, seen, plan, manifests, final=final, sources=sources, kind=kind, becomes=becomes, also=also
+        ):
             return plan
     raise Conflict(f'"{MAIN}" moved {_TRIES} times while "{attempt.branch}" was being published.', hint="run it again")
 
@@ -182,6 +186,7 @@ def _publish(
     sources: Iterable[str] | None,
     kind: str,
     becomes: BatchState,
+    also: Callable[[Tx], None],
 ) -> bool:
     """The transaction. False: the head moved since the look, nothing was done."""
     services, run = attempt.services, attempt.run
@@ -211,6 +216,7 @@ def _publish(
         _tell(attempt, tx, plan, stale, now)
         tx.runs.add_reads(run.id, attempt.reads)
         tx.refs.release_tickets(run.id)
+        also(tx)
         if final:
             _finish(attempt, tx, now, becomes)
     return True

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from tidemill.model.errors import DefinitionError
 from tidemill.model.expectation import Expectation, ReferencesExpectation
 from tidemill.model.graph import Graph, Node
+from tidemill.model.stream import StreamSpec
 from tidemill.model.table import PublishMode, TableName, TableSpec
 from tidemill.model.timetable import Timetable
 
@@ -150,6 +151,8 @@ class PipelineSpec:
     params: Mapping[str, Any] = field(default_factory=dict)
     place: str = ""
     doc: str = ""
+    #: What is done with messages as they come, by name.
+    streams: Mapping[str, StreamSpec] = field(default_factory=dict)
 
     def table(self, name: str) -> TableSpec | None:
         """The spec of one of the pipeline's own tables, sources' bronze tables included."""

@@ -46,6 +46,10 @@ class FrameEngine(Protocol):
         """
         ...
 
+    def collect(self, frame: Frame, inputs: Mapping[str, Scan | Any]) -> Any:
+        """Run a frame; gives all of its rows as a polars.DataFrame. Raises as `batches`."""
+        ...
+
     def columns(self, frame: Frame, inputs: Mapping[str, Scan | Schema | Any]) -> Schema | None:
         """The columns that the frame will give, without reading rows or calling functions.
 

@@ -8,25 +8,20 @@ No store does file I/O, and none decides: guards (expected value, fence, state) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from tidemill.model.batch import Batch, BatchKey, BatchState, Bookmark, Interval, Manifest
+from tidemill.model.batch import Batch, BatchKey, BatchState, Bookmark, Manifest
 from tidemill.model.branch import CommitRecord, Ref, RefKind, RefState
-from tidemill.model.run import DeferredTask, Order, PastTry, Read, Run, RunState, TaskRun, TaskState
 from tidemill.model.table import Schema, TableName
 from tidemill.ports.arrivals import Arrivals
 from tidemill.ports.backfills import Backfills
 from tidemill.ports.definitions import Definitions
+from tidemill.ports.runs import Runs
 from tidemill.ports.xcoms import XComs
-
-
-def always(_holder: str) -> bool:
-    """Believe that a holder lives until its lease is over: all that can be known of other computers."""
-    return True
 
 
 class Batches(Protocol):
@@ -64,156 +59,6 @@ class Batches(Protocol):
             UnknownName: there is no such batch.
         """
         ...
-
-
-class Runs(Protocol):
-    """Attempts at batches, and their tasks."""
-
-    def start(
-        self,
-        batch_id: int,
-        *,
-        holder: str,
-        now: datetime,
-        lease_until: datetime,
-        code_version: str | None = None,
-        alive: Callable[[str], bool] = always,
-    ) -> Run:
-        """Open the next attempt in state RUNNING with a new fence, and end an abandoned one as FAILED, its tasks in
-        hand too. From then on every fence of older attempts is stale.
-
-        An attempt is abandoned when its lease is over or `alive(holder)` is false: the caller may know at once
-        that a process of this computer is gone.
-
-        Raises:
-            Busy: an attempt of the batch is live (state RUNNING or PUBLISHING, not abandoned). `where` of the
-                error names its holder.
-            UnknownName: there is no such batch.
-        """
-        ...
-
-    def queue(self, batch_id: int, order: Order, now: datetime, *, keep: Iterable[str] = ()) -> Run:
-        """Ask schedulers for the next attempt, in state QUEUED.
-
-        Args:
-            batch_id: the batch.
-            order: what is asked for.
-            now: the time.
-            keep: tasks whose ends, and what they handed on, are taken over from the attempt before.
-
-        Raises:
-            Busy: an attempt of the batch has not ended.
-            UnknownName: there is no such batch.
-        """
-        ...
-
-    def order(self, run_id: int) -> Order | None:
-        """What schedulers were asked for; None: it is no run of theirs."""
-        ...
-
-    def cancel(self, run_id: int, now: datetime) -> bool:
-        """Ask for a run to be stopped; False where it has ended, or no scheduler drives it."""
-        ...
-
-    def renew(self, run_id: int, fence: int, lease_until: datetime) -> None:
-        """Prolong the lease. Raises Fenced."""
-        ...
-
-    def check(self, run_id: int, fence: int) -> None:
-        """Raise `Fenced` unless that attempt is the newest of its batch, has that fence, and has not ended."""
-        ...
-
-    def move(self, run_id: int, fence: int, to: RunState, *, now: datetime, error: str | None = None) -> None:
-        """Change the state along RUN_TRANSITIONS; an end also ends the lease. Raises Fenced."""
-        ...
-
-    def set_branch(self, run_id: int, fence: int, branch: str) -> None:
-        """Note the branch that the attempt writes. Raises Fenced."""
-        ...
-
-    def get(self, run_id: int) -> Run | None:
-        """The attempt of that id."""
-        ...
-
-    def last(self, batch_id: int) -> Run | None:
-        """The newest attempt at a batch."""
-        ...
-
-    def recent(
-        self,
-        *,
-        batch_id: int | None = None,
-        pipeline: str | None = None,
-        state: RunState | None = None,
-        limit: int | None = None,
-    ) -> list[Run]:
-        """Attempts, newest first."""
-        ...
-
-    def set_task(self, run_id: int, fence: int, task: str, to: TaskState, *, now: datetime, **values: Any) -> None:
-        """Create or change a task's record along TASK_TRANSITIONS; values: tries, rows, bytes, error. Raises Fenced.
-
-        A new record may begin at any state up to RUNNING, or be decided against (skipped, upstream_failed,
-        removed); the same state again only sets values. RUNNING begins a try: it sets `started_at` and clears
-        what the try before left; NONE clears all.
-        """
-        ...
-
-    def tasks(self, run_id: int) -> list[TaskRun]:
-        """The tasks of an attempt, in the order in which they were first seen."""
-        ...
-
-    def pools(self, slots: Mapping[str, int]) -> None:
-        """Set the slots of pools; others stay as they are."""
-        ...
-
-    def deferred(self) -> list[DeferredTask]:
-        """Task instances that wait in the shared loop."""
-        ...
-
-    def past_tries(self, run_id: int) -> list[PastTry]:
-        """Tries of an attempt that did not end their task: by task, in order."""
-        ...
-
-    def under_way(self, pipeline: str | None = None) -> list[UnderWay]:
-        """Runs of schedulers that have not ended, oldest first; of one pipeline, or of all."""
-        ...
-
-    def late(self, run_id: int, now: datetime) -> None:
-        """Note that it was told that the run is late."""
-        ...
-
-    def states(self, run_ids: Iterable[int]) -> dict[int, RunState]:
-        """The states of runs."""
-        ...
-
-    def last_of(self, pipeline: str, since: datetime, until: datetime) -> dict[Interval, RunState]:
-        """The state of the newest attempt at each interval that begins between two times; a batch that is published
-        counts as success, whatever was tried afterwards.
-        """
-        ...
-
-    def add_reads(self, run_id: int, reads: Iterable[Read]) -> None:
-        """Record what the attempt read; the same read twice is kept once."""
-        ...
-
-    def reads(self, run_id: int) -> list[Read]:
-        """What the attempt read."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class UnderWay:
-    """A run of schedulers that has not ended."""
-
-    run_id: int
-    batch_id: int
-    pipeline: str
-    definition_id: int
-    state: RunState
-    created_at: datetime
-    interval: Interval | None
-    late_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

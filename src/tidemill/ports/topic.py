@@ -6,11 +6,13 @@ to read, and one `Writer`, whose `commit` moves everything that a checkpoint is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
+from tidemill.model.errors import DefinitionError
 from tidemill.ports.metadata import Tx
 
 Guarantee = Literal["at-least-once", "exactly-once"]
@@ -21,6 +23,8 @@ Headers: TypeAlias = "Sequence[tuple[str, bytes | None]]"
 
 #: Bytes of a commit's note that every adapter holds (Kafka's own limit is 4,096).
 LONGEST_NOTE = 2_000
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 class Partition(NamedTuple):
@@ -60,6 +64,14 @@ class TopicSpec:
     retention: timedelta | None = None
     replicas: int | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or self.name in (".", ".."):
+            raise DefinitionError(
+                f'"{self.name}" cannot name a topic.', hint='letters, digits, ".", "_" and "-"; at most 249'
+            )
+        if self.partitions < 1:
+            raise DefinitionError(f'Topic "{self.name}" needs at least one partition, not {self.partitions}.')
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +157,9 @@ class Reader(Protocol):
 
     def ends(self) -> Mapping[Partition, int]:
         """Of the partitions that are being read: the offset after the last message that could be read, as far as
-        is known. A partition whose end is not known yet is missing."""
+        is known. A partition whose end is not known yet is missing. One that was read to its end ends after its last
+        message that was given, whatever offsets follow that nobody gets (markers, what compaction removed).
+        """
         ...
 
     def lost(self) -> Mapping[Partition, tuple[int, int]]:
@@ -288,7 +302,8 @@ class Topics(Protocol):
 
     def at(self, topic: str, timestamp: int) -> tuple[int, ...]:
         """By partition: the offset of the first message that is not older than `timestamp` (milliseconds); the end
-        where there is none."""
+        where there is none.
+        """
         ...
 
     def reader(self, *, ahead: int = 200_000) -> Reader:

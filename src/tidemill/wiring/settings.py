@@ -25,6 +25,10 @@ small = 2
 host = "127.0.0.1"
 port = 8801
 token = "env:HOOK_TOKEN"                     what callers show: Authorization: Bearer TOKEN
+[streams]                                    see stream_settings.py
+broker = "kafka://host:9092"                 TIDEMILL_STREAMS_BROKER; else topics are in the metadata database
+state = "sqlite"                             or "rocksdb", "memory"
+[kafka]                                      settings of Kafka's client, by its names
 [[notify]]                                   who is told what; any number of these
 kind = "slack"                               or "webhook", "email"
 url = "env:SLACK_URL"                        env: takes it from the environment; smtp://user:password@host for email
@@ -47,6 +51,7 @@ from typing import Any
 from tidemill.model.errors import DefinitionError, SettingsError, UnknownName
 from tidemill.model.timetable import parse_duration
 from tidemill.ports.notifier import EVENTS
+from tidemill.wiring.stream_settings import StreamSettings, read_stream_settings
 
 FILE = "tidemill.toml"
 STATE_FOLDER = ".tidemill"
@@ -59,9 +64,10 @@ _KNOWN = {
     "lake": ("url",),
     "scheduler": ("workers", "broker"),
     "hooks": ("host", "port", "token"),
+    "streams": ("broker", "state"),
 }
 #: Sections whose keys are the user's own names.
-_FREE = ("pools",)
+_FREE = ("pools", "kafka")
 #: Sections of which there may be several.
 _SEVERAL = {"notify": ("kind", "url", "events", "pipelines", "to", "from", "headers")}
 
@@ -134,6 +140,7 @@ class Settings:
     hooks: HookSettings | None = None
     #: Slots by pool.
     pools: Mapping[str, int] = field(default_factory=dict, hash=False)
+    streams: StreamSettings = field(default_factory=StreamSettings)
 
 
 def find_root(start: Path) -> Path | None:
@@ -183,6 +190,7 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
             name: _count(slots, f"pools.{name}", str(root / FILE)) or 0 for name, slots in data.get("pools", {}).items()
         },
         hooks=_hooks(data["hooks"], env, str(root / FILE)) if "hooks" in data else None,
+        streams=read_stream_settings(data, env, str(root / FILE), lambda text: _secret(text, env, str(root / FILE))),
         notify=tuple(_notify(one, env, str(root / FILE)) for one in data.get("notify", ())),
     )
 

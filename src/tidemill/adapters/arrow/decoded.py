@@ -94,7 +94,7 @@ def is_utf8(data: bytes) -> bool:
     if data.isascii():
         return True
     try:
-        _as_value(data, pa.string()).validate(full=True)
+        as_value(data, pa.string()).validate(full=True)
     except pa.ArrowInvalid:
         return False
     return True
@@ -102,10 +102,10 @@ def is_utf8(data: bytes) -> bool:
 
 def occurrences(data: bytes, text: bytes) -> int:
     """`data.count(text)` by Arrow: up to seven times as fast, and outside the interpreter's lock."""
-    return int(pc.count_substring_regex(_as_value(data, pa.binary()), re.escape(text))[0].as_py())
+    return int(pc.count_substring_regex(as_value(data, pa.binary()), re.escape(text))[0].as_py())
 
 
-def _as_value(data: bytes, kind: pa.DataType) -> pa.Array:
+def as_value(data: bytes, kind: pa.DataType) -> pa.Array:
     """An array whose only value is `data`, not copied."""
     offsets = pa.py_buffer(struct.pack("=ii", 0, len(data)))
     return pa.Array.from_buffers(kind, 1, [None, offsets, pa.py_buffer(data)])

@@ -206,7 +206,8 @@ def convert(array: pa.Array, kind: Type, fixed: bool) -> Made:
         outside = pc.or_(pc.less(array, -(2**31)), pc.greater(array, 2**31 - 1))
         return _cast_but(array, outside, kind)
     if kind in (FLOAT, DOUBLE):
-        return _cast_but(array, beyond_double(array), kind)
+        # None of them is lost by the cast: those in doubt may be found good (1e20).
+        return Made(array.cast(to_arrow_type(kind), safe=False), _rows(beyond_double(array)), kind)
     if isinstance(kind, Decimal):  # Arrow reads "1e3" into decimal(5,2), where it has no room
         top = 10 ** (kind.precision - kind.scale) if kind.precision < BIG.precision else None
         return _cast_but(array, None if top is None else pc.greater_equal(pc.abs(array), top), kind)

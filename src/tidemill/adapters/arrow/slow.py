@@ -78,7 +78,7 @@ def examine(line: bytes, known: Known, options: DecodeOptions) -> Exam:
         Differs: the record does not fit, under `freeze`.
     """
     try:
-        record = _read(line, options)
+        record = read_record(line, options)
         check_system_names(key for key, _ in record)
         after, record = _fit(record, known, options)
     except Misfit as misfit:
@@ -98,8 +98,8 @@ def depth_of(line: bytes) -> int:
     return deepest
 
 
-def _read(line: bytes, options: DecodeOptions) -> Pairs:
-    """The record of a line.
+def read_record(line: bytes, options: DecodeOptions) -> Pairs:
+    """The record of a line, exactly as it is written.
 
     Raises:
         Misfit: the line is not one JSON object in UTF-8, or beyond the limits.
@@ -201,7 +201,7 @@ def _only(value: Value, kind: Type) -> Value:
     if isinstance(value, Pairs) and isinstance(kind, Struct):
         fields = dict(kind.fields)
         return Pairs([(key, _only(part, fields[key])) for key, part in value if key in fields])
-    if isinstance(value, list) and isinstance(kind, List):
+    if isinstance(value, list) and not isinstance(value, Pairs) and isinstance(kind, List):
         return [_only(part, kind.element) for part in value]
     return value
 

@@ -1,7 +1,8 @@
 """`group_by` and windows as Polars queries: number the rows, find each row's windows, aggregate, put in order.
 
 Rows get a number first, so that "first", "last" and ties mean the order of the input however the work is split.
-Results come in the order of their windows, then of each group's first row.
+Groups come in the order of their first rows; windows in the order in which a stream closes them: by end, start and
+key, count windows by their last rows.
 """
 
 from __future__ import annotations
@@ -17,102 +18,127 @@ from tidemill.model.errors import DefinitionError
 from tidemill.model.frame.operation import GroupBy, Windowed
 from tidemill.model.frame.window import WINDOW_END, WINDOW_START, Count, Hopping, Session, Sliding, Tumbling
 
-_OURS = "__tm_"
+OURS = "__tm_"
 ROW = "__tm_row"
 TIME = "__tm_time"
 # The window's columns until the end: the input may have columns of the final names (a window over windows).
-_START = "__tm_start"
-_END = "__tm_end"
-_SESSION = "__tm_session"
+START = "__tm_start"
+END = "__tm_end"
+SESSION = "__tm_session"
 
 
 def group_by(lazy: pl.LazyFrame, step: GroupBy) -> pl.LazyFrame:
     """One row for each group, in the order of their first rows."""
     rows = lazy.with_row_index(ROW)
-    results = [_result(lazy, rows, name, value) for name, value in step.aggregates]
-    grouped = rows.group_by(*step.keys, *named(step.named_keys))
-    return grouped.agg(*results, pl.col(ROW).min().alias(ROW)).sort(ROW).drop(ROW)
+    results = results_of(lazy, rows, step)
+    groups = rows.group_by(*step.keys, *named(step.named_keys))
+    return groups.agg(*results, pl.col(ROW).min().alias(ROW)).sort(ROW).drop(ROW)
 
 
 def windowed(lazy: pl.LazyFrame, step: Windowed) -> pl.LazyFrame:
-    """One row for each window and key, in the order of windows, then of first rows."""
+    """One row for each window and key, in the order of the windows' ends."""
+    rows = numbered(lazy, step)
+    results = results_of(lazy, rows, step)
     window, by = step.window, step.by
-    rows = lazy.with_row_index(ROW)
-    if not isinstance(window, Count):
-        rows = rows.with_columns(micros(rows, window.on).alias(TIME)).filter(pl.col(TIME).is_not_null())
-    results = [_result(lazy, rows, name, value) for name, value in step.aggregates]
     match window:
-        case Tumbling():
-            made = _tumbling(rows, window, by, results)
-        case Hopping():
-            made = _hopping(rows, window, by, results)
+        case Tumbling() | Hopping():
+            made = grouped(cut(rows, window), window, by, results)
         case Sliding():
-            made = _sliding(rows, window, by, results)
+            made = slid(rows, window, by, results)
         case Session():
-            made = _session(rows, window, by, results)
+            made = sessions(rows, window, by, results)
         case Count():
             made = _count(rows, window, by, results)
-    start, end = pl.col(_START), pl.col(_END)
-    if window.on is not None:
-        like = lazy.collect_schema().get(window.on)
-        start, end = moment(start, like), moment(end, like)
+    return finished(made, lazy.collect_schema(), step)
+
+
+def numbered(lazy: pl.LazyFrame, step: Windowed) -> pl.LazyFrame:
+    """The rows that are in windows, with their number and time."""
+    rows = lazy.with_row_index(ROW)
+    if isinstance(step.window, Count):
+        return rows
+    return rows.with_columns(micros(rows, step.window.on).alias(TIME)).filter(pl.col(TIME).is_not_null())
+
+
+def results_of(lazy: pl.LazyFrame, rows: pl.LazyFrame, step: GroupBy | Windowed) -> list[pl.Expr]:
+    """The aggregates as expressions over `rows`, which are `lazy` with columns of our own."""
+    return [_result(lazy, rows, name, value) for name, value in step.aggregates]
+
+
+def finished(made: pl.LazyFrame, like: pl.Schema, step: Windowed) -> pl.LazyFrame:
+    """Windows with their ends as times (of the kind that the rows of schema `like` have), in order."""
+    start, end = pl.col(START), pl.col(END)
+    by = step.by
+    order = [ROW] if step.window.on is None else [END, START, *by]
+    if step.window.on is not None:
+        time = like.get(step.window.on)
+        start, end = moment(start, time), moment(end, time)
     ends = start.alias(WINDOW_START), end.alias(WINDOW_END)
-    return made.sort(_START, _END, ROW).select(*by, *ends, pl.exclude(*by, _START, _END, ROW))
+    return made.sort(order).select(*by, *ends, pl.exclude(*by, START, END, ROW))
 
 
-def _tumbling(rows: pl.LazyFrame, window: Tumbling, by: tuple[str, ...], results: list[pl.Expr]) -> pl.LazyFrame:
+def cut(rows: pl.LazyFrame, window: Tumbling | Hopping) -> pl.LazyFrame:
+    """The rows once for each window that they are in, with its start."""
     every = whole(window.every)
-    starts = rows.with_columns((pl.col(TIME) // every * every).alias(_START))
-    return _grouped(starts, by, results).with_columns((pl.col(_START) + every).alias(_END))
-
-
-def _hopping(rows: pl.LazyFrame, window: Hopping, by: tuple[str, ...], results: list[pl.Expr]) -> pl.LazyFrame:
-    every, size = whole(window.every), whole(window.size)
+    if isinstance(window, Tumbling):
+        return rows.with_columns((pl.col(TIME) // every * every).alias(START))
+    size = whole(window.size)
     newest = pl.col(TIME) // every * every
     oldest = newest - (-(-size // every) - 1) * every
-    starts = (
-        rows.with_columns(pl.int_ranges(oldest, newest + 1, every).alias(_START))
-        .explode(_START)
-        .filter(pl.col(_START) + size > pl.col(TIME))
+    return (
+        rows.with_columns(pl.int_ranges(oldest, newest + 1, every).alias(START))
+        .explode(START)
+        .filter(pl.col(START) + size > pl.col(TIME))
     )
-    return _grouped(starts, by, results).with_columns((pl.col(_START) + size).alias(_END))
 
 
-def _grouped(starts: pl.LazyFrame, by: tuple[str, ...], results: list[pl.Expr]) -> pl.LazyFrame:
-    return starts.group_by(*by, _START).agg(*results, pl.col(ROW).min().alias(ROW))
+def length(window: Tumbling | Hopping) -> int:
+    """Microseconds from a window's start to its end."""
+    return whole(window.every if isinstance(window, Tumbling) else window.size)
 
 
-def _sliding(rows: pl.LazyFrame, window: Sliding, by: tuple[str, ...], results: list[pl.Expr]) -> pl.LazyFrame:
+def grouped(
+    starts: pl.LazyFrame, window: Tumbling | Hopping, by: tuple[str, ...], results: list[pl.Expr]
+) -> pl.LazyFrame:
+    """The aggregates of rows that `cut` has put into windows."""
+    made = starts.group_by(*by, START).agg(*results, pl.col(ROW).min().alias(ROW))
+    return made.with_columns((pl.col(START) + length(window)).alias(END))
+
+
+def slid(rows: pl.LazyFrame, window: Sliding, by: tuple[str, ...], results: list[pl.Expr]) -> pl.LazyFrame:
+    """The aggregates of the windows that end with each different time of a key."""
     size = whole(window.size)
-    slid = (
+    made = (
         rows.sort(TIME, ROW)
         .rolling(TIME, period=f"{size}i", closed="right", group_by=list(by) or None)
         .agg(*results, pl.col(ROW).min().alias(ROW))
         # One result for each row comes back; rows of one time have the same.
         .unique([*by, TIME], keep="first")
     )
-    return slid.with_columns((pl.col(TIME) - size).alias(_START), pl.col(TIME).alias(_END)).drop(TIME)
+    return made.with_columns((pl.col(TIME) - size).alias(START), pl.col(TIME).alias(END)).drop(TIME)
 
 
-def _session(rows: pl.LazyFrame, window: Session, by: tuple[str, ...], results: list[pl.Expr]) -> pl.LazyFrame:
+def sessions(rows: pl.LazyFrame, window: Session, by: tuple[str, ...], results: list[pl.Expr]) -> pl.LazyFrame:
+    """The aggregates of sessions."""
+    ends = (pl.col(TIME).min().alias(START), pl.col(TIME).max().alias(END))
+    found = in_sessions(rows, window, by).group_by(*by, SESSION)
+    return found.agg(*results, *ends, pl.col(ROW).min().alias(ROW)).drop(SESSION)
+
+
+def in_sessions(rows: pl.LazyFrame, window: Session, by: tuple[str, ...]) -> pl.LazyFrame:
+    """The rows with the number of their session within their key."""
     pause = pl.col(TIME) - _over(pl.col(TIME).shift(1), by) > whole(window.gap)
-    sessions = (
-        rows.sort(TIME, ROW)
-        .with_columns(_over(pause.fill_null(False).cum_sum(), by).alias(_SESSION))
-        .sort(ROW)
-        .group_by(*by, _SESSION)
-    )
-    ends = (pl.col(TIME).min().alias(_START), pl.col(TIME).max().alias(_END))
-    return sessions.agg(*results, *ends, pl.col(ROW).min().alias(ROW)).drop(_SESSION)
+    numbers = _over(pause.fill_null(False).cum_sum(), by)
+    return rows.sort(TIME, ROW).with_columns(numbers.alias(SESSION)).sort(ROW)
 
 
 def _count(rows: pl.LazyFrame, window: Count, by: tuple[str, ...], results: list[pl.Expr]) -> pl.LazyFrame:
     position = _over(pl.int_range(pl.len(), dtype=pl.Int64), by)
-    numbered = rows.with_columns((position // window.size * window.size).alias(_START))
-    counted = numbered.group_by(*by, _START).agg(
-        *results, pl.len().cast(pl.Int64).alias(_END), pl.col(ROW).min().alias(ROW)
+    numbered = rows.with_columns((position // window.size * window.size).alias(START))
+    counted = numbered.group_by(*by, START).agg(
+        *results, pl.len().cast(pl.Int64).alias(END), pl.col(ROW).max().alias(ROW)
     )
-    return counted.with_columns((pl.col(_START) + pl.col(_END)).alias(_END))
+    return counted.with_columns((pl.col(START) + pl.col(END)).alias(END))
 
 
 def _over(expression: pl.Expr, by: tuple[str, ...]) -> pl.Expr:
@@ -130,7 +156,7 @@ def _result(lazy: pl.LazyFrame, rows: pl.LazyFrame, name: str | None, value: Any
         return _aggregate(lazy, value).alias(name or value.kind)
     expression: pl.Expr = value if name is None else value.alias(name)
     if expression.meta.has_multiple_outputs() and any(
-        _OURS in found for found in rows.select(expression).collect_schema().names()
+        OURS in found for found in rows.select(expression).collect_schema().names()
     ):
         raise DefinitionError(
             f"agg: {expression} takes all columns.", hint='name them: .agg(pl.col("x", "y").mean()), or one by one'

@@ -40,6 +40,7 @@ from tidemill.model.frame.operation import (
     Windowed,
     function_name,
 )
+from tidemill.model.frame.topic import Sink
 from tidemill.model.table import SYSTEM_COLUMNS
 
 #: Rows given out at a time; a batch of 64k rows of 20 columns is about 10 MB.
@@ -230,6 +231,8 @@ def _apply(lazy: pl.LazyFrame, others: list[pl.LazyFrame], step: Operation) -> p
             return unique(lazy, step)
         case Concat():
             return concat(lazy, others)
+        case Sink():
+            return lazy
         case _:
             assert isinstance(step, Stateless), f"no engine for {step.verb}"
             return stateless(lazy, step)

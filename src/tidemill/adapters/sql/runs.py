@@ -20,7 +20,7 @@ from tidemill.adapters.sql.tasks import TaskRecords
 from tidemill.model.batch import BatchState, Interval
 from tidemill.model.errors import Busy, Fenced, UnknownName
 from tidemill.model.run import RUN_ENDS, RUN_TRANSITIONS, Order, Run, RunKind, RunState, check_run_transition
-from tidemill.ports.metadata import UnderWay, always
+from tidemill.ports.runs import UnderWay, always
 
 _LIVE = [state for state in RUN_TRANSITIONS if state not in RUN_ENDS]
 

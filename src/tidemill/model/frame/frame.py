@@ -40,6 +40,7 @@ from tidemill.model.frame.operation import (
 )
 from tidemill.model.frame.row import Row
 from tidemill.model.frame.source import Input
+from tidemill.model.frame.topic import ToFunction, Topic, ToTable, ToTopic
 from tidemill.model.frame.window import (
     WINDOW_END,
     WINDOW_START,
@@ -414,6 +415,47 @@ class Frame:
             )
         return self.then(lambda at: Reduce(at=at, by=names, initial=initial, function=folded))
 
+    # Where rows go
+
+    def to_topic(
+        self, topic: Topic | str, *, key: str | Sequence[str] | None = None, choose: Expression | None = None
+    ) -> Frame:
+        """Write every row as a message; this frame goes on with the same rows. On streams.
+
+        Args:
+            topic: a name, or `tm.topic(...)`, which also says how messages are written.
+            key: the columns that make the message's key; None: the topic's.
+            choose: an expression that says for each row to which topic it goes; null: to none.
+        """
+        where = Topic(topic) if isinstance(topic, str) else topic
+        if not isinstance(where, Topic):
+            raise read.wrong(f"to_topic: {topic!r} is no topic.", 'f.to_topic("alerts")')
+        keys = read.read_names("to_topic", "key", key, empty=True) or where.key
+        return self._written(lambda at: ToTopic(at=at, topic=where, key=keys, chosen=choose))
+
+    def to_table(self, table: str, **options: Any) -> Frame:
+        """Write every row into a table of the lake; this frame goes on with the same rows. On streams.
+
+        Args:
+            table: its name in the pipeline.
+            options: as for `@pipeline.table`: left out, rows are appended; `key="id", write="upsert", order="at"` keeps
+                the newest row of each key.
+        """
+        return self._written(
+            lambda at: ToTable(at=at, table=read.read_name("to_table", "table", table), options=options)
+        )
+
+    def sink(self, function: Callable[[Sequence[Mapping[str, Any]]], object]) -> Frame:
+        """Give rows to your function, a list of dicts at a time; after a crash some come again. On streams."""
+        taken = read.read_function("sink", function)
+        return self._written(lambda at: ToFunction(at=at, function=taken))
+
+    def _written(self, make: Callable[[Place | None], Operation]) -> Frame:
+        """This frame with a sink. It is part of this very frame, so that it counts also where only `f` is returned."""
+        written = self.then(make)
+        object.__setattr__(self, "_operations", written._operations)
+        return self
+
     def _other(self, verb: str, other: Any) -> Frame:
         """The frame to join, as it is now: later `other["x"] = ...` must not reach into this one."""
         if not isinstance(other, Frame):
@@ -447,5 +489,6 @@ class Frame:
 VERBS = (
     "cast", "count_window", "drop", "explode", "filter", "flat_map", "group_by", "hopping_window", "join",
     "join_asof", "join_interval", "join_lookup", "map_batches", "map_rows", "reduce", "rename", "select",
-    "session_window", "sliding_window", "tumbling_window", "unique", "unnest", "with_columns",
+    "session_window", "sink", "sliding_window", "to_table", "to_topic", "tumbling_window", "unique", "unnest",
+    "with_columns",
 )  # fmt: skip

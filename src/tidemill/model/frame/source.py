@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Scope = Literal["batch", "whole", "literal"]
+Scope = Literal["batch", "whole", "literal", "topic"]
 _SCOPES: Mapping[Scope, str] = {
     "batch": "rows of this run's batch",
     "whole": "the whole table",
     "literal": "rows in memory",
+    "topic": "messages as they come",
 }
 
 
@@ -20,8 +21,8 @@ class Input:
 
     Args:
         name: the table or task that they come from; for rows in memory any name.
-        scope: `batch` (what this run's batch brings), `whole` (the table as of the fork), or `literal`.
-        data: a literal's rows: a Polars, pandas or Arrow table.
+        scope: `batch` (what this run's batch brings), `whole` (the table as of the fork), `literal`, or `topic`.
+        data: a literal's rows: a Polars, pandas or Arrow table; of a topic its description.
         system_columns: whether `_batch_id` and `_loaded_at` are among the columns.
     """
 

@@ -1,0 +1,112 @@
+"""What all steps of a task have in common: rows and progress come in, rows and progress go out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from tidemill.adapters.polars.moments import micros
+from tidemill.adapters.polars.stream.marks import Lanes, Progress, held_back, order_of, stamp, theirs
+from tidemill.plan.topology import Node
+from tidemill.ports.stream_engine import Keeper
+
+#: A row that could not be taken, and why.
+Failed = Callable[[pl.DataFrame, str], None]
+
+#: A moment before all others.
+NEVER = -(2**62)
+
+
+class Operator(ABC):
+    """One step of one task. `late` collects rows that came too late for it."""
+
+    def __init__(self, node: Node, lanes: Iterable[int]) -> None:
+        self.node = node
+        self.lanes = Lanes(lanes)
+        self.late: list[pl.DataFrame] = []
+        self._memories: list[Memory] = []
+
+    @abstractmethod
+    def push(self, port: int, rows: pl.DataFrame, progress: Progress) -> tuple[pl.DataFrame | None, Progress]:
+        """Take rows of the parent number `port`, and how far their lanes are then; give what follows from it."""
+
+    def save(self) -> None:
+        """Put what has changed into the keeper."""
+        for memory in self._memories:
+            memory.save()
+
+    def remember(self, lanes: Lanes, keeper: Keeper, name: str) -> None:
+        """Have lanes go on from where they were when the task was saved: a silent one does not say it again."""
+        memory = Memory(keeper, name)
+        lanes.at = memory.value
+        self._memories.append(memory)
+
+    def low(self) -> int | None:
+        """How far the event time has come that the step goes by."""
+        return None if self.node.uses is None else self.lanes.low(self.node.uses)
+
+    def too_late(self, rows: pl.DataFrame, late: pl.Expr) -> pl.DataFrame:
+        """The rows that are not late; those that are go aside."""
+        marked = rows.with_columns(late.fill_null(False).alias("__tm_late"))
+        if marked.get_column("__tm_late").any():
+            aside = marked.filter("__tm_late")
+            self.late.append(aside.select(theirs(aside.columns)))
+            marked = marked.filter(~pl.col("__tm_late"))
+        return marked.drop("__tm_late")
+
+
+def with_time(rows: pl.DataFrame, column: str, name: str) -> pl.DataFrame:
+    """Rows with the times of a column in microseconds as `name`."""
+    return rows.with_columns(micros(rows.lazy(), column).alias(name))
+
+
+def in_order(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows sorted by their order, where they carry one; rows that came of one row stay as they are."""
+    columns = order_of(rows.columns)
+    return rows.sort(columns, maintain_order=True) if columns else rows
+
+
+class Gate:
+    """Holds rows of several lanes back until no earlier one can come, and lets them go in their order.
+
+    Args:
+        lanes: those that meet here.
+        rows: what was held when the task was saved.
+    """
+
+    def __init__(self, lanes: Lanes, rows: pl.DataFrame | None) -> None:
+        self._lanes = lanes
+        self.held = rows
+
+    def push(self, rows: pl.DataFrame, progress: Progress) -> tuple[pl.DataFrame, Progress]:
+        """Rows whose turn has come."""
+        parts = [part for part in (self.held, rows) if part is not None and part.height]
+        if not parts:
+            return rows, progress
+        waiting = pl.concat(parts, how="diagonal_relaxed")
+        low = self._lanes.low(0)
+        ready = pl.lit(False) if low is None else pl.col(stamp(0)) < low
+        self.held = waiting.filter(~ready)
+        return in_order(waiting.filter(ready)), held_back(progress, self.held)
+
+
+class Memory:
+    """Small things that a step remembers as one value: how far lanes had come, counters."""
+
+    def __init__(self, keeper: Keeper, name: str) -> None:
+        self._keeper = keeper
+        self._key = name.encode()
+        found = keeper.get([self._key])[0]
+        self._saved = found
+        self.value: dict[Any, Any] = {} if found is None else msgspec.msgpack.decode(found, strict=False)
+
+    def save(self) -> None:
+        """Put it into the keeper, if it has changed."""
+        data = msgspec.msgpack.encode(self.value)
+        if data != self._saved:
+            self._saved = data
+            self._keeper.put(self._key, data)

@@ -1,0 +1,198 @@
+"""Runs of stateless steps as one Polars query, users' functions as loops over rows. A bad row harms no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from tidemill.adapters.polars.building import build
+from tidemill.adapters.polars.calling import declared
+from tidemill.adapters.polars.errors import defining, running
+from tidemill.adapters.polars.joining import check_lookup, join
+from tidemill.adapters.polars.meeting import align, meet
+from tidemill.adapters.polars.stateless import Stateless, named, stateless
+from tidemill.adapters.polars.stream.marks import order, order_of, ours, theirs
+from tidemill.adapters.polars.stream.operator import Failed, Operator
+from tidemill.model.errors import DefinitionError, TidemillError
+from tidemill.model.frame.operation import (
+    Concat,
+    Explode,
+    FlatMap,
+    Join,
+    JoinLookup,
+    MapBatches,
+    MapRows,
+    Operation,
+    Select,
+)
+from tidemill.model.frame.row import Row
+from tidemill.model.place import told
+from tidemill.plan.topology import Node
+from tidemill.ports.stream_engine import LookUp
+
+
+class Segment(Operator):
+    """Stateless steps one after the other.
+
+    Args:
+        nodes: of the steps; the first one's parent is the input.
+        lanes: of the input.
+        failed: is told of rows that could not be taken.
+    """
+
+    def __init__(self, nodes: Sequence[Node], lanes: Iterable[int], failed: Failed) -> None:
+        super().__init__(nodes[-1], lanes)
+        self._steps = [node.step for node in nodes if node.step is not None]
+        self._failed = failed
+
+    def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
+        """Through all steps."""
+        return guarded(self._run, rows, self._failed), progress
+
+    def _run(self, rows: pl.DataFrame) -> pl.DataFrame:
+        query = rows.lazy()
+        with running(self._steps):
+            for step in self._steps:
+                query = _on(query, step)
+            return query.collect()
+
+
+def _on(query: pl.LazyFrame, step: Operation) -> pl.LazyFrame:
+    """One step; columns of our own stay."""
+    if isinstance(step, Select):
+        mine = ours(query.collect_schema().names())
+        return query.select(*step.columns, *named(step.named), *mine)
+    if isinstance(step, Explode):
+        return _numbered(stateless(query, step))
+    return stateless(query, step) if isinstance(step, Stateless) else query
+
+
+def _numbered(query: pl.LazyFrame) -> pl.LazyFrame:
+    """Rows of which one has become several: their place among each other joins the order."""
+    place = len(order_of(query.collect_schema().names()))
+    return query if place == 0 else query.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(order(place)))
+
+
+def guarded(run: Any, rows: pl.DataFrame, failed: Failed) -> pl.DataFrame:
+    """`run(rows)`. If that fails, the rows that make it fail are found by halving, and are left out."""
+    try:
+        made: pl.DataFrame = run(rows)
+        return made
+    except DefinitionError:
+        raise
+    except TidemillError as error:
+        if rows.height <= 1:
+            if rows.height:
+                failed(rows, told(error))
+            return run(rows.clear())  # type: ignore[no-any-return]  # what `run` gives
+    half = rows.height // 2
+    parts = [guarded(run, part, failed) for part in (rows[:half], rows[half:])]
+    return pl.concat(parts, how="vertical_relaxed")
+
+
+class Rowwise(Operator):
+    """A user's function on rows: `map_rows` or `flat_map`."""
+
+    def __init__(self, node: Node, lanes: Iterable[int], failed: Failed) -> None:
+        super().__init__(node, lanes)
+        assert isinstance(node.step, MapRows | FlatMap)
+        self._step = node.step
+        self._failed = failed
+        #: Types that were found in earlier rows: they are tried first, so that types do not change with the cut.
+        self._found = pl.Schema()
+
+    def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
+        """Each row through the function."""
+        names = theirs(rows.columns)
+        step, many = self._step, isinstance(self._step, FlatMap)
+        made: list[Mapping[str, Any]] = []
+        places: list[int] = []
+        for place, values in enumerate(rows.select(names).iter_rows()):
+            try:
+                result = step.function(Row(zip(names, values, strict=True)))
+                results = [dict(one) for one in result] if many else [result]  # type: ignore[arg-type]
+                if any(not isinstance(one, Mapping) for one in results):
+                    raise TypeError(f"{step.verb}: the function returned {type(results[0]).__name__}, not a row")
+            except Exception as error:  # whatever a user's function raises is about this row
+                self._failed(
+                    rows[place], f"{type(error).__name__}: {error} in {step}" + (f" at {step.at}" if step.at else "")
+                )
+                continue
+            made += results  # type: ignore[arg-type]  # they are mappings, as was just seen
+            places += [place] * len(results)
+        types = declared([step], rows.select(names).schema)
+        built = build(made, types, self._found or rows.select(names).schema, step)
+        if types is None and made:
+            self._found = built.schema
+        kept = rows.select(ours(rows.columns))[places]
+        out = built.hstack(kept.get_columns()) if built.width else kept
+        return (_numbered(out.lazy()).collect() if many else out), progress
+
+
+class Batchwise(Operator):
+    """A user's function on some rows at a time: `map_batches`. It may not change how many rows there are."""
+
+    def __init__(self, node: Node, lanes: Iterable[int], failed: Failed) -> None:
+        super().__init__(node, lanes)
+        assert isinstance(node.step, MapBatches)
+        self._step = node.step
+        self._failed = failed
+
+    def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
+        """All rows at once."""
+        return guarded(self._run, rows, self._failed), progress
+
+    def _run(self, rows: pl.DataFrame) -> pl.DataFrame:
+        mine = rows.select(ours(rows.columns))
+        try:
+            made: Any = self._step.function(rows.select(theirs(rows.columns)))
+        except Exception as error:
+            raise TidemillError(f"{type(error).__name__}: {error}", where=str(self._step.at or "")) from error
+        if isinstance(made, pl.LazyFrame):
+            made = made.collect()
+        if not isinstance(made, pl.DataFrame) or made.height != mine.height:
+            raise DefinitionError(
+                "map_batches: on a stream the function gives as many rows as it gets, in their order.",
+                where=None if self._step.at is None else str(self._step.at),
+                hint="f.filter(condition) leaves rows out, f.flat_map(function) makes more of them",
+            )
+        return made.hstack(mine.get_columns())
+
+
+class Looked(Operator):
+    """Rows with what a table says of their keys: `join_lookup`, and `join` with a table."""
+
+    def __init__(self, node: Node, lanes: Iterable[int], table: LookUp) -> None:
+        super().__init__(node, lanes)
+        assert isinstance(node.step, Join | JoinLookup)
+        self._step = node.step
+        self._table = table
+
+    def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
+        """Look every row up in the table's newest version."""
+        other = self._table().lazy()
+        if isinstance(self._step, JoinLookup):
+            check_lookup(other, self._step)
+        with defining(self._step, rows.columns):
+            made = join(rows.lazy(), other, self._step).collect()
+        return made.select(*theirs(made.columns), *ours(made.columns)), progress
+
+
+class Side(Operator):
+    """Rows of several inputs, side by side."""
+
+    def __init__(self, node: Node, lanes: Iterable[int], schema: pl.Schema | None) -> None:
+        super().__init__(node, lanes)
+        assert isinstance(node.step, Concat)
+        self._schema = schema
+
+    def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
+        """Rows with all columns."""
+        if self._schema is None:
+            return rows, progress
+        found = rows.select(theirs(rows.columns))
+        wanted = meet([found.schema, self._schema])
+        made = align(found.lazy(), found.schema, wanted).select(self._schema.names()).collect()
+        return made.hstack(rows.select(ours(rows.columns)).get_columns()), progress

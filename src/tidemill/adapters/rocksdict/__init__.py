@@ -1,0 +1,1 @@
+"""RocksDB through the package `rocksdict`: state of streams that is large, or changes fast."""

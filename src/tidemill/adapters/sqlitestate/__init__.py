@@ -1,0 +1,1 @@
+"""SQLite files as state of streams: what comes with Python, so that a first stream needs nothing else."""

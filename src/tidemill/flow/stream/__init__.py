@@ -1,0 +1,1 @@
+"""Streams at work: the loop that reads topics, feeds tasks, and commits what follows as checkpoints."""

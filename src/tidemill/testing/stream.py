@@ -1,0 +1,229 @@
+"""`StreamTest`: a stream in memory for users' tests. Rows go in, time passes when told, results come out; it can crash.
+
+It is the real thing with topics, state and time in memory: what passes here passes with a broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from tidemill.adapters.memory.state import MemoryStates
+from tidemill.adapters.memory.topics import MemoryTopics
+from tidemill.authoring.streams import Stream
+from tidemill.flow.stream.process import Loader, StreamProcess
+from tidemill.model.duration import Duration, read_duration
+from tidemill.model.errors import UnknownName
+from tidemill.model.frame import Frame
+from tidemill.model.frame.topic import Topic, ToTable
+from tidemill.model.pipeline import PipelineSpec
+from tidemill.model.stream import StreamSpec
+from tidemill.model.table import TableName
+from tidemill.ports.stream_engine import LookUp, StreamEngine
+from tidemill.ports.topic import Partition, Topics, TopicSpec
+from tidemill.testing.clock import ManualClock
+from tidemill.wiring.streams import StreamMaker, codec_of, key_codec
+
+_ALL = 1_000_000
+#: A member that is silent for so long is out of its group, in seconds.
+_SESSION = 11.0
+
+
+class StreamTest:
+    """A stream in memory.
+
+    Args:
+        stream: what `@pipeline.stream` returned.
+        tables: rows (a Polars DataFrame or a list of dicts) of the tables that it joins, by `pipeline.table`.
+        clock: the time; left out, one that moves when told.
+    """
+
+    def __init__(
+        self, stream: Stream, *, tables: Mapping[str, Any] | None = None, clock: ManualClock | None = None
+    ) -> None:
+        self.clock = clock or ManualClock()
+        self._pipeline = stream.pipeline.spec()
+        self._spec = self._pipeline.streams[stream.name]
+        self._topics = MemoryTopics(self.clock)
+        self._stores = MemoryStates()
+        self._tables = _Tables(tables or {})
+        self._maker = StreamMaker(self._topics, self._stores, self._tables, self.clock)
+        for topic in self._spec.topics.values():
+            self._topics.create(TopicSpec(topic.name, topic.partitions))
+        self._feeding = self._topics.writer("feeding")
+        self._begun = 0
+        self.process = self._begin()
+
+    def _begin(self) -> StreamProcess:
+        self._begun += 1
+        return self._maker.process(self._pipeline, self._spec, "test")
+
+    # What happens
+
+    def feed(self, topic: str, rows: Sequence[Mapping[str, Any] | bytes], partition: int | None = None) -> None:
+        """Write messages and have the stream work on them.
+
+        Args:
+            topic: its name, or the parameter that reads it.
+            rows: dicts, written as the topic is; bytes are messages as they are.
+            partition: where to; None: by the topic's key.
+        """
+        import polars
+
+        meant = self._topic(topic)
+        raw = [row for row in rows if isinstance(row, bytes)]
+        plain = [row for row in rows if not isinstance(row, bytes)]
+        if plain:
+            made = polars.DataFrame(plain, schema=codec_of(meant).columns, strict=False, orient="row")
+            keys = key_codec(meant.key)
+            encoded = None if keys is None else keys.encode(made.select(meant.key))
+            self._feeding.send(meant.name, codec_of(meant).encode(made), keys=encoded, partitions=partition)
+        if raw:
+            self._feeding.send(meant.name, raw, partitions=partition)
+        self._feeding.flush()
+        self.work()
+
+    def work(self) -> None:
+        """Have the stream do all that there is to do, without a checkpoint unless one is due."""
+        quiet = 0
+        while quiet < 3:
+            quiet = 0 if self.process.turn() else quiet + 1
+
+    def advance(self, by: Duration) -> None:
+        """Let time pass, and the stream notice."""
+        self.clock.advance(read_duration(by, "by"))
+        self.work()
+
+    def checkpoint(self) -> None:
+        """Make what was done count; what the stream sent itself is worked on, too."""
+        self.process.checkpoint()
+        self.work()
+        self.process.checkpoint()
+
+    def crash(self) -> None:
+        """Die without a word, and begin again from the last checkpoint."""
+        self.process.abandon()
+        self.clock.advance(_SESSION)  # until the group believes it
+        self.process = self._begin()
+        self.work()
+
+    def restart(self) -> None:
+        """End as one should, and begin again."""
+        self.process.checkpoint()
+        self.process.close()
+        self.process = self._begin()
+        self.work()
+
+    # What came of it
+
+    def rows(self, topic: str) -> list[dict[str, Any]]:
+        """All messages that a topic has, as dicts; of an exactly-once stream those that count."""
+        import json
+
+        return [json.loads(value) for _, value in self.messages(topic) if value is not None]
+
+    def messages(self, topic: str) -> list[tuple[bytes | None, bytes | None]]:
+        """All messages that a topic has, as (key, value)."""
+        return [(key, value) for key, value, _ in self._read(topic)]
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """All rows that were given to a table."""
+        values = [value for _, value, _ in self._read(f"{self._spec.full_name}.{name}.rows") if value is not None]
+        if not values:
+            return []
+        assert self._tables.engine is not None
+        found: list[dict[str, Any]] = self._tables.engine.unpack(values).to_dicts()
+        return found
+
+    def late(self) -> list[dict[str, Any]]:
+        """Rows that came too late."""
+        return self._letters("late")
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """What could not be taken: `value` as it came, `kind`, `step`, `error`, `topic`, `partition`, `offset`."""
+        return self._letters("dead-letters")
+
+    def _letters(self, kind: str) -> list[dict[str, Any]]:
+        import json
+
+        letters = []
+        for key, value, headers in self._read(f"{self._spec.full_name}.{kind}"):
+            told = {
+                name.removeprefix("tidemill-"): (content or b"").decode()
+                for name, content in headers
+                if name.startswith("tidemill-")
+            }
+            if "row" in told:
+                told["row"] = json.loads(told["row"])
+            letters.append({"key": key, "value": value, **told})
+        return letters
+
+    def _read(self, topic: str) -> list[tuple[bytes | None, bytes | None, Any]]:
+        info = self._topics.describe(topic)
+        if info is None:
+            raise UnknownName.of("topic", topic, self._topics.names())
+        reader = self._topics.reader()
+        reader.take({Partition(topic, number): 0 for number in range(info.partitions)})
+        found = sorted(reader.read(_ALL, 0), key=lambda one: one.partition.number)
+        reader.close()
+        return [
+            (key, value, one.headers[place] if one.headers is not None else ())
+            for one in found
+            for place, (key, value) in enumerate(zip(one.keys, one.values, strict=True))
+        ]
+
+    def _topic(self, name: str) -> Topic:
+        known = {**self._spec.topics, **{topic.name: topic for topic in self._spec.topics.values()}}
+        if name not in known:
+            raise UnknownName.of("topic", name, known)
+        return known[name]
+
+
+class _Tables:
+    """Tables in memory."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        import polars
+
+        self._rows = {
+            name: rows if isinstance(rows, polars.DataFrame) else polars.DataFrame(rows) for name, rows in given.items()
+        }
+        self.engine: StreamEngine | None = None
+
+    def schema(self, name: TableName) -> Any:
+        return self._found(name).schema
+
+    def lookup(self, name: TableName, frame: Frame, every: timedelta) -> LookUp:
+        from tidemill.adapters.polars.engine import PolarsEngine
+
+        return lambda: PolarsEngine().collect(frame, {frame.source.key: self._found(name)})
+
+    def loader(
+        self,
+        pipeline: PipelineSpec,
+        stream: StreamSpec,
+        step: ToTable,
+        topics: Topics,
+        topic: str,
+        engine: StreamEngine,
+    ) -> Loader:
+        self.engine = engine
+        return _Waiting()
+
+    def _found(self, name: TableName) -> Any:
+        if str(name) not in self._rows:
+            raise UnknownName.of("table", str(name), self._rows)
+        return self._rows[str(name)]
+
+
+class _Waiting:
+    """Rows for tables stay where they wait: the test reads them there."""
+
+    error: BaseException | None = None
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End."""
