@@ -1,0 +1,69 @@
+"""What librdkafka and the brokers complain about, as errors of ours: who is to blame, and whether to try again."""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaError, KafkaException
+
+from tidemill.model.errors import DataError, Fenced, Refused, SettingsError, TidemillError, UnknownName, Unreachable
+
+#: Another writer of the identity, or another generation of the group, has taken over.
+_FENCED = frozenset({
+    KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.STALE_MEMBER_EPOCH,
+    KafkaError.FENCED_MEMBER_EPOCH, KafkaError.REBALANCE_IN_PROGRESS, KafkaError._ASSIGNMENT_LOST,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING,
+})  # fmt: skip
+#: The settings let nobody in.
+_SETTINGS = frozenset({
+    KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._INVALID_ARG, KafkaError._UNSUPPORTED_FEATURE,
+    KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, KafkaError.UNSUPPORTED_SASL_MECHANISM,
+    KafkaError.ILLEGAL_SASL_STATE, KafkaError.INVALID_SESSION_TIMEOUT, KafkaError.INVALID_TRANSACTION_TIMEOUT,
+    KafkaError.SECURITY_DISABLED,
+})  # fmt: skip
+_DATA = frozenset({
+    KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_MSG, KafkaError.INVALID_TIMESTAMP, KafkaError.OFFSET_METADATA_TOO_LARGE,
+})  # fmt: skip
+_REFUSED = frozenset({
+    KafkaError.TOPIC_EXCEPTION, KafkaError.INVALID_PARTITIONS, KafkaError.INVALID_REPLICATION_FACTOR,
+    KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION, KafkaError.INVALID_REQUEST,
+    KafkaError.INVALID_GROUP_ID, KafkaError.TOPIC_DELETION_DISABLED,
+})  # fmt: skip
+UP = "are the brokers up, and is the address right?"
+#: There is no such topic, or no such partition of it.
+UNKNOWN_TOPIC = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+
+
+def error_of(error: KafkaException) -> KafkaError:
+    """The error in an exception."""
+    found = error.args[0]
+    return found if isinstance(found, KafkaError) else KafkaError(KafkaError._FAIL, str(found))
+
+
+def told(error: KafkaError, doing: str, servers: str) -> TidemillError:
+    """An error of ours for one of theirs.
+
+    Their texts name brokers, topics and settings, but no setting's value: secrets stay where they are.
+
+    Args:
+        error: theirs.
+        doing: what failed, as the beginning of a sentence: "The messages were not sent".
+        servers: who was asked.
+    """
+    what = f"{doing}: {error.str() or error.name()}."
+    code = error.code()
+    if code in UNKNOWN_TOPIC:
+        return UnknownName(what)
+    if code in _FENCED:
+        return Fenced(what, hint="another process has taken over this work")
+    if code in _SETTINGS:
+        return SettingsError(what, hint=f"check the settings for Kafka at {servers}")
+    if code in _DATA:
+        return DataError(what)
+    if code in _REFUSED:
+        return Refused(what)
+    return Unreachable(
+        f"Kafka at {servers} does not do it. {what}", hint="are the brokers up, and is the address right?"
+    )

@@ -1,0 +1,94 @@
+"""Asks brokers for offsets, of many partitions at a time: one request to each broker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from tidemill.adapters.kafka.errors import UNKNOWN_TOPIC, error_of, told
+from tidemill.adapters.kafka.settings import KafkaSettings
+from tidemill.model.errors import UnknownName, Unreachable
+from tidemill.ports.topic import Partition
+
+#: Seconds between two tries.
+_AGAIN = 0.05
+
+
+class Offsets:
+    """What offsets partitions have.
+
+    Args:
+        settings: of the project.
+        admin: asks.
+    """
+
+    def __init__(self, settings: KafkaSettings, admin: AdminClient) -> None:
+        self._settings = settings
+        self._admin = admin
+
+    def partitions(self, topic: str) -> int | None:
+        """How many a topic has; None: there is no such topic, or not all of it has leaders yet. Raises Unreachable."""
+        try:
+            # Asked for one topic, a cluster may make it; asked for all, never.
+            known = self._admin.list_topics(timeout=self._settings.seconds).topics.get(topic)
+        except KafkaException as error:
+            raise told(error_of(error), f'Topic "{topic}" is not found', self._settings.servers) from None
+        if known is None or known.error is not None or any(one.leader < 0 for one in known.partitions.values()):
+            return None
+        return len(known.partitions)
+
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, tuple[int, int]]:
+        """Of each: the offset of the oldest message, and that after the newest that can be read.
+
+        Raises:
+            UnknownName: there is no such partition.
+        """
+        first = self._ask(dict.fromkeys(partitions, OffsetSpec.earliest()))
+        end = self._ask(dict.fromkeys(partitions, OffsetSpec.latest()))
+        return {partition: (first[partition], end[partition]) for partition in partitions}
+
+    def at(self, partitions: Sequence[Partition], timestamp: int) -> Mapping[Partition, int]:
+        """Of each: the offset of the first message that is not older; -1: there is none."""
+        return self._ask(dict.fromkeys(partitions, OffsetSpec.for_timestamp(timestamp)))
+
+    def _ask(self, wanted: Mapping[Partition, OffsetSpec]) -> dict[Partition, int]:
+        if not wanted:
+            return {}
+        until = time.monotonic() + self._settings.seconds
+        while True:
+            try:
+                return self._once(wanted)
+            except Unreachable:
+                # The first seconds of a topic, or of a broker: leaders are known, and do not know it yet.
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_AGAIN)
+
+    def _once(self, wanted: Mapping[Partition, OffsetSpec]) -> dict[Partition, int]:
+        futures = self._admin.list_offsets(
+            {TopicPartition(*partition): spec for partition, spec in wanted.items()},
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=self._settings.seconds,
+        )
+        found: dict[Partition, int] = {}
+        for asked, future in futures.items():
+            partition = Partition(asked.topic, asked.partition)
+            try:
+                found[partition] = future.result().offset
+            except KafkaException as error:
+                # A partition that does not exist is one without a leader, to librdkafka.
+                if error_of(error).code() in UNKNOWN_TOPIC or self._missing(partition):
+                    raise UnknownName.of("partition", str(partition), ()) from None
+                doing = f"The offsets of {partition} are not known"
+                raise told(error_of(error), doing, self._settings.servers) from None
+        return found
+
+    def _missing(self, partition: Partition) -> bool:
+        try:
+            known = self._admin.list_topics(timeout=self._settings.seconds).topics.get(partition.topic)
+        except KafkaException:
+            return False
+        return known is None or partition.number not in known.partitions

@@ -1,0 +1,259 @@
+"""Port `topic` on Apache Kafka: makes, describes and removes topics, and opens who reads, writes and takes part."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
+
+from tidemill.adapters.kafka.errors import UNKNOWN_TOPIC, error_of, told
+from tidemill.adapters.kafka.limits import Limits
+from tidemill.adapters.kafka.member import TASKS, KafkaMember, positions_of, tasks_topic
+from tidemill.adapters.kafka.offsets import Offsets
+from tidemill.adapters.kafka.reader import KafkaReader
+from tidemill.adapters.kafka.settings import KafkaSettings, Options
+from tidemill.adapters.kafka.writer import KafkaWriter
+from tidemill.model.errors import Busy, Refused, TidemillError, UnknownName, Unreachable
+from tidemill.ports.topic import Cleanup, Guarantee, Partition, Position, TopicInfo, TopicSpec
+
+_Result = TypeVar("_Result")
+#: Seconds between two looks at whether a topic has come, or gone.
+_LOOK = 0.02
+#: Answers of a group that has members.
+_HAS_MEMBERS = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP, KafkaError.REBALANCE_IN_PROGRESS)
+
+
+class KafkaTopics:
+    """Topics of a cluster. Nothing is connected before it is used.
+
+    Args:
+        options: librdkafka's, by its names: `bootstrap.servers`, `security.protocol`, `sasl.username` ...
+        patience: how long brokers may not answer before they are called unreachable.
+
+    Raises:
+        SettingsError: an option is wrong, or there is no address.
+    """
+
+    def __init__(self, options: Options, *, patience: timedelta = timedelta(seconds=30)) -> None:
+        self._settings = KafkaSettings(dict(options), patience)
+        self._client: AdminClient | None = None
+
+    @property
+    def in_metadata(self) -> bool:
+        """A commit is Kafka's own transaction."""
+        return False
+
+    def create(self, spec: TopicSpec) -> TopicInfo:
+        """Make a topic, or find it made; it can be used when this returns."""
+        settings = {"cleanup.policy": spec.cleanup, "retention.ms": "-1", **spec.options}
+        if spec.retention is not None:
+            settings["retention.ms"] = str(int(spec.retention.total_seconds() * 1000))
+        made = NewTopic(spec.name, spec.partitions, spec.replicas or -1, config=settings)
+        try:
+            self._wait(self._admin.create_topics([made], request_timeout=self._settings.seconds))
+        except KafkaException as error:
+            if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise self._told(error, f'Topic "{spec.name}" cannot be made') from None
+        self._until(lambda: self._offsets.partitions(spec.name) is not None, f'topic "{spec.name}" does not appear')
+        found = self.describe(spec.name)
+        if found is None:
+            raise UnknownName.of("topic", spec.name, self.names())
+        if (found.partitions, found.cleanup) != (spec.partitions, spec.cleanup):
+            raise Refused(
+                f'Topic "{spec.name}" is there with {found.partitions} partitions and cleanup "{found.cleanup}", '
+                f'not {spec.partitions} and "{spec.cleanup}".',
+                hint="use it as it is, or choose another name",
+            )
+        return found
+
+    def describe(self, name: str) -> TopicInfo | None:
+        """A topic as it is now."""
+        count = self._offsets.partitions(name)
+        if count is None:
+            return None
+        try:
+            bounds = self._offsets.bounds([Partition(name, number) for number in range(count)])
+            policy = self._cleanup(name)
+        except UnknownName:
+            return None  # it went between two questions
+        return TopicInfo(
+            name, tuple(first for first, _ in bounds.values()), tuple(end for _, end in bounds.values()), policy
+        )
+
+    def names(self) -> list[str]:
+        """All topics in order, without Kafka's own and those that stand for tasks."""
+        try:
+            known = self._admin.list_topics(timeout=self._settings.seconds).topics
+        except KafkaException as error:
+            raise self._told(error, "Topics cannot be listed") from None
+        return sorted(name for name in known if not name.startswith("__") and not name.endswith(TASKS))
+
+    def delete(self, name: str) -> None:
+        """Remove a topic; it is gone when this returns."""
+        try:
+            self._wait(self._admin.delete_topics([name], request_timeout=self._settings.seconds))
+        except KafkaException as error:
+            if error_of(error).code() in UNKNOWN_TOPIC:
+                raise UnknownName.of("topic", name, self.names()) from None
+            raise self._told(error, f'Topic "{name}" cannot be removed') from None
+        self._until(lambda: self._offsets.partitions(name) is None, f'topic "{name}" does not go')
+
+    def at(self, topic: str, timestamp: int) -> tuple[int, ...]:
+        """Offsets of the first messages that are not older."""
+        count = self._offsets.partitions(topic)
+        if count is None:
+            raise UnknownName.of("topic", topic, self.names())
+        partitions = [Partition(topic, number) for number in range(count)]
+        found = self._offsets.at(partitions, timestamp)
+        bounds = self._offsets.bounds(partitions)
+        return tuple(found[one] if found[one] >= 0 else bounds[one][1] for one in partitions)
+
+    def reader(self, *, ahead: int = 200_000) -> KafkaReader:
+        """Open a reader."""
+        return KafkaReader(self._settings, self._offsets, ahead)
+
+    def writer(self, identity: str, guarantee: Guarantee = "at-least-once") -> KafkaWriter:
+        """Open a writer. Its identity is Kafka's `transactional.id`."""
+        return KafkaWriter(self._settings, Limits(self._settings, self._admin, self._offsets), identity, guarantee)
+
+    def member(self, group: str, tasks: int, *, session: timedelta = timedelta(seconds=10)) -> KafkaMember:
+        """Join a group. Raises Refused: it has members that share another number of tasks."""
+        self._make_tasks(group, tasks)
+        return KafkaMember(self._settings, group, tasks, session)
+
+    def committed(self, group: str, partitions: Sequence[Partition]) -> Mapping[Partition, Position]:
+        """How far a group has come."""
+        if not partitions:
+            return {}
+        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*partition) for partition in partitions])
+        return positions_of(self._positions(group, asked))
+
+    def reset(self, group: str, positions: Mapping[Partition, int | None]) -> None:
+        """Set how far a group has come."""
+        if self._has_members(group):
+            raise self._busy(group)
+        if None in positions.values():
+            self._forget(group, {partition for partition, offset in positions.items() if offset is None})
+        kept = [TopicPartition(*partition, offset) for partition, offset in positions.items() if offset is not None]
+        self._set(group, kept)
+
+    def close(self) -> None:
+        """Let everything go."""
+        self._client = None
+
+    @property
+    def _admin(self) -> AdminClient:
+        if self._client is None:
+            self._client = self._settings.admin()
+        return self._client
+
+    @property
+    def _offsets(self) -> Offsets:
+        return Offsets(self._settings, self._admin)
+
+    def _make_tasks(self, group: str, tasks: int) -> None:
+        """Have the topic that stands for the group's tasks."""
+        name = tasks_topic(group)
+        there = self._offsets.partitions(name)
+        if there is not None and there != tasks:
+            if self._has_members(group):
+                raise Refused(
+                    f'Group "{group}" has members that share {there} tasks, not {tasks}.', hint="stop them first"
+                )
+            if there < tasks:
+                more = self._admin.create_partitions([NewPartitions(name, tasks)])
+                try:
+                    self._wait(more)
+                except KafkaException as error:
+                    raise self._told(error, f'Group "{group}" cannot have {tasks} tasks') from None
+                self._until(lambda: self._offsets.partitions(name) == tasks, f'topic "{name}" does not grow')
+                return
+            self.delete(name)
+        self.create(TopicSpec(name, tasks, options={"segment.bytes": "1048576"}))
+
+    def _has_members(self, group: str) -> bool:
+        try:
+            found = self._wait(self._admin.describe_consumer_groups([group], request_timeout=self._settings.seconds))
+        except KafkaException as error:
+            if error_of(error).code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return False
+            raise self._told(error, f'Group "{group}" is not found') from None
+        return bool(found.members)
+
+    def _positions(self, group: str, asked: ConsumerGroupTopicPartitions) -> list[TopicPartition]:
+        try:
+            found = self._wait(
+                self._admin.list_consumer_group_offsets(
+                    [asked], require_stable=True, request_timeout=self._settings.seconds
+                )
+            )
+        except KafkaException as error:
+            if error_of(error).code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return []
+            raise self._told(error, f'Group "{group}" was not asked for its positions') from None
+        return list(found.topic_partitions or [])
+
+    def _forget(self, group: str, partitions: set[Partition]) -> None:
+        """The client can forget a whole group only: what shall stay is set again."""
+        known = [one for one in self._positions(group, ConsumerGroupTopicPartitions(group)) if one.offset >= 0]
+        try:
+            self._wait(self._admin.delete_consumer_groups([group], request_timeout=self._settings.seconds))
+        except KafkaException as error:
+            code = error_of(error).code()
+            if code in _HAS_MEMBERS:
+                raise self._busy(group) from None
+            if code != KafkaError.GROUP_ID_NOT_FOUND:
+                raise self._told(error, f'Group "{group}" cannot forget') from None
+        self._set(group, [one for one in known if Partition(one.topic, one.partition) not in partitions])
+
+    def _set(self, group: str, positions: list[TopicPartition]) -> None:
+        if not positions:
+            return
+        asked = ConsumerGroupTopicPartitions(group, positions)
+        try:
+            done = self._wait(self._admin.alter_consumer_group_offsets([asked], request_timeout=self._settings.seconds))
+            wrong = next((one.error for one in done.topic_partitions or () if one.error is not None), None)
+            if wrong is not None:
+                raise KafkaException(wrong)
+        except KafkaException as error:
+            code = error_of(error).code()
+            if code in _HAS_MEMBERS:
+                raise self._busy(group) from None
+            if code in UNKNOWN_TOPIC:
+                raise UnknownName.of("topic", positions[0].topic, self.names()) from None
+            raise self._told(error, f'Group "{group}" cannot be set') from None
+
+    def _cleanup(self, name: str) -> Cleanup:
+        asked = [ConfigResource(ConfigResource.Type.TOPIC, name)]
+        try:
+            found = self._wait(self._admin.describe_configs(asked, request_timeout=self._settings.seconds))
+        except KafkaException as error:
+            if error_of(error).code() in UNKNOWN_TOPIC:
+                raise UnknownName.of("topic", name, ()) from None
+            raise self._told(error, f'Topic "{name}" cannot be described') from None
+        return "compact" if "compact" in found["cleanup.policy"].value else "delete"
+
+    def _until(self, reached: Callable[[], bool], trouble: str) -> None:
+        until = time.monotonic() + self._settings.seconds
+        while not reached():
+            if time.monotonic() > until:
+                raise Unreachable(f"Kafka at {self._settings.servers}: {trouble}.")
+            time.sleep(_LOOK)
+
+    @staticmethod
+    def _wait(futures: Mapping[Any, Future[_Result]]) -> _Result:
+        """What the one future gives. Raises KafkaException."""
+        (future,) = futures.values()
+        return future.result()
+
+    def _told(self, error: KafkaException, doing: str) -> TidemillError:
+        return told(error_of(error), doing, self._settings.servers)
+
+    @staticmethod
+    def _busy(group: str) -> Busy:
+        return Busy(f'Group "{group}" has members.', hint="stop them first")
