@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness import services
 from harness.brokers import Broker, rabbitmq_or_why, rabbitmq_url, redis_or_why, redis_url
 from harness.consuming import consuming
 from harness.executing import appears
@@ -41,8 +43,9 @@ def memory_topics() -> Iterator[Place]:
 
 
 @pytest.fixture
-def sqlite_topics(tmp_path: Path, sqlite_template: Path) -> Iterator[Place]:
+def sqlite_topics(tmp_path: Path, sqlite_template: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
     """Topics in a SQLite file."""
+    services.note_used(request, "SQLite", sqlite3.sqlite_version)
     with sql_place(f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'topics.db')}") as made:
         yield made
 

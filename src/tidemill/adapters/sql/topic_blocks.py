@@ -1,6 +1,7 @@
 """Messages packed into blocks: a row of the database holds thousands of them.
 
-With a row each, SQLite takes about 2 us a message to write and more to read; a block costs a few slices a message.
+With a row each, SQLite alone took 3.5 us a message of 119 bytes to write and 1 us to read; in blocks all that a writer
+and a reader do takes 1.1 and 0.5 us (two cores, noisy).
 
 A block is little-endian: one byte of flags, then columns of numbers, then the bytes that these cut. Offsets are kept
 only where there are gaps (after compaction), keys and headers only where there are any.

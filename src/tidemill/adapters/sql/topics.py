@@ -47,8 +47,8 @@ class SqlTopics:
         metadata: the database.
         clock: dates messages; the time of sessions on SQLite, whose processes share a computer. PostgreSQL has its
             own, the same for members on all computers, unless `own_time` is False.
-        bells: makes a bell of the project's topics, which wakes waiting readers at once; without one they look 100
-            times a second on SQLite, where that is cheap, and 10 times on PostgreSQL.
+        bells: makes a bell of the project's topics, which wakes waiting readers at once; without one they look 50
+            times a second on SQLite, where that is cheap, and 5 times on PostgreSQL.
     """
 
     in_metadata = True

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks of a reader that waits: at first; at most where looking is cheap, and where it is not;
 #: with a bell.
-_FIRST, _CHEAP, _DEAR, _BELL = 0.002, 0.01, 0.1, 1.0
+_FIRST, _CHEAP, _DEAR, _BELL = 0.002, 0.02, 0.2, 1.0
 #: A rest of a wait that is no more than what clocks round off.
 _LEAST = 1e-5
 #: Bytes that all partitions of a reader may have waiting in memory.

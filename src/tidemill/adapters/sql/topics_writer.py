@@ -72,7 +72,9 @@ class SqlWriter:
             return
         if timestamps is None:
             timestamps = [int(self._topics.clock.now().timestamp() * 1000)] * len(values)
-        columns = Columns(timestamps, [None] * len(values) if keys is None else keys, values, headers)
+        # Copied: it waits for the commit, and the caller may use its lists again.
+        listed = [None] * len(values) if keys is None else list(keys)
+        columns = Columns(list(timestamps), listed, list(values), None if headers is None else list(headers))
         found, places = self._topic(topic)
         must_fit(columns, found.options, topic)
         if found.cleanup == "compact" and any(key is None for key in columns.keys):
