@@ -78,6 +78,38 @@ def test_a_projection_reads_what_the_whole_reads(batch: tuple[dict[str, str], li
             assert by_message[index] == row
 
 
+_WHOLE = [
+    b'{"a":1,"s":"x","z":"y\\n\\u00e9\\ud83d\\ude00","c":[1,-2.5e3,null,true,false,{"d":""}],"e":{}}',
+    '{"z":"é😀","a":null,"n":-0,"f":0.1,"o":1E+5,"s":"\\t\\"\\\\\\/"}'.encode(),
+    b'{ "f" : -0 , "a" : -0 , "s" : "2024-01-01" }',
+]
+_PARTS = st.sampled_from(
+    [b'"', b"\\", b"\\u", b"d8", b"0", b"-", b"+", b".", b"e", b",", b":", b"{", b"}", b"[", b"]", b"\n", b"\t",
+     b" ", b"\0", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xc0\x80", b"NaN", b"null", b"Infinity", b"\\ud800", b"\x7f",
+     b'"a":1', b'"a"', b"1e999", b"9" * 20, b""]
+)  # fmt: skip
+
+
+@st.composite
+def _broken(draw: st.DrawFn) -> bytes:
+    message = draw(st.sampled_from(_WHOLE))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(message)))
+        message = message[:at] + draw(_PARTS) + message[at + draw(st.integers(0, 3)) :]
+    return message
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(_broken(), min_size=1, max_size=2))
+def test_the_quick_way_reads_what_the_exact_way_reads(messages: list[bytes]) -> None:
+    """A column that is not for the quick way, and which no message has, sends the same messages the exact way."""
+    columns = {"a": "long", "f": "double", "s": "string"}
+    quick, exact = codec(columns), codec(columns | {"other": "list<long>"})
+    made, expected = quick.decode(messages), exact.decode(messages)
+    assert told(made) == told(expected)
+    assert rows_of(made.rows) == rows_of(expected.rows.drop("other"))
+
+
 def test_long_batches_with_few_bad_messages_lose_no_other() -> None:
     messages: list[bytes | None] = [b'{"id":%d,"name":"n%d"}' % (i, i) for i in range(20_000)]
     messages[7] = None

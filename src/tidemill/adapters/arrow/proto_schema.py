@@ -10,6 +10,7 @@ import base64
 import binascii
 import importlib
 import importlib.util
+import re
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,8 @@ from tidemill.model.types import (
 
 _SECONDS = 60
 _MAIN = "schema.proto"
+#: What the compiler says against a file; it says other things, too.
+_COMPLAINT = re.compile(r"\S+\.proto:")
 
 _SCALARS: dict[int, Type] = {
     FieldDescriptor.CPPTYPE_INT32: INT,
@@ -150,7 +153,8 @@ def _compile(text: str, imports: Sequence[tuple[str, str]]) -> list[Any]:
         except subprocess.TimeoutExpired:
             raise DefinitionError(f"The Protocol Buffers compiler took longer than {_SECONDS} seconds.") from None
         if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip()
+            lines = done.stderr.decode("utf-8", "replace").replace(f"{root}/", "").strip().splitlines()
+            said = "; ".join([line for line in lines if _COMPLAINT.match(line)] or lines)
             raise DefinitionError(f"The Protocol Buffers schema cannot be compiled: {said}")
         return list(descriptor_pb2.FileDescriptorSet.FromString((root / "out").read_bytes()).file)
 
