@@ -81,14 +81,15 @@ def main() -> int:
     services = connect(settings)
     pipeline = tm.Pipeline("bench")
     source = tm.topic(options.topic, COLUMNS, key="key")
-    named = pipeline.stream(source, to=tm.topic(options.out, key="key"), guarantee=options.guarantee, name=options.out)
+    name = options.out.replace("-", "_")
+    named = pipeline.stream(source, to=tm.topic(options.out, key="key"), guarantee=options.guarantee, name=name)
     named({"a": a, "b": b, "five": five}[options.work])
     spec = pipeline.spec()
     maker = StreamMaker(
         open_topics(settings, services.metadata, services.clock), open_stores(settings), LakeTables(services),
         services.clock,
     )  # fmt: skip
-    process = maker.process(spec, spec.streams[options.out], "bench-0")
+    process = maker.process(spec, spec.streams[name], "bench-0")
     began = cpu = 0.0
     while process.counts.messages < options.count:
         at, used = time.perf_counter(), time.process_time()
