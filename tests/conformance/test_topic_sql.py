@@ -229,6 +229,14 @@ def test_messages_older_than_the_retention_go_and_newer_stay(place: Place, topic
     assert values(place, topic, 1) == [b"next"]
 
 
+def test_messages_without_a_timestamp_are_as_old_as_their_sending(place: Place, topics: SqlTopics) -> None:
+    topic = place.topic(retention=DAY)
+    place.send(topic, [b"a"], timestamps=[-1])
+    assert topics.tidy(place.clock.now()) == 0
+    assert read(place, place.reader({Partition(topic, 0): 0}), 1)[Partition(topic, 0)].timestamps == [-1]
+    assert topics.tidy(place.clock.now() + 2 * DAY) == 1
+
+
 def test_compaction_keeps_the_newest_of_each_key_and_tombstones_for_a_day(place: Place, topics: SqlTopics) -> None:
     topic = place.topic(cleanup="compact")
     here = Partition(topic, 0)
@@ -249,7 +257,7 @@ def test_a_message_without_a_key_is_refused_where_only_the_newest_of_each_key_is
         place.send(topic, [b"a", b"b"], keys=[b"k", None])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batches=st.lists(
         st.lists(
