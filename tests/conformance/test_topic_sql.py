@@ -23,7 +23,7 @@ from tidemill.adapters.sql.bell import NotifyBell
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.adapters.sql.topics import SqlTopics
 from tidemill.adapters.system.clock import SystemClock
-from tidemill.model.errors import DataError, Fenced
+from tidemill.model.errors import DataError, Fenced, UnknownName
 from tidemill.ports.bell import Bell
 from tidemill.ports.metadata import Tx
 from tidemill.ports.topic import Partition, Position, TopicSpec
@@ -156,6 +156,23 @@ def test_projects_of_one_database_do_not_see_each_others_topics(
     info = other.describe(topic)
     assert info is not None
     assert info.end == (0, 0, 0)
+
+
+def test_a_writer_finds_a_topic_that_was_made_again_with_another_number_of_partitions(
+    place: Place, topics: SqlTopics
+) -> None:
+    topic = place.topic(2)
+    writer = place.writer()
+    writer.send(topic, [b"a"], partitions=1)
+    topics.delete(topic)
+    with pytest.raises(UnknownName):
+        writer.send(topic, [b"b"])
+    topics.create(TopicSpec(topic))
+    writer.send(topic, [b"c"])
+    topics.delete(topic)
+    topics.create(TopicSpec(topic))
+    writer.send(topic, [b"d"])
+    assert values(place, topic, 1) == [b"d"]
 
 
 # -- waiting

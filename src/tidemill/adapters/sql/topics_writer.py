@@ -84,7 +84,13 @@ class SqlWriter:
             )
         parts = split(columns, partitions, places, self._in_turn)
         if self._epoch is None:
-            self._send_at_once({(found.id, Partition(topic, number)): [part] for number, part in parts.items()})
+            sent = {(found.id, Partition(topic, number)): [part] for number, part in parts.items()}
+            try:
+                self._send_at_once(sent)
+            except UnknownName:
+                # Deleted since it was first met. If it was made again, it is another topic now.
+                self._known = {}
+                self.send(topic, values, keys=keys, partitions=partitions, timestamps=timestamps, headers=headers)
             return
         for number, part in parts.items():
             self._sent.setdefault((found.id, Partition(topic, number)), []).append(part)
@@ -138,12 +144,8 @@ class SqlWriter:
 
     def _send_at_once(self, sent: Mapping[tuple[int, Partition], Sequence[Columns]]) -> None:
         packed = _packed(sent, self._now())
-        try:
-            with self._topics.metadata.session(writing=True) as session:
-                _append(session, packed)
-        except UnknownName:
-            self._known = {}
-            raise
+        with self._topics.metadata.session(writing=True) as session:
+            _append(session, packed)
         self._ring()
 
     def _topic(self, name: str) -> tuple[Topic, KnownPlaces]:
