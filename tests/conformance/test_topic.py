@@ -247,7 +247,7 @@ message = st.tuples(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sent=st.lists(st.lists(message, min_size=1, max_size=30), min_size=1, max_size=4), limit=st.integers(1, 50))
 def test_whatever_is_sent_comes_back(place: Place, sent: list[list[tuple]], limit: int) -> None:
     topic = place.topic()
