@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.messages import as_loaded, batches, comparable, rows_of, told
-from tidemill.adapters.arrow.json_codec import JsonCodec
+from tidemill.adapters.arrow.json_codec import JsonCodec, found_columns
 from tidemill.model.codec import Json
 from tidemill.model.errors import DataError, DefinitionError, UnknownName
 
@@ -173,6 +173,13 @@ def test_ten_megabytes_are_read_and_too_many_refused() -> None:
     assert told(made) == {2: "a: 17,825,792 bytes, at most 16,777,216 are read (max_field)"}
 
 
+def test_many_large_messages_are_read_in_bounded_pieces() -> None:
+    values = [b'{"a":"' + bytes([97 + i % 26]) * 9_000_000 + b'"}' for i in range(20)]
+    made = codec({"a": "string", "b": "list<long>"}).decode([*values, b"x"])
+    assert made.rows["a"].str.slice(0, 1).to_list() == [chr(97 + i) for i in range(20)]
+    assert told(made).keys() == {20}
+
+
 def test_absent_fields_are_null_or_an_error_as_declared() -> None:
     messages = [b'{"a":1,"b":"x"}', b'{"a":null,"b":"y"}', b'{"b":"z"}', b'{"a":4}']
     assert codec({"a": "long", "b": "string"}).decode(messages).rows.rows() == [
@@ -188,6 +195,14 @@ def test_absent_fields_are_null_or_an_error_as_declared() -> None:
         3: 'b: absent, and the codec is declared absent="error"',
     }
     assert told(codec({"a": "long", "b": "string"}, absent="error").only(["a"]).decode(messages)).keys() == {2}
+
+
+def test_columns_to_declare_are_found_in_a_sample() -> None:
+    """As a load finds them, whatever stands beside."""
+    sample = [b'{"id":1,"at":"2024-01-01T00:00:00Z"}', b"broken", b"", b'{\n"id":2,"tags":["x"],"_batch_id":3}']
+    columns = found_columns(sample)
+    assert columns == {"id": "long", "at": "timestamptz", "tags": "list<string>"}
+    assert codec(columns).decode(sample).rows["id"].to_list() == [1, 2]
 
 
 def test_further_fields_are_ignored_or_an_error_as_declared() -> None:
