@@ -166,6 +166,14 @@ def test_forms_of_one_object_are_read(message: bytes) -> None:
         assert codec(columns).decode([message, b'{"a":2}']).rows["a"].to_list() == [1, 2]
 
 
+def test_names_of_tidemills_own_columns_mean_nothing_in_messages_also_in_escapes() -> None:
+    messages = [b'{"\\u005fbatch_id":1,"a":"x"}', b'{"_batch_id":1,"a":5}', b'{"\\u005fbatch_id":1,"a":7}']
+    for columns in ({"a": "long"}, {"a": "long", "m": "map<string,long>"}):
+        made = codec(columns).decode(messages)
+        assert told(made) == {0: 'a: "x" does not fit long'}
+        assert made.rows["a"].to_list() == [5, 7]
+
+
 def test_ten_megabytes_are_read_and_too_many_refused() -> None:
     reader = codec({"a": "string"})
     made = reader.decode([b'{"a":"' + b"x" * 10_000_000 + b'"}', b'{"a":"y"}', b'{"a":"' + b"x" * (17 << 20) + b'"}'])

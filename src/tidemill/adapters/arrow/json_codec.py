@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tidemill.adapters.arrow.decoded import batch_of
+from tidemill.adapters.arrow.decoded import BlockError, batch_of, has_system_name
 from tidemill.adapters.arrow.frames import frame_of, narrowed
 from tidemill.adapters.arrow.json_fast import FastReader
 from tidemill.adapters.arrow.json_rows import encode_rows
@@ -138,7 +138,11 @@ class JsonCodec:
             return _joined([self._read_piece(values[:half], 0), self._read_piece(values[half:], half)])
         lines, refused = _as_lines(values)
         # The line feed at the end keeps an empty message a line.
-        made = decode_block(b"\n".join(lines) + b"\n", self._known, "messages", _OPTIONS)
+        try:
+            made = decode_block(b"\n".join(lines) + b"\n", self._known, "messages", _OPTIONS)
+        except BlockError:  # a name that only Tidemill writes, in escapes
+            lines, refused = _as_lines(values, escaped=True)
+            made = decode_block(b"\n".join(lines) + b"\n", self._known, "messages", _OPTIONS)
         refused |= {row.line - 1: row.error for row in made.rejected}
         bad = [Undecodable(i, refused[i]) for i in sorted(refused)]
         return made.batch, list(made.places) if refused else None, bad
@@ -167,16 +171,16 @@ def found_columns(messages: Sequence[bytes]) -> dict[str, str]:
     Raises:
         LimitError: too many columns.
     """
-    lines, _ = _as_lines(messages)
+    lines, _ = _as_lines(messages, escaped=True)
     made = decode_block(b"\n".join(lines) + b"\n", Known(), "messages", _OPTIONS)
     return {column.name: str(column.type) for column in made.known.schema}
 
 
-def _as_lines(values: Sequence[bytes]) -> tuple[Sequence[bytes], dict[int, str]]:
-    """Messages as lines; empty where one cannot be, with the reason."""
+def _as_lines(values: Sequence[bytes], *, escaped: bool = False) -> tuple[Sequence[bytes], dict[int, str]]:
+    """Messages as lines; empty where one cannot be, with the reason. `escaped`: look for names in escapes, too."""
     data = b"".join(values)
     # Names that loads refuse, since tables have such columns themselves, mean nothing here.
-    system = any(name.encode() in data.lower() for name in SYSTEM_NAMES)
+    system = escaped or has_system_name(data)
     if b"\n" not in data and not system and codecs.BOM_UTF8 not in data and all(map(_has_text, values)):
         return values, {}
     lines: list[bytes] = []
@@ -186,7 +190,7 @@ def _as_lines(values: Sequence[bytes]) -> tuple[Sequence[bytes], dict[int, str]]
         if not value.strip(_SPACE):
             refused[i] = "not JSON: the message is empty"
             value = b""
-        elif b"\n" in value or any(name.encode() in value.lower() for name in SYSTEM_NAMES):
+        elif b"\n" in value or has_system_name(value) or (escaped and b"\\u" in value):
             try:
                 record = read_record(value, _OPTIONS)
                 known = [(key, part) for key, part in record if key.lower() not in SYSTEM_NAMES]
