@@ -42,8 +42,8 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.: -]*")
 _MINUS_ZERO = re.compile(rb"[:\s]-0")
 #: Nesting is bounded where no message can have more brackets; Python's stack and the options allow more.
 _BRACKETS = 60
-#: Longer messages are rare, and the limits of fields are not for here.
-_LONGEST = 1 << 20
+#: Longer messages are rare, and the limits of fields are not for here; nor are so many bytes in all.
+_LONGEST, _MOST = 1 << 20, 64 << 20
 
 _CARRIED: dict[Type, pl.DataType] = {
     BOOLEAN: pl.Boolean(),
@@ -82,9 +82,16 @@ class FastReader:
         )
 
     def read(self, values: Sequence[bytes]) -> pa.RecordBatch | None:
-        """A row for each message; None where that is not certain."""
+        """A row for each message; None where that is not certain.
+
+        Raises:
+            TypeError: a message is None.
+        """
+        longest = len(max(values, key=len, default=b""))
+        if longest > _LONGEST or longest * len(values) > _MOST:
+            return None
         data = b"\n".join(values)
-        if not _harmless(values, data) or data.count(b"\n") != len(values) - 1:
+        if not _harmless(values, data, longest) or data.count(b"\n") != len(values) - 1:
             return None
         try:
             rows = pl.read_ndjson(io.BytesIO(data), schema=self._read_as)
@@ -127,10 +134,9 @@ class _Doubt(Exception):
     """What was read may not be what the exact path reads."""
 
 
-def _harmless(values: Sequence[bytes], data: bytes) -> bool:
-    """Whether messages are of a size, an encoding and a depth with which nothing can go wrong."""
-    longest = len(max(values, key=len, default=b""))
-    if longest > _LONGEST or (b"\\" in data and b"\\u" in data) or not is_utf8(data):
+def _harmless(values: Sequence[bytes], data: bytes, longest: int) -> bool:
+    """Whether messages are of an encoding and a depth with which nothing can go wrong."""
+    if (b"\\" in data and b"\\u" in data) or not is_utf8(data):
         return False
     if longest <= 2 * _BRACKETS:
         return True
