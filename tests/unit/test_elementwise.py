@@ -115,7 +115,8 @@ NO_CALL = {
     ".inspect", ".register_plugin", ".deserialize", ".from_json", ".pipe", ".pipe_with_dtype",
 }  # fmt: skip
 #: Methods whose arguments this version's types do not take on these columns: they are unknown, so refused.
-UNTRIED = {".get", ".item", ".reshape", ".rolling", ".bin_intervals", ".bin_quantiles", ".bin_ranks", ".ewm_sum_by", "list.item", "list.to_map", "cat.to",
+UNTRIED = {".get", ".item", ".reshape", ".rolling",
+           ".bin_intervals", ".bin_quantiles", ".bin_ranks", ".ewm_sum_by", "list.item", "list.to_map", "cat.to",
            "ext.to"}  # fmt: skip
 
 
