@@ -73,7 +73,8 @@ def test_no_read_gives_more_than_its_limit_and_none_is_lost_by_it(place: Place) 
 
 def test_a_partition_with_much_to_read_does_not_starve_another(place: Place) -> None:
     topic = place.topic(2)
-    place.send(topic, numbered(20_000), partitions=0)
+    # 10 MB that cannot be compressed: more than the 1 MB of a partition that any broker hands over at a time.
+    place.send(topic, [os.urandom(500) for _ in range(20_000)], partitions=0)
     place.send(topic, numbered(20), partitions=1)
     reader = place.reader({Partition(topic, n): 0 for n in range(2)})
     seen = {0: 0, 1: 0}

@@ -43,7 +43,8 @@ class KafkaReader:
             "fetch.queue.backoff.ms": 5,
             # How long a broker waits for news, and so how late the end of a partition is known.
             "fetch.wait.max.ms": 100,
-            "fetch.message.max.bytes": 1_048_576,
+            # Of each partition, compressed: what a fetch unpacks is in memory at once.
+            "fetch.message.max.bytes": max(16_384, min(1_048_576, ahead * 100)),
             # Of each partition. All together are bounded by bytes: 1 KB a message, and at most librdkafka's 64 MB.
             "queued.min.messages": max(1, ahead // 2),
             "queued.max.messages.kbytes": max(2_048, min(65_536, ahead)),
@@ -161,7 +162,8 @@ class KafkaReader:
 
     def close(self) -> None:
         """Let everything go."""
-        self._consumer.close()
+        self._next.clear()
+        self._consumer.close()  # again: nothing
 
     def _event(self, event: Message) -> None:
         error, partition = event.error(), Partition(event.topic() or "", event.partition() or 0)

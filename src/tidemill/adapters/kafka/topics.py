@@ -186,17 +186,28 @@ class KafkaTopics:
         return bool(found.members)
 
     def _positions(self, group: str, asked: ConsumerGroupTopicPartitions) -> list[TopicPartition]:
-        try:
-            found = self._wait(
-                self._admin.list_consumer_group_offsets(
-                    [asked], require_stable=True, request_timeout=self._settings.seconds
+        until = time.monotonic() + self._settings.seconds
+        while True:
+            try:
+                found = self._wait(
+                    self._admin.list_consumer_group_offsets(
+                        [asked], require_stable=True, request_timeout=self._settings.seconds
+                    )
                 )
-            )
-        except KafkaException as error:
-            if error_of(error).code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return []
-            raise self._told(error, f'Group "{group}" was not asked for its positions') from None
-        return list(found.topic_partitions or [])
+                positions = list(found.topic_partitions or [])
+                wrong = next((one.error for one in positions if one.error is not None), None)
+                if wrong is not None:
+                    raise KafkaException(wrong)
+            except KafkaException as error:
+                code = error_of(error).code()
+                if code == KafkaError.GROUP_ID_NOT_FOUND:
+                    return []
+                # A transaction that is committed is told to the group a moment later.
+                if code == KafkaError.UNSTABLE_OFFSET_COMMIT and time.monotonic() < until:
+                    time.sleep(_LOOK)
+                    continue
+                raise self._told(error, f'Group "{group}" was not asked for its positions') from None
+            return positions
 
     def _forget(self, group: str, partitions: set[Partition]) -> None:
         """The client can forget a whole group only: what shall stay is set again."""
