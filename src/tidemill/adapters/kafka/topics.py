@@ -59,10 +59,16 @@ class KafkaTopics:
         except KafkaException as error:
             if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise self._told(error, f'Topic "{spec.name}" cannot be made') from None
-        self._until(lambda: self._offsets.partitions(spec.name) is not None, f'topic "{spec.name}" does not appear')
-        found = self.describe(spec.name)
-        if found is None:
-            raise UnknownName.of("topic", spec.name, self.names())
+        seen: list[TopicInfo] = []
+
+        def appears() -> bool:
+            # Brokers hear of a topic one after the other: one that leads a partition may not know it yet.
+            found = self.describe(spec.name)
+            seen.extend([] if found is None else [found])
+            return bool(seen)
+
+        self._until(appears, f'topic "{spec.name}" does not appear')
+        found = seen[0]
         if (found.partitions, found.cleanup) != (spec.partitions, spec.cleanup):
             raise Refused(
                 f'Topic "{spec.name}" is there with {found.partitions} partitions and cleanup "{found.cleanup}", '
