@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tidemill.model.agg import Aggregate, Fold
+from tidemill.model.agg import Aggregate, Fold, is_expression
 from tidemill.model.errors import DefinitionError
 from tidemill.model.frame.operation import (
     Concat,
@@ -16,10 +16,13 @@ from tidemill.model.frame.operation import (
     MapBatches,
     Operation,
     Reduce,
+    Select,
     Unique,
     Windowed,
+    WithColumns,
 )
 from tidemill.model.frame.window import WINDOW_END, WINDOW_START, Count
+from tidemill.plan.elementwise import check_elementwise
 
 
 def is_stateful(step: Operation) -> bool:
@@ -127,3 +130,22 @@ def refuse_grouping(step: GroupBy) -> None:
 def place_of(step: Operation) -> str | None:
     """The user's line that recorded it."""
     return None if step.at is None else str(step.at)
+
+
+def refuse_beyond_rows(step: Operation) -> None:
+    """Refuse expressions of stateless steps that look at other rows than their own. Raises DefinitionError."""
+    match step:
+        case Select() | WithColumns():
+            expressions = [*step.columns, *step.named.values()]
+        case Filter():
+            expressions = list(step.conditions)
+        case _:
+            return
+    for expression in expressions:
+        if isinstance(expression, str) or not is_expression(expression):
+            continue
+        try:
+            check_elementwise(expression)
+        except DefinitionError as error:
+            error.where = error.where or place_of(step)
+            raise

@@ -42,6 +42,7 @@ from tidemill.plan.stream_steps import (
     keys_of,
     may_follow_changes,
     place_of,
+    refuse_beyond_rows,
     refuse_grouping,
     result_keys,
     time_of,
@@ -383,6 +384,7 @@ class _Planner:
             )
         if isinstance(step, GroupBy):
             refuse_grouping(step)
+        refuse_beyond_rows(step)
         changing = next((p for p in parents if p.changing is not None), None)
         if changing is not None and not may_follow_changes(step):
             raise DefinitionError(
