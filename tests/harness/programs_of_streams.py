@@ -411,7 +411,7 @@ def _join_interval(rng: random.Random, k: Kinds) -> Step:
 def _concat(rng: random.Random, k: Kinds) -> Step:
     """With the second topic, or with the frame itself, which has been filtered."""
     key, time = k.key, k.time
-    if time is None:
+    if time is None or k.typeless:
         raise Absent
     kind = k.columns["v"]
     wanted = {time: "t", key: "k", "v": "v", "i": "i"}
@@ -664,7 +664,7 @@ def _unique(rng: random.Random, k: Kinds, keep: str = "first") -> Step:
     if k.alone:
         raise Absent
     keys = rng.choice(([k.key], [k.key, "v"], ["v"]))
-    after = replace(k, sure=k.sure and not k.mixed, changing=tuple(keys) if keep == "last" else None)
+    after = replace(k, sure=k.sure and not k.mixed, changing=tuple(keys) if keep == "last" else None, thin=True)
     return Step(
         "unique_last" if keep == "last" else "unique",
         lambda f, w: f.unique(keys, keep=keep),
@@ -749,3 +749,44 @@ class Branch:
         yield here
         for branch in self.then:
             yield from branch.paths(here)
+
+
+def grow(rng: random.Random, kinds: Kinds, verb: str, *, width: int, avoid: Sequence[str] = ()) -> Branch | None:
+    """A tree: up to two steps, then one of a verb, then one of each verb that can follow, some with another.
+
+    Args:
+        rng: what decides.
+        kinds: of the first rows.
+        verb: of the step that others follow.
+        width: how many follow at most.
+        avoid: verbs that shall not come before others, or at all where several follow.
+    """
+    before: list[Step] = []
+    for _ in range(rng.choice((0, 0, 1, 1, 2))):
+        step = _tried(rng.choice([v for v in VERBS if v not in avoid]), rng, before[-1].kinds if before else kinds)
+        if step is not None and step.kinds.changing is None:
+            before.append(step)
+    middle = _tried(verb, rng, before[-1].kinds if before else kinds)
+    if middle is None:
+        before = []
+        middle = _tried(verb, rng, kinds)
+    if middle is None:
+        return None
+    tree = Branch(middle)
+    following = [v for v in (*VERBS, "unique_last", "window_current") if v not in avoid]
+    rng.shuffle(following)
+    for one in following[:width]:
+        step = _tried(one, rng, middle.kinds)
+        if step is not None:
+            last = _tried(rng.choice(VERBS), rng, step.kinds) if rng.random() < 0.1 and not avoid else None
+            tree.then.append(Branch(step, [] if last is None else [Branch(last)]))
+    for step in reversed(before):
+        tree = Branch(step, [tree])
+    return tree
+
+
+def _tried(verb: str, rng: random.Random, kinds: Kinds) -> Step | None:
+    try:
+        return make(verb, rng, kinds)
+    except Absent:
+        return None

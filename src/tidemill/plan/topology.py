@@ -311,7 +311,7 @@ class _Planner:
 
     def _stamp(self, parents: Sequence[int], column: str, step: Operation) -> int:
         """The stamp of a time column of several inputs, made where the column is made."""
-        places = [place for parent in parents for place in self._trace(parent, column)]
+        places = list(dict.fromkeys(place for parent in parents for place in self._trace(parent, column)))
         for number, name in places:
             refuse_time(step, name, self._nodes[number], self._nodes)
         for number, name in places:

@@ -82,16 +82,16 @@ class Gate:
         self._lanes = lanes
         self.held = rows
 
-    def push(self, rows: pl.DataFrame, progress: Progress) -> tuple[pl.DataFrame, Progress]:
-        """Rows whose turn has come."""
+    def push(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Progress]:
+        """Rows whose turn has come, and how far all lanes have come with them: one may let another's rows go."""
         parts = [part for part in (self.held, rows) if part is not None and part.height]
         if not parts:
-            return rows, progress
+            return rows, self._lanes.at
         waiting = pl.concat(parts, how="diagonal_relaxed")
         low = self._lanes.low(0)
         ready = pl.lit(False) if low is None else pl.col(stamp(0)) < low
         self.held = waiting.filter(~ready)
-        return in_order(waiting.filter(ready)), held_back(progress, self.held)
+        return in_order(waiting.filter(ready)), held_back(self._lanes.at, self.held)
 
 
 class Memory:

@@ -192,7 +192,7 @@ class Side(Operator):
     Args:
         node: of the step. `ports`: of each input the lanes and our own columns.
         keeper: for what lasts.
-        schema: the user's columns of the result; None: a function decides.
+        schema: the user's columns of the result.
         marks: our own columns of the result.
     """
 
@@ -201,7 +201,7 @@ class Side(Operator):
         node: Node,
         ports: Sequence[tuple[frozenset[int], pl.Schema]],
         keeper: Keeper,
-        schema: pl.Schema | None,
+        schema: pl.Schema,
         marks: pl.Schema,
     ) -> None:
         super().__init__(node, (lane for lanes, _ in ports for lane in lanes))
@@ -217,9 +217,8 @@ class Side(Operator):
 
     def _aligned(self, port: int, rows: pl.DataFrame) -> pl.DataFrame:
         made = rows.select(theirs(rows.columns))
-        if self._schema is not None:
-            wanted = meet([made.schema, self._schema])
-            made = align(made.lazy(), made.schema, wanted).select(self._schema.names()).collect()
+        wanted = meet([made.schema, self._schema])
+        made = align(made.lazy(), made.schema, wanted).select(self._schema.names()).collect()
         sources = {name: name for name in ours(rows.columns) if not order_of([name])}
         if self.node.ordered:
             sources.update((new, old) for old, new in self._orders[port].items())

@@ -31,6 +31,13 @@ class Shapes:
         Raises:
             DefinitionError: a function decides; `wanted_by` cannot do without knowing.
         """
+        return pl.Schema({**self._user_of(number, wanted_by), **self.marks(number)})
+
+    def known(self, node: Node) -> pl.Schema:
+        """The user's columns of the rows that a node gives. Raises DefinitionError as `whole` does."""
+        return self._user_of(node.number, node)
+
+    def _user_of(self, number: int, wanted_by: Node) -> pl.Schema:
         user = self.user(number)
         if user is None:
             step = wanted_by.step
@@ -40,7 +47,7 @@ class Shapes:
                 where=None if step.at is None else str(step.at),
                 hint='f.map_rows(function, adds={"x": "double"}) says it; adds={} adds none',
             )
-        return pl.Schema({**user, **self.marks(number)})
+        return user
 
     def user(self, number: int) -> pl.Schema | None:
         """The user's columns."""

@@ -125,7 +125,7 @@ class PolarsTask:
                 return Looked(node, lanes, self._lookups[node.number])
             case Concat():
                 ports = [(self._lanes_of(parent), self._shapes.marks(parent)) for parent in node.parents]
-                return Side(node, ports, keeper, self._shapes.user(node.number), self._shapes.marks(node.number))
+                return Side(node, ports, keeper, self._shapes.known(node), self._shapes.marks(node.number))
             case MapRows() | FlatMap():
                 return Rowwise(node, lanes, failed)
             case MapBatches():

@@ -67,10 +67,12 @@ class Windows(Operator):
         return made.sort([END, START, *self.by]).select(*self.by, *ends, *results, *marks)
 
     def passed(self, low: int) -> Progress:
-        """How far the results have come when the low stamp is `low`."""
-        found = {0: low - self.grace}
+        """How far the results have come when the low stamp is `low`: a session is open for its gap after its end."""
+        window = self.step.window
+        ends = low - self.grace - (whole(window.gap) if isinstance(window, Session) else 0)
+        found = {0: ends}
         for one in self.node.stamps:
-            found[one.number] = low - self.grace - (self._longest() if one.column == WINDOW_START else 0)
+            found[one.number] = ends - (self._longest() if one.column == WINDOW_START else 0)
         return {self._lane: found}
 
     def _longest(self) -> int:
