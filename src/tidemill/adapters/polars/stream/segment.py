@@ -13,8 +13,8 @@ from tidemill.adapters.polars.errors import defining, running
 from tidemill.adapters.polars.joining import check_lookup, join
 from tidemill.adapters.polars.meeting import align, meet
 from tidemill.adapters.polars.stateless import Stateless, named, stateless
-from tidemill.adapters.polars.stream.marks import order, order_of, ours, theirs
-from tidemill.adapters.polars.stream.operator import Failed, Operator
+from tidemill.adapters.polars.stream.marks import Progress, order, order_of, ours, side_order, theirs
+from tidemill.adapters.polars.stream.operator import Failed, Operator, Ways
 from tidemill.model.errors import DefinitionError, TidemillError
 from tidemill.model.frame.operation import (
     Concat,
@@ -30,7 +30,7 @@ from tidemill.model.frame.operation import (
 from tidemill.model.frame.row import Row
 from tidemill.model.place import told
 from tidemill.plan.topology import Node
-from tidemill.ports.stream_engine import LookUp
+from tidemill.ports.stream_engine import Keeper, LookUp
 
 
 class Segment(Operator):
@@ -49,7 +49,7 @@ class Segment(Operator):
 
     def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
         """Through all steps."""
-        return guarded(self._run, rows, self._failed), progress
+        return (guarded(self._run, rows, self._failed) if rows.height else None), progress
 
     def _run(self, rows: pl.DataFrame) -> pl.DataFrame:
         query = rows.lazy()
@@ -105,6 +105,8 @@ class Rowwise(Operator):
 
     def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
         """Each row through the function."""
+        if rows.height == 0:
+            return None, progress
         names = theirs(rows.columns)
         step, many = self._step, isinstance(self._step, FlatMap)
         made: list[Mapping[str, Any]] = []
@@ -142,7 +144,7 @@ class Batchwise(Operator):
 
     def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
         """All rows at once."""
-        return guarded(self._run, rows, self._failed), progress
+        return (guarded(self._run, rows, self._failed) if rows.height else None), progress
 
     def _run(self, rows: pl.DataFrame) -> pl.DataFrame:
         mine = rows.select(ours(rows.columns))
@@ -172,27 +174,63 @@ class Looked(Operator):
 
     def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
         """Look every row up in the table's newest version."""
+        if rows.height == 0:
+            return None, progress
         other = self._table().lazy()
         if isinstance(self._step, JoinLookup):
             check_lookup(other, self._step)
         with defining(self._step, rows.columns):
             made = join(rows.lazy(), other, self._step).collect()
+        if isinstance(self._step, Join) and self._step.how in ("inner", "left"):
+            made = _numbered(made.lazy()).collect()
         return made.select(*theirs(made.columns), *ours(made.columns)), progress
 
 
 class Side(Operator):
-    """Rows of several inputs, side by side."""
+    """Rows of several inputs, side by side: of equal stamps in the order of the inputs.
 
-    def __init__(self, node: Node, lanes: Iterable[int], schema: pl.Schema | None) -> None:
-        super().__init__(node, lanes)
+    Args:
+        node: of the step. `ports`: of each input the lanes and our own columns.
+        keeper: for what lasts.
+        schema: the user's columns of the result.
+        marks: our own columns of the result.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        ports: Sequence[tuple[frozenset[int], pl.Schema]],
+        keeper: Keeper,
+        schema: pl.Schema,
+        marks: pl.Schema,
+    ) -> None:
+        super().__init__(node, (lane for lanes, _ in ports for lane in lanes))
         assert isinstance(node.step, Concat)
         self._schema = schema
+        self._marks = marks
+        self._ways = Ways((lanes for lanes, _ in ports), keeper, f"{node.name}{node.number}/ways")
+        self._orders = [side_order([own for _, own in ports], port) for port in range(len(ports))]
 
-    def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
+    def push(self, port: int, rows: pl.DataFrame, progress: Progress) -> tuple[pl.DataFrame | None, Progress]:
         """Rows with all columns."""
-        if self._schema is None:
-            return rows, progress
-        found = rows.select(theirs(rows.columns))
-        wanted = meet([found.schema, self._schema])
-        made = align(found.lazy(), found.schema, wanted).select(self._schema.names()).collect()
-        return made.hstack(rows.select(ours(rows.columns)).get_columns()), progress
+        return (self._aligned(port, rows) if rows.height else None), self._ways.update(port, progress)
+
+    def _aligned(self, port: int, rows: pl.DataFrame) -> pl.DataFrame:
+        made = rows.select(theirs(rows.columns))
+        wanted = meet([made.schema, self._schema])
+        made = align(made.lazy(), made.schema, wanted).select(self._schema.names()).collect()
+        sources = {name: name for name in ours(rows.columns) if not order_of([name])}
+        if self.node.ordered:
+            sources.update((new, old) for old, new in self._orders[port].items())
+        marks = [
+            (pl.col(sources[name]) if sources.get(name) in rows.columns else pl.lit(None)).cast(kind).alias(name)
+            if name != order(1)
+            else pl.lit(port, dtype=kind).alias(name)
+            for name, kind in self._marks.items()
+        ]
+        return made.hstack(rows.select(marks).get_columns())
+
+    def save(self) -> None:
+        """Put what has changed into the keeper."""
+        super().save()
+        self._ways.save()
