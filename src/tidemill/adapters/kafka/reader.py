@@ -23,6 +23,8 @@ from tidemill.ports.topic import Messages, Partition
 _BATCH = 8_192
 #: An unreachable broker is asked again at most so often, in seconds.
 _PROBE = 2.0
+#: Where nothing comes, it is looked so often whether the topics are still there.
+_LOOK = 3.0
 
 
 class KafkaReader:
@@ -138,6 +140,8 @@ class KafkaReader:
             self._down_since = None
         elif self._down_since is not None:
             self._ask_whether_up()
+        else:
+            self._ask_whether_there()
         return [columns.done(partition) for partition, columns in found.items()]
 
     def ends(self) -> Mapping[Partition, int]:
@@ -187,6 +191,20 @@ class KafkaReader:
         """Called by the client, in `read`, for what concerns no partition."""
         if self._down_since is None and error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
             self._down_since = time.monotonic()
+
+    def _ask_whether_there(self) -> None:
+        """A topic that was deleted is to the client one without news. Raises UnknownName."""
+        now = time.monotonic()
+        if not self._next or now - self._probed < _LOOK:
+            return
+        self._probed = now
+        try:
+            known = self._consumer.list_topics(timeout=_PROBE).topics
+        except KafkaException:
+            return  # that brokers are away is found out elsewhere
+        gone = next((partition.topic for partition in self._next if partition.topic not in known), None)
+        if gone is not None:
+            raise UnknownName.of("topic", gone, ())
 
     def _ask_whether_up(self) -> None:
         """Brokers were lost, and nothing came since: there may be nothing to come. Raises Unreachable."""

@@ -226,7 +226,9 @@ class KafkaWriter:
         )
         own = repeat(None) if headers is None else map(list, headers)
         produce = self._producer.produce
-        rows = zip(values, keys or repeat(None), numbers, timestamps or repeat(0), own, strict=False)
+        # To the client 0 is now; the first millisecond of 1970 is sent as the second.
+        times = repeat(0) if timestamps is None else (one or 1 for one in timestamps)
+        rows = zip(values, keys or repeat(None), numbers, times, own, strict=False)
         for at, (value, key, partition, timestamp, names) in enumerate(rows):
             try:
                 produce(topic, value, key, partition, None, None, timestamp, names)
