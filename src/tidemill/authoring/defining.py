@@ -86,6 +86,7 @@ def definition_of(spec: PipelineSpec, schedule: Schedule, zone: str, rules: Rule
         doc=spec.doc,
         tags=rules.tags,
         owner=rules.owner,
+        streams=tuple(spec.streams),
     )
 
 

@@ -19,7 +19,8 @@ _WORKERS = click.option(
 def up(invocation: Invocation, workers: int | None) -> int:
     """Start all that a project needs to run by itself.
 
-    That is a scheduler with workers, the parser of pipelines, and the attendant. Ctrl-C stops them all.
+    That is a scheduler with workers, the parser of pipelines, the attendant, and the streams, where a pipeline declares
+    any. Ctrl-C stops them all.
 
     Schedules begin runs by themselves from now on, and changed files of pipelines are read at once.
     """
@@ -69,6 +70,16 @@ def parser(invocation: Invocation) -> int:
 def attendant(invocation: Invocation) -> int:
     """Run the process in which deferred tasks wait; it sends notices."""
     return _serve(invocation, ("attendant",), None)
+
+
+@serve.command(cls=Command, objects=False)
+@pass_invocation
+def streams(invocation: Invocation) -> int:
+    """Run the streams of all pipelines that the parser knows.
+
+    Any number of these, on any computers that reach the broker, share the work. Changed code makes them begin anew.
+    """
+    return _serve(invocation, ("streams",), None)
 
 
 def _serve(

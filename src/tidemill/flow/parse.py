@@ -73,6 +73,7 @@ class ParserParts:
         is_pipeline: whether a path is that of a pipeline file.
         clock: the time.
         changed: is told the names of pipelines that are new, gone, or have changed, once that is recorded.
+        recorded: is called whenever something was recorded.
         watch: hears of changes; None: nothing does.
         limit: seconds that reading one file may take.
         readers: how many files are read at the same time, as long as none is slow.
@@ -87,6 +88,7 @@ class ParserParts:
     is_pipeline: Callable[[str], bool]
     clock: Clock
     changed: Callable[[Sequence[str]], None]
+    recorded: Callable[[], None] = lambda: None
     watch: Watch | None = None
     limit: float = 30.0
     readers: int = 2
@@ -347,6 +349,7 @@ class Parser:
                 raise
             self._retry_at = self._now() + _AGAIN
             return
+        self._parts.recorded()
         if names:
             self._changed |= names
             self._parts.changed(sorted(names))

@@ -103,6 +103,7 @@ class Definition:
         params: JSON schema by parameter; each has a `default` unless it must be given.
         file: relative to the project. `place` is `file:line`.
         callbacks: events of runs that its code wants to hear of: `failure`, `success`, `deadline`.
+        streams: the names of its streams.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Definition:
     tags: tuple[str, ...] = ()
     owner: str = ""
     callbacks: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Definition) and self.as_json() == other.as_json()
@@ -155,7 +157,7 @@ class Definition:
             values[name] = _moment(values.get(name))
         for name in ("run_timeout", "deadline"):
             values[name] = _length(values.get(name))
-        for name in ("tags", "callbacks"):
+        for name in ("tags", "callbacks", "streams"):
             values[name] = tuple(values.get(name, ()))
         return cls(
             name=found["name"],
@@ -170,6 +172,7 @@ class Definition:
 _PLAIN = (
     "zone", "start", "end", "catchup", "max_active_runs", "max_active_tasks", "run_timeout", "deadline", "sequential",
     "absorb", "paused", "params", "file", "place", "doc", "tags", "owner", "callbacks",
+    "streams",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from tidemill.ports.arrivals import Arrivals
 from tidemill.ports.backfills import Backfills
 from tidemill.ports.definitions import Definitions
 from tidemill.ports.runs import Runs
+from tidemill.ports.streams import Streams
 from tidemill.ports.xcoms import XComs
 
 
@@ -360,6 +361,7 @@ class Tx(Protocol):
     arrivals: Arrivals
     definitions: Definitions
     xcoms: XComs
+    streams: Streams
 
 
 class Metadata(Protocol):

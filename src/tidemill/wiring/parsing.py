@@ -17,6 +17,7 @@ from tidemill.flow.parse import Parsed, Parser, ParserParts
 from tidemill.plan.code import Patterns
 from tidemill.wiring.services import open_files, open_metadata, system_clock
 from tidemill.wiring.settings import STATE_FOLDER, Settings
+from tidemill.wiring.stream_serving import StreamNote
 
 if TYPE_CHECKING:
     from tidemill.ports.codesource import CodeSource
@@ -146,6 +147,7 @@ def parser_parts(settings: Settings, metadata: Metadata, changed: Bell, watch: W
         is_pipeline=patterns,
         clock=system_clock(),
         changed=changed,
+        recorded=StreamNote(settings, metadata).write,
         watch=watch,
         limit=settings.code.timeout.total_seconds(),
         readers=min(os.cpu_count() or 1, 4),

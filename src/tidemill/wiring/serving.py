@@ -1,7 +1,8 @@
 """`tidemill up` and `tidemill serve`: the processes of an installation, forked from one root that stays small.
 
 root (fork server) -+- scheduler (planner, executor)
-+- parser
++- parser, attendant
++- streams, where a pipeline declares one
 '- workers, forked for the scheduler
 """
 
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidemill.model.errors import SettingsError
 from tidemill.wiring.settings import FILE, STATE_FOLDER, Settings
+from tidemill.wiring.stream_serving import CHANGED, note_of, serve_streams
 
 if TYPE_CHECKING:
     from tidemill.adapters.celery.executor import CeleryExecutor
@@ -32,11 +34,13 @@ if TYPE_CHECKING:
     from tidemill.ports.executor import Job
 
 #: What an installation consists of, each in a process of its own.
-PARTS = ("scheduler", "parser", "attendant")
+PARTS = ("scheduler", "parser", "attendant", "streams")
 #: A child that ended is started again after so many seconds, the longer the more often it has ended of late.
 _AGAIN_AFTER = (0.5, 1.0, 2.0, 5.0)
 #: A child that has lived so long (seconds) is thought well again.
 _WELL_AFTER = 60.0
+#: The root looks so often (seconds) whether there are streams.
+_LOOK = 1.0
 
 _log = logging.getLogger("tidemill")
 
@@ -88,17 +92,31 @@ def up(
         ),
         "parser": lambda server: server.spawn(parser_main, settings),
         "attendant": lambda server: server.spawn(attendant_main, settings),
+        "streams": lambda server: server.spawn(streams_main, settings),
     }
+    chosen = {part: mains[part] for part in parts}
+    # By itself it waits for streams; beside others it is there only while there are any.
+    note = note_of(settings) if len(chosen) > 1 and "streams" in chosen else None
     with ForkServer() as server:
-        _look_after(server, {part: mains[part] for part in parts}, told)
+        _look_after(server, chosen, told, {} if note is None else {"streams": note.exists})
     told("stopped")
     return 0
 
 
 def _look_after(
-    server: ForkServer, mains: Mapping[str, Callable[[ForkServer], int]], told: Callable[[str], None]
+    server: ForkServer,
+    mains: Mapping[str, Callable[[ForkServer], int]],
+    told: Callable[[str], None],
+    only_if: Mapping[str, Callable[[], bool]],
 ) -> None:
-    """Start the children, and start again those that end, until this process is asked to end."""
+    """Start the children, and start again those that end, until this process is asked to end.
+
+    Args:
+        server: forks them.
+        mains: starts each.
+        told: is told of ends.
+        only_if: what must hold for a child to be started; it ends by itself when it has nothing to do.
+    """
     names: dict[int, str] = {}
     began: dict[str, float] = {}
     falls: dict[str, int] = dict.fromkeys(mains, 0)
@@ -106,12 +124,19 @@ def _look_after(
     while not server.stopping:
         now = time.monotonic()
         for name in [name for name, at in due.items() if at <= now]:
+            if name in only_if and not only_if[name]():
+                due[name] = now + _LOOK
+                continue
             del due[name]
             names[mains[name](server)] = name
             began[name] = now
         timeout = min(due.values()) - now if due else None
         for ended in server.wait(timeout):
             name = names.pop(ended.pid)
+            if ended.status == CHANGED:
+                due[name] = now
+                told(f"the {name} begin anew: they have changed")
+                continue
             falls[name] = 0 if time.monotonic() - began[name] > _WELL_AFTER else falls[name] + 1
             pause = _AGAIN_AFTER[min(falls[name], len(_AGAIN_AFTER) - 1)]
             due[name] = time.monotonic() + pause
@@ -240,6 +265,13 @@ def attendant_main(settings: Settings) -> int:
     _log_to_stderr("attendant")
     with asked_to_stop() as (stopping, handle):
         return attend_forever(settings, open_bell(settings), stopping, handle)
+
+
+def streams_main(settings: Settings) -> int:
+    """The process of the streams; returns its exit code."""
+    _log_to_stderr("streams")
+    with asked_to_stop() as (stopping, _):
+        return serve_streams(settings, stopping)
 
 
 def files_of(root: Path, pattern: str) -> dict[str, str]:

@@ -8,11 +8,14 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tidemill.model.errors import SettingsError, TidemillError
+from tidemill.flow.stream.facts import ProcessFacts
+from tidemill.flow.stream.observing import Observer
+from tidemill.model.errors import Conflict, SettingsError, TidemillError, Unreachable
 from tidemill.wiring.codecs import open_registry
 from tidemill.wiring.project import load_pipelines
 from tidemill.wiring.services import connect
@@ -20,7 +23,7 @@ from tidemill.wiring.settings import STATE_FOLDER, Settings
 from tidemill.wiring.streams import LakeTables, StreamMaker, open_stores, streams_of
 
 if TYPE_CHECKING:
-    from tidemill.flow.stream.process import StreamProcess
+    from tidemill.model.pipeline import PipelineSpec
     from tidemill.model.stream import StreamSpec
     from tidemill.ports.clock import Clock
     from tidemill.ports.metadata import Metadata
@@ -30,8 +33,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("tidemill")
 
-#: Seconds between two looks whether it is time to stop, and before a stream that has stopped by an error is told of.
+#: Seconds between two looks whether it is time to stop.
 _LOOK = 0.2
+#: A stream that has failed is tried again after so many seconds, the later the more often it has failed of late; one
+#: that has run for so long is thought well again.
+_AGAIN = (1.0, 2.0, 5.0, 15.0, 60.0)
+_WELL = 120.0
+#: Seconds between two rounds in which embedded topics are compacted, and old messages go.
+_TIDY = 60.0
+#: What a process has told is forgotten when it has told nothing for so long.
+_FORGOTTEN = timedelta(days=1)
 
 
 def open_topics(settings: Settings, metadata: Metadata, clock: Clock) -> Topics:
@@ -107,45 +118,118 @@ def run_streams(
     """
     pipelines = [pipeline.spec() for pipeline in load_pipelines(settings).values()]
     chosen = [found for name in names or (None,) for found in streams_of(pipelines, name)]
-    services = connect(settings)
-    topics = open_topics(settings, services.metadata, services.clock)
-    maker = StreamMaker(
-        topics, open_stores(settings), LakeTables(services), services.clock, registry_of(settings.streams)
-    )
-    failed = threading.Event()
-    threads = []
-    for pipeline, spec in chosen:
-        maker.plan(spec)  # what is wrong with a stream is told before any of them begins
-        make = partial(maker.process, pipeline, spec)
-        thread = threading.Thread(
-            target=_run_one, args=(settings, spec, make, stopping, failed, told), name=spec.full_name, daemon=True
+    with Running(settings, stopping, told) as running:
+        for _, spec in chosen:
+            running.maker.plan(spec)  # what is wrong with a stream is told before any of them begins
+        for pipeline, spec in chosen:
+            running.start(pipeline, spec)
+        told(f"{', '.join(spec.full_name for _, spec in chosen) or 'no streams'} running, process {os.getpid()}")
+        running.wait()
+        return 1 if running.has_failed else 0
+
+
+class Running:
+    """The streams that run in this process, each in a thread of its own. A context that closes what they share.
+
+    Args:
+        settings: the project.
+        stopping: asked again and again.
+        told: is told what happens, a line at a time.
+        again: a stream that fails is tried again, later and later; otherwise it stays as it is.
+        version: of the code that they are of.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        stopping: Callable[[], bool],
+        told: Callable[[str], None],
+        *,
+        again: bool = False,
+        version: str = "",
+    ) -> None:
+        self._settings = settings
+        self._stopping = stopping
+        self._told = told
+        self._again = again
+        self._version = version
+        self._services = connect(settings)
+        self.clock = self._services.clock
+        self.metadata = self._services.metadata
+        self._topics = open_topics(settings, self.metadata, self.clock)
+        self.maker = StreamMaker(
+            self._topics, open_stores(settings), LakeTables(self._services), self.clock, registry_of(settings.streams)
         )
-        threads.append(thread)
-    for thread in threads:
+        self._threads: list[threading.Thread] = []
+        self._failed = threading.Event()
+
+    def __enter__(self) -> Running:
+        with self.metadata.write() as tx:
+            tx.streams.forget_before(self.clock.now() - _FORGOTTEN)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._topics.close()
+        self.metadata.close()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether any of them has stopped by an error."""
+        return self._failed.is_set()
+
+    def start(self, pipeline: PipelineSpec, spec: StreamSpec) -> None:
+        """Begin one."""
+        thread = threading.Thread(target=self._run, args=(pipeline, spec), name=spec.full_name, daemon=True)
+        self._threads.append(thread)
         thread.start()
-    told(f"{', '.join(spec.full_name for _, spec in chosen) or 'no streams'} running, process {os.getpid()}")
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(_LOOK)
-    topics.close()
-    services.metadata.close()
-    return 1 if failed.is_set() else 0
 
+    def wait(self, changed: Callable[[], bool] = lambda: False) -> None:
+        """Until all have ended; `changed` is asked meanwhile, and whoever asks may so stop them."""
+        tidy = getattr(self._topics, "tidy", None)  # a broker does so itself
+        tidied = self.clock.monotonic()
+        while any(thread.is_alive() for thread in self._threads):
+            self._threads[0].join(_LOOK)
+            self._threads.sort(key=lambda thread: not thread.is_alive())
+            changed()
+            if tidy is not None and self.clock.monotonic() - tidied >= _TIDY:
+                tidied = self.clock.monotonic()
+                with suppress(Conflict, Unreachable):
+                    tidy(self.clock.now())
 
-def _run_one(
-    settings: Settings,
-    spec: StreamSpec,
-    make: Callable[[str], StreamProcess],
-    stopping: Callable[[], bool],
-    failed: threading.Event,
-    told: Callable[[str], None],
-) -> None:
-    try:
-        with slot(settings, spec.full_name) as identity:
-            make(identity).run(stopping)
-    except TidemillError as error:
-        failed.set()
-        told(f"{spec.full_name} has stopped: {error}")
-    except Exception:
-        failed.set()
-        _log.exception("%s has stopped", spec.full_name)
+    def _run(self, pipeline: PipelineSpec, spec: StreamSpec) -> None:
+        """One stream: again and again, if it is to be so."""
+        with slot(self._settings, spec.full_name) as identity:
+            now = self.clock.now()
+            facts = ProcessFacts(
+                spec.full_name, identity, socket.gethostname(), os.getpid(), now, now, version=self._version
+            )
+            observer = Observer(self.metadata, facts, self.clock)
+            falls = 0
+            while not self._stopping():
+                began = self.clock.monotonic()
+                try:
+                    process = self.maker.process(pipeline, spec, identity)
+                    process.looked_at = observer.look
+                    process.run(self._stopping)
+                    break
+                except Exception as error:
+                    self._tell(spec, error)
+                    observer.failed(error)
+                    if not self._again:
+                        return
+                    falls = 0 if self.clock.monotonic() - began > _WELL else falls + 1
+                self._rest(_AGAIN[min(falls, len(_AGAIN) - 1)], observer)
+            observer.ended()
+
+    def _tell(self, spec: StreamSpec, error: Exception) -> None:
+        self._failed.set()
+        if isinstance(error, TidemillError):
+            self._told(f"{spec.full_name} has stopped: {error}")
+        else:
+            _log.error("%s has stopped", spec.full_name, exc_info=error)
+
+    def _rest(self, seconds: float, observer: Observer) -> None:
+        until = self.clock.monotonic() + seconds
+        while self.clock.monotonic() < until and not self._stopping():
+            self.clock.sleep(_LOOK)
+            observer.still_failed()

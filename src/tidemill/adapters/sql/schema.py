@@ -10,13 +10,17 @@ from __future__ import annotations
 from sqlalchemy import Boolean, CheckConstraint, Column, Index, MetaData, String, Table, Text
 from sqlalchemy import UniqueConstraint as Unique
 
-from tidemill.adapters.sql import schedule_schema, topics_schema  # noqa: F401  # their tables belong to the same database
+from tidemill.adapters.sql import (  # their tables belong to the same database
+    schedule_schema,  # noqa: F401
+    stream_schema,  # noqa: F401
+    topics_schema,  # noqa: F401
+)
 from tidemill.adapters.sql.columns import BigId, Json, Prose
 from tidemill.adapters.sql.declare import METADATA, interval, moment, serial, text, to
 from tidemill.model.branch import MAIN
 
 #: The newest revision of `migrations/`: what this code needs. Revisions are numbers, so that older < newer.
-REVISION = "0003"
+REVISION = "0004"
 
 
 def catalog_name(project: str, ref: str) -> str:

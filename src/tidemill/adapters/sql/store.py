@@ -30,6 +30,7 @@ from tidemill.adapters.sql.runs import SqlRuns
 from tidemill.adapters.sql.schema import REVISION, refs
 from tidemill.adapters.sql.session import Session
 from tidemill.adapters.sql.stir import Stir
+from tidemill.adapters.sql.streams import SqlStreams
 from tidemill.adapters.sql.system_tables import system_table
 from tidemill.adapters.sql.upgrade import bring_up_to_date, must_be_current, revision_of
 from tidemill.adapters.sql.xcoms import SqlXComs
@@ -59,6 +60,7 @@ class SqlTx(Tx):
         self.arrivals = SqlArrivals(session)
         self.definitions = SqlDefinitions(session)
         self.xcoms = SqlXComs(session)
+        self.streams = SqlStreams(session)
 
 
 class SqlMetadata(Metadata):

@@ -189,6 +189,10 @@ class Kept:
         self._mark = mark
         return done
 
+    def size(self) -> int:
+        """About how many bytes the store takes."""
+        return self._store.size()
+
     def close(self) -> None:
         """Let the store go; what was not committed is forgotten."""
         self.forget()

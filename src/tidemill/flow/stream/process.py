@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tidemill.flow.stream.letters import Read, letter_headers
@@ -46,6 +46,8 @@ class Counts:
     failed: int = 0
     late: int = 0
     restarts: int = 0
+    #: Messages that were read for sources and exchanges, by their nodes.
+    read: dict[int, int] = field(default_factory=dict)
 
 
 class Loader(Protocol):
@@ -99,6 +101,8 @@ class StreamProcess:
         self._clock = clock
         self._identity = identity
         self._begin = begin
+        #: Called in each turn, and while state is recovered.
+        self.looked_at: Callable[[StreamProcess], None] = lambda _: None
         self._tasks = plan.tasks
         self.works: dict[int, Work] = {}
         self.loaders: dict[int, Loader] = {}
@@ -162,6 +166,7 @@ class StreamProcess:
         self.counts.messages += count
         if self._dirty and (due <= 0 or self._since >= self.plan.rows):
             self.checkpoint()
+        self.looked_at(self)
         return count
 
     def _joined(self) -> tuple[Member, Reader]:
@@ -217,6 +222,7 @@ class StreamProcess:
         assert self._member is not None
         self.recovering = progress if progress.done < progress.total else None
         self._member.poll(self._taken, self._given_up, 0)
+        self.looked_at(self)
 
     def _first(self, partition: Partition) -> int:
         if self._begin is not None:
@@ -270,6 +276,7 @@ class StreamProcess:
         work.heard[messages.partition] = self._clock.monotonic()
         work.silent.discard(messages.partition)
         for node in work.inputs[messages.partition]:
+            self.counts.read[node.number] = self.counts.read.get(node.number, 0) + len(messages)
             if node.kind == "exchange":
                 for value in messages.values:
                     if value is not None:
