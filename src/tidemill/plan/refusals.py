@@ -130,7 +130,7 @@ def refuse_time(step: Operation, column: str, made_at: Node, nodes: Sequence[Nod
             f'{step.verb}: "{column}" is made where rows of one partition have come together again by several '
             "ways, which are not in step.",
             where=place_of(step),
-            hint="make it earlier: right behind the topic, or in each of the frames before tm.concat",
+            hint="make it earlier: right behind the topic, or in each of the frames before f.concat",
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tidemill.adapters.memory.state import MemoryStates
 from tidemill.adapters.memory.topics import MemoryTopics
+from tidemill.adapters.polars.tables import rows_of
 from tidemill.authoring.streams import Stream
 from tidemill.flow.stream.process import Loader, StreamProcess
 from tidemill.model.duration import Duration, read_duration
@@ -69,13 +70,11 @@ class StreamTest:
             rows: dicts, written as the topic is; bytes are messages as they are.
             partition: where to; None: by the topic's key.
         """
-        import polars
-
         meant = self._topic(topic)
         raw = [row for row in rows if isinstance(row, bytes)]
         plain = [row for row in rows if not isinstance(row, bytes)]
         if plain:
-            made = polars.DataFrame(plain, schema=codec_of(meant).columns, strict=False, orient="row")
+            made = rows_of(plain, codec_of(meant).columns)
             keys = key_codec(meant.key)
             encoded = None if keys is None else keys.encode(made.select(meant.key))
             self._feeding.send(meant.name, codec_of(meant).encode(made), keys=encoded, partitions=partition)
@@ -184,11 +183,7 @@ class _Tables:
     """Tables in memory."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
-        import polars
-
-        self._rows = {
-            name: rows if isinstance(rows, polars.DataFrame) else polars.DataFrame(rows) for name, rows in given.items()
-        }
+        self._rows = {name: rows_of(rows) for name, rows in given.items()}
         self.engine: StreamEngine | None = None
 
     def schema(self, name: TableName) -> Any:

@@ -87,3 +87,10 @@ def import_pandas() -> Any:
     except ImportError:
         raise SettingsError("pandas is not installed.", hint='pip install "tidemill[pandas]"') from None
     return pandas
+
+
+def rows_of(data: Any, columns: pl.Schema | None = None) -> pl.DataFrame:
+    """Rows in memory, also as a list of dicts, as a Polars DataFrame; with `columns` in these."""
+    if isinstance(data, pl.DataFrame) and columns is None:
+        return data
+    return pl.DataFrame(data, schema=columns, strict=False, orient="row")
