@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tidemill.version import __version__
+from tidemill.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from polars import col as col
