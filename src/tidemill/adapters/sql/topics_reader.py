@@ -58,6 +58,8 @@ class _Place:
     paused: bool = False
     blocks: deque[tuple[Sequence[int], Columns]] = field(default_factory=deque)
     waiting: int = 0
+    #: After the last message that was given.
+    given: int = 0
 
 
 class SqlReader:
@@ -78,7 +80,7 @@ class SqlReader:
         with self._topics.metadata.session(writing=False) as session:
             found = {partition: self._topics.partition_of(session, partition) for partition in positions}
             for partition, topic in found.items():
-                self._places[partition] = _Place(topic.id, positions[partition])
+                self._places[partition] = _Place(topic.id, positions[partition], given=positions[partition])
             self._look(session)
 
     def drop(self, partitions: Sequence[Partition]) -> None:
@@ -111,8 +113,12 @@ class SqlReader:
             step = min(step * 2, _CHEAP if self._stir.cheap else _DEAR)
 
     def ends(self) -> Mapping[Partition, int]:
-        """The ends of what is being read, as of the last look."""
-        return dict(self._ends)
+        """The ends as of the last look, without what compaction has removed there: nobody waits for that."""
+        found = dict(self._ends)
+        for partition, place in self._places.items():
+            if not place.waiting and place.fetched >= found.get(partition, place.fetched + 1):
+                found[partition] = place.given
+        return found
 
     def lost(self) -> Mapping[Partition, tuple[int, int]]:
         """What is no longer kept, told once."""
@@ -210,6 +216,7 @@ def _taken(partition: Partition, place: _Place, many: int) -> Messages:
             offsets, columns = offsets[:many], columns.slice(0, many)
         parts.append((offsets, columns))
         many -= len(offsets)
+    place.given = parts[-1][0][-1] + 1
     if len(parts) == 1:
         columns = parts[0][1]
     else:
