@@ -23,7 +23,7 @@ from tidemill.model.table import TableName
 from tidemill.ports.stream_engine import LookUp, StreamEngine
 from tidemill.ports.topic import Partition, Topics, TopicSpec
 from tidemill.testing.clock import ManualClock
-from tidemill.wiring.streams import StreamMaker, codec_of, key_codec
+from tidemill.wiring.streams import StreamMaker, Waiting, codec_of, key_codec
 
 _ALL = 1_000_000
 #: A member that is silent for so long is out of its group, in seconds.
@@ -209,21 +209,9 @@ class _Tables:
         engine: StreamEngine,
     ) -> Loader:
         self.engine = engine
-        return _Waiting()
+        return Waiting()
 
     def _found(self, name: TableName) -> Any:
         if str(name) not in self._rows:
             raise UnknownName.of("table", str(name), self._rows)
         return self._rows[str(name)]
-
-
-class _Waiting:
-    """Rows for tables stay where they wait: the test reads them there."""
-
-    error: BaseException | None = None
-
-    def start(self) -> None:
-        """Begin."""
-
-    def stop(self) -> None:
-        """End."""
