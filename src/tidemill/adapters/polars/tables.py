@@ -32,6 +32,11 @@ def to_lazy(data: Any, name: str) -> pl.LazyFrame:
     )
 
 
+def given_rows(data: Any, name: str) -> pl.DataFrame:
+    """Rows that a test gives: a table, or a list of dicts. Raises DefinitionError."""
+    return pl.DataFrame(data) if isinstance(data, list) else to_lazy(data, name).collect()
+
+
 def held(lazy: pl.LazyFrame) -> pl.LazyFrame:
     """The rows with columns of types that tables can hold.
 
