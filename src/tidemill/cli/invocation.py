@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tidemill.flow.services import Services
     from tidemill.ports.metadata import Metadata
     from tidemill.wiring.settings import Settings
+    from tidemill.wiring.stream_care import StreamCare
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,8 +94,19 @@ class Invocation:
             self._services = services_of(self.known_settings())
         return self._services
 
+    @cached_property
+    def streams(self) -> StreamCare:
+        """The project's streams and topics, seen from outside."""
+        from tidemill.wiring.loading import own_process
+        from tidemill.wiring.stream_care import StreamCare
+
+        own_process()
+        return StreamCare(self.known_settings(), self.metadata)
+
     def close(self) -> None:
         """Let go of connections."""
+        if "streams" in self.__dict__:
+            self.streams.close()
         if self._metadata is not None:
             self._metadata.close()
         if self._services is not None:

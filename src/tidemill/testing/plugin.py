@@ -13,8 +13,10 @@ import pytest
 
 if TYPE_CHECKING:
     from tidemill.authoring.dag import DAG
+    from tidemill.authoring.streams import Stream
     from tidemill.flow.trial import Trial
     from tidemill.testing.clock import ManualClock
+    from tidemill.testing.stream import StreamTest
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,17 @@ def manual_clock() -> ManualClock:
     from tidemill.testing.clock import ManualClock
 
     return ManualClock()
+
+
+@pytest.fixture
+def stream_test(manual_clock: ManualClock) -> Callable[..., StreamTest]:
+    """Runs a stream in memory: `stream_test(means)`, with time beginning at `manual_clock`; see `StreamTest`."""
+    from tidemill.testing.stream import StreamTest
+
+    def test(stream: Stream, **more: Any) -> StreamTest:
+        return StreamTest(stream, **{"clock": manual_clock, **more})
+
+    return test
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from typing import Any
 
 from tidemill.adapters.memory.state import MemoryStates
 from tidemill.adapters.memory.topics import MemoryTopics
-from tidemill.adapters.polars.tables import rows_of
 from tidemill.authoring.streams import Stream
 from tidemill.flow.stream.process import Loader, StreamProcess
 from tidemill.model.duration import Duration, read_duration
@@ -24,11 +23,14 @@ from tidemill.model.table import TableName
 from tidemill.ports.stream_engine import LookUp, StreamEngine
 from tidemill.ports.topic import Partition, Topics, TopicSpec
 from tidemill.testing.clock import ManualClock
-from tidemill.wiring.streams import StreamMaker, codec_of, key_codec
+from tidemill.wiring.stream_rows import as_line, encoded
+from tidemill.wiring.streams import StreamMaker, Waiting
 
 _ALL = 1_000_000
 #: A member that is silent for so long is out of its group, in seconds.
 _SESSION = 11.0
+#: Time passes in steps of so many seconds.
+_STEP = 3.0
 
 
 class StreamTest:
@@ -67,19 +69,14 @@ class StreamTest:
 
         Args:
             topic: its name, or the parameter that reads it.
-            rows: dicts, written as the topic is; bytes are messages as they are.
+            rows: dicts, written as the topic is (times also as text); bytes are messages as they are. What does not
+                fit the topic is sent all the same: the stream shall see it.
             partition: where to; None: by the topic's key.
         """
         meant = self._topic(topic)
-        raw = [row for row in rows if isinstance(row, bytes)]
-        plain = [row for row in rows if not isinstance(row, bytes)]
-        if plain:
-            made = rows_of(plain, codec_of(meant).columns)
-            keys = key_codec(meant.key)
-            encoded = None if keys is None else keys.encode(made.select(meant.key))
-            self._feeding.send(meant.name, codec_of(meant).encode(made), keys=encoded, partitions=partition)
-        if raw:
-            self._feeding.send(meant.name, raw, partitions=partition)
+        raw = [row if isinstance(row, bytes) else as_line(row) for row in rows]
+        made = encoded(meant, raw, strict=False)
+        self._feeding.send(meant.name, made.values, keys=made.keys, partitions=partition)
         self._feeding.flush()
         self.work()
 
@@ -91,8 +88,11 @@ class StreamTest:
 
     def advance(self, by: Duration) -> None:
         """Let time pass, and the stream notice."""
-        self.clock.advance(read_duration(by, "by"))
-        self.work()
+        left = read_duration(by, "by").total_seconds()
+        while left > 0:  # in steps: a member that is silent for long loses its tasks
+            self.clock.advance(min(left, _STEP))
+            left -= _STEP
+            self.work()
 
     def checkpoint(self) -> None:
         """Make what was done count; what the stream sent itself is worked on, too."""
@@ -183,7 +183,9 @@ class _Tables:
     """Tables in memory."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
-        self._rows = {name: rows_of(rows) for name, rows in given.items()}
+        from tidemill.adapters.polars.tables import given_rows
+
+        self._rows = {name: given_rows(rows, name) for name, rows in given.items()}
         self.engine: StreamEngine | None = None
 
     def schema(self, name: TableName) -> Any:
@@ -204,21 +206,9 @@ class _Tables:
         engine: StreamEngine,
     ) -> Loader:
         self.engine = engine
-        return _Waiting()
+        return Waiting()
 
     def _found(self, name: TableName) -> Any:
         if str(name) not in self._rows:
             raise UnknownName.of("table", str(name), self._rows)
         return self._rows[str(name)]
-
-
-class _Waiting:
-    """Rows for tables stay where they wait: the test reads them there."""
-
-    error: BaseException | None = None
-
-    def start(self) -> None:
-        """Begin."""
-
-    def stop(self) -> None:
-        """End."""

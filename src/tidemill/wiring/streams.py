@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tidemill.authoring.options import made_table, table_spec
 from tidemill.flow.stream.defining import frames_of
 from tidemill.flow.stream.keeping import Kept
-from tidemill.flow.stream.outlets import Outlets
+from tidemill.flow.stream.outlets import Outlets, Sinks
 from tidemill.flow.stream.plan import StreamPlan
 from tidemill.flow.stream.process import Loader, StreamProcess
 from tidemill.flow.stream.tables import TableLoader, Target
@@ -105,6 +105,18 @@ class Tables(Protocol):
         ...
 
 
+class Waiting:
+    """A loader that loads nothing: rows stay where they wait."""
+
+    error: BaseException | None = None
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End."""
+
+
 class LakeTables:
     """Tables of the project's lake."""
 
@@ -187,8 +199,8 @@ class StreamMaker:
         self._tables = tables
         self._clock = clock
 
-    def plan(self, spec: StreamSpec) -> tuple[StreamPlan, StreamEngine]:
-        """Plan a stream, and make the topics that it needs.
+    def plan(self, spec: StreamSpec, *, make: bool = True) -> tuple[StreamPlan, StreamEngine]:
+        """Plan a stream, and make the topics that it needs; with `make` false only look.
 
         Raises:
             UserError: the stream is wrong; nothing is made.
@@ -197,18 +209,21 @@ class StreamMaker:
 
         frames = frames_of(spec)
         engine = PolarsStreamEngine({f"whole({name})": self._tables.schema(name) for name in spec.tables.values()})
-        partitions = {topic.name: self._partitions(topic) for topic in spec.topics.values()}
+        partitions = {topic.name: self._partitions(topic, make) for topic in spec.topics.values()}
         topology = plan_topology(spec.full_name, frames, engine.columns_of, partitions)
         plan = StreamPlan(spec.full_name, topology, guarantee=spec.guarantee, every=spec.every, errors=spec.errors)
-        for own in plan.own_topics():
-            self._topics.create(own)
-        for topic in plan.written():
-            self._partitions(topic)
+        if make:
+            for own in plan.own_topics():
+                self._topics.create(own)
+            for topic in plan.written():
+                self._partitions(topic, make)
         return plan, engine
 
-    def _partitions(self, topic: Topic) -> int:
+    def _partitions(self, topic: Topic, make: bool) -> int:
         """How many a topic has, which is made where it is missing."""
         found = self._topics.describe(topic.name)
+        if found is None and not make:
+            return topic.partitions
         if found is None:
             found = self._topics.create(TopicSpec(topic.name, topic.partitions, retention=topic.retention))
         return found.partitions
@@ -219,8 +234,14 @@ class StreamMaker:
         wanted = needed_columns(plan.topology, source.number)
         return codec if wanted is None else codec.only(wanted)
 
-    def process(self, pipeline: PipelineSpec, spec: StreamSpec, identity: str) -> StreamProcess:
-        """One process's part in a stream."""
+    def process(
+        self,
+        pipeline: PipelineSpec,
+        spec: StreamSpec,
+        identity: str,
+        sinks: Callable[[StreamPlan], Sinks] | None = None,
+    ) -> StreamProcess:
+        """One process's part in a stream; with `sinks`, its rows go there and nowhere else."""
         plan, engine = self.plan(spec)
         codecs = {n.number: self._reading(plan, n) for n in plan.topology.nodes if n.kind == "source"}
         lookups = {
@@ -239,7 +260,8 @@ class StreamMaker:
             assert isinstance(node.step, ToTable)
             return self._tables.loader(pipeline, spec, node.step, self._topics, plan.outbox(node), engine)
 
-        work, outlets = WorkMaker(plan, engine, self._topics, keep, lookups), Outlets(plan, engine, written)
+        work = WorkMaker(plan, engine, self._topics, keep, lookups)
+        outlets = Outlets(plan, engine, written) if sinks is None else sinks(plan)
         return StreamProcess(plan, self._topics, work, codecs, outlets, loader, self._clock, identity)
 
 

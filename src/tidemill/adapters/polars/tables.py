@@ -32,6 +32,11 @@ def to_lazy(data: Any, name: str) -> pl.LazyFrame:
     )
 
 
+def given_rows(data: Any, name: str) -> pl.DataFrame:
+    """Rows that a test gives: a table, or a list of dicts. Raises DefinitionError."""
+    return pl.DataFrame(data) if isinstance(data, list) else to_lazy(data, name).collect()
+
+
 def held(lazy: pl.LazyFrame) -> pl.LazyFrame:
     """The rows with columns of types that tables can hold.
 
@@ -87,10 +92,3 @@ def import_pandas() -> Any:
     except ImportError:
         raise SettingsError("pandas is not installed.", hint='pip install "tidemill[pandas]"') from None
     return pandas
-
-
-def rows_of(data: Any, columns: pl.Schema | None = None) -> pl.DataFrame:
-    """Rows in memory, also as a list of dicts, as a Polars DataFrame; with `columns` in these."""
-    if isinstance(data, pl.DataFrame) and columns is None:
-        return data
-    return pl.DataFrame(data, schema=columns, strict=False, orient="row")

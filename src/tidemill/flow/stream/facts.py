@@ -157,10 +157,11 @@ def reads(plan: StreamPlan) -> list[str]:
 
 def writes(plan: StreamPlan) -> list[str]:
     """Where a stream's rows go: `topic`, `table:name`, `function:name`."""
-    return [_target(node) for node in plan.topology.nodes if _target(node)]
+    return [target_of(node) for node in plan.topology.nodes if target_of(node)]
 
 
-def _target(node: Node) -> str:
+def target_of(node: Node) -> str:
+    """Where rows of a sink go: `topic`, `table:name`, `function:name`; empty: it is none."""
     match node.step:
         case ToTopic() as step:
             return step.topic.name if step.chosen is None else "topic by row"
@@ -183,7 +184,7 @@ def _node_json(plan: StreamPlan, node: Node, told: list[ProcessFacts]) -> dict[s
         "stage": node.stage,
         "place": place_of(node.step) if node.step is not None else None,
         "reads": plan.topic_of(node) if node.kind != "step" else None,
-        "writes": _target(node) or None,
+        "writes": target_of(node) or None,
         "joins": frame.source.name if frame is not None else None,
         "by": list(node.by),
         "columns": None if node.columns is None else list(node.columns),

@@ -24,6 +24,19 @@ class Outlet(Protocol):
         ...
 
 
+class Sinks(Protocol):
+    """All sinks of a stream, as its process sees them."""
+
+    @property
+    def rows(self) -> Mapping[int, int]:
+        """How many rows have gone to each, by its node."""
+        ...
+
+    def give(self, given: Given, writer: Writer) -> None:
+        """Hand rows to their sink."""
+        ...
+
+
 class TopicOutlet:
     """Rows as messages.
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tidemill.flow.stream.letters import Read, letter_headers
-from tidemill.flow.stream.outlets import Outlets
+from tidemill.flow.stream.outlets import Sinks
 from tidemill.flow.stream.plan import LOADERS, StreamPlan
 from tidemill.flow.stream.recovery import Recovering
 from tidemill.flow.stream.work import Work, WorkMaker, inputs_of
@@ -85,7 +85,7 @@ class StreamProcess:
         topics: Topics,
         maker: WorkMaker,
         codecs: Mapping[int, Codec],
-        outlets: Outlets,
+        outlets: Sinks,
         loader: Callable[[Node], Loader],
         clock: Clock,
         identity: str,

@@ -14,7 +14,7 @@ from tidemill.ports.stream_engine import LookUp, StreamEngine, StreamTask
 from tidemill.ports.topic import Partition, Position, Topics
 
 #: Where state says what code it is of.
-_CODE = b"\0code"
+CODE = b"\0code"
 
 
 @dataclass(slots=True)
@@ -120,9 +120,9 @@ class WorkMaker:
     def _check(self, kept: Kept, stage: int, number: int) -> None:
         """State says what code it is of: that of other code would give wrong results without a word."""
         mine = self._plan.fingerprint(stage).encode()
-        found = kept.get([_CODE])[0]
+        found = kept.get([CODE])[0]
         if found is None:
-            kept.put(_CODE, mine)
+            kept.put(CODE, mine)
         elif found != mine:
             raise Refused(
                 f'The state of "{self._plan.name}" (stage {stage}, task {number}) is of other code: a step that '

@@ -1,0 +1,127 @@
+"""`tidemill stream topics, feed, peek`: what is in topics, and putting something there."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tidemill.cli.command import Command
+from tidemill.cli.grid import Column, Styled
+from tidemill.cli.invocation import Invocation, pass_invocation
+from tidemill.cli.text import count, moment, plain
+
+if TYPE_CHECKING:
+    from tidemill.wiring.stream_care import Seen
+
+
+@click.command(cls=Command)
+@click.option("--all", "every", is_flag=True, help="Also those that streams have for themselves.")
+@pass_invocation
+def topics(invocation: Invocation, every: bool) -> None:
+    """List topics with their partitions and messages."""
+    from dataclasses import asdict
+
+    found = [one for one in invocation.streams.topic_rows() if every or invocation.json or one.role != "own"]
+    out = invocation.out
+    if invocation.json:
+        out.object({"topics": [asdict(one) for one in found]})
+        return
+    if not found:
+        out.note("no topic yet")
+        return
+    columns = [
+        Column("topic"), Column("partitions", right=True), Column("messages", right=True), Column("role"),
+        Column("streams", yields=1),
+    ]  # fmt: skip
+    out.grid(columns, [
+        [one.name, count(one.partitions) if one.partitions else Styled("not made", "dim"), count(one.messages),
+         one.role, ", ".join(one.streams) or "-"]
+        for one in found
+    ])  # fmt: skip
+    out.next(f"tidemill stream peek {found[0].name}")
+
+
+@click.command(cls=Command)
+@click.argument("topic")
+@click.argument("file", type=click.File("rb"))
+@click.option("--key", "keys", multiple=True, metavar="COLUMN",
+              help="The message's key; else the one that the topic is declared with.")  # fmt: skip
+@click.option("--raw", is_flag=True, help="Send lines as they are, whether they fit or not.")
+@pass_invocation
+def feed(invocation: Invocation, topic: str, file: Any, keys: tuple[str, ...], raw: bool) -> None:
+    """Send JSON lines to a topic, a message each.
+
+    FILE is a path, or - for standard input. A line that does not fit what the topic is declared with is refused, and
+    nothing is sent then. A declared topic that is missing is made.
+    """
+    lines = [line for line in file.read().splitlines() if line.strip()]
+    sent = invocation.streams.feed(topic, lines, keys, strict=not raw)
+    if invocation.json:
+        invocation.out.object({"topic": topic, "messages": sent})
+        return
+    invocation.out.facts([("sent", count(sent, "messages"), f"to {topic}")])
+    invocation.out.next(f"tidemill stream peek {topic}")
+
+
+@click.command(cls=Command)
+@click.argument("topic")
+@click.option("-n", "last", type=click.IntRange(min=0), default=10, show_default=True, metavar="N",
+              help="How many of the last messages.")  # fmt: skip
+@click.option("-f", "--follow", is_flag=True, help="Go on as messages come, until Ctrl-C.")
+@pass_invocation
+def peek(invocation: Invocation, topic: str, last: int, follow: bool) -> None:
+    """Show the last messages of a topic; no group's position moves."""
+    from tidemill.cli.command import Suggestion
+
+    if follow and invocation.json:
+        raise Suggestion("--follow has no end, and --json writes one object.", "leave out one of them")
+    found = invocation.streams.peek(topic, last)
+    out = invocation.out
+    if invocation.json:
+        out.object({"topic": topic, "messages": [_object(one) for one in found]})
+        return
+    if not follow:
+        columns = [Column("partition", right=True), Column("offset", right=True), Column("time"), Column("key"),
+                   Column("value")]  # fmt: skip
+        out.grid(columns, [_row(one) for one in found])
+        if not found:
+            out.note(f"{topic} has no messages")
+        return
+    for one in found:
+        out.line("  ".join(_row(one)))
+    for new in invocation.streams.follow(topic):
+        if new is not None:
+            out.line("  ".join(_row(new)))
+        sys.stdout.flush()
+
+
+def _row(one: Seen) -> list[str]:
+    return [str(one.partition), str(one.offset), moment(one.at), content(one.key), content(one.value)]
+
+
+def _object(one: Seen) -> dict[str, Any]:
+    return {
+        "partition": one.partition, "offset": one.offset, "at": one.at, "key": text_or_bytes(one.key),
+        "value": text_or_bytes(one.value),
+        "headers": [[name, text_or_bytes(value)] for name, value in one.headers],
+    }  # fmt: skip
+
+
+def text_or_bytes(value: bytes | None) -> str | bytes | None:
+    """What JSON shows: text, and in base64 what is none."""
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def content(value: bytes | None) -> str:
+    """A key or value on one line: text, or its bytes."""
+    found = text_or_bytes(value)
+    if found is None:
+        return Styled("null", "null")
+    return plain(found) if isinstance(found, str) else f"0x{found.hex()}"

@@ -1,0 +1,78 @@
+"""Reading what topics hold now, from outside: a stretch of partitions, with an end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from tidemill.model.errors import Unreachable
+from tidemill.ports.clock import Clock
+from tidemill.ports.topic import Messages, Partition, Topics
+
+#: Messages that are read at once, and seconds that one read waits.
+_LIMIT = 20_000
+_WAIT = 0.2
+#: Seconds without a message after which the broker is thought unwell.
+_PATIENCE = 30.0
+
+
+def stretch(
+    topics: Topics, clock: Clock, begin: Mapping[Partition, int], until: Mapping[Partition, int]
+) -> Iterator[Messages]:
+    """The messages of partitions from `begin` up to, not including, `until`.
+
+    Raises:
+        Unreachable: nothing comes, and the end is not reached. UnknownName: there is no such partition.
+    """
+    at = {partition: offset for partition, offset in begin.items() if offset < until[partition]}
+    if not at:
+        return
+    reader = topics.reader()
+    try:
+        reader.take(at)
+        since = clock.monotonic()
+        while at:
+            for messages in reader.read(_LIMIT, _WAIT):
+                since = clock.monotonic()
+                found = _before(messages, until[messages.partition])
+                at[messages.partition] = messages.offsets[-1] + 1
+                if len(found):
+                    yield found
+            ends = reader.ends()
+            # After the last message there may be offsets that nobody gets: the reader knows.
+            done = [p for p, offset in at.items() if offset >= min(until[p], ends.get(p, until[p]))]
+            reader.drop(done)
+            for partition in done:
+                del at[partition]
+            if at and clock.monotonic() - since > _PATIENCE:
+                raise Unreachable(f"Nothing has come from {next(iter(at))} for {_PATIENCE:.0f} s.")
+    finally:
+        reader.close()
+
+
+def whole(topics: Topics, clock: Clock, topic: str) -> Iterator[Messages]:
+    """All messages that a topic holds now; none where there is no such topic."""
+    info = topics.describe(topic)
+    if info is not None:
+        begin = {Partition(topic, number): offset for number, offset in enumerate(info.first)}
+        yield from stretch(topics, clock, begin, ends_of(topics, topic))
+
+
+def ends_of(topics: Topics, topic: str) -> dict[Partition, int]:
+    """The ends of a topic's partitions."""
+    info = topics.describe(topic)
+    return {} if info is None else {Partition(topic, number): end for number, end in enumerate(info.end)}
+
+
+def _before(messages: Messages, until: int) -> Messages:
+    if messages.offsets[-1] < until:
+        return messages
+    kept = sum(offset < until for offset in messages.offsets)
+    return replace(
+        messages,
+        offsets=messages.offsets[:kept],
+        timestamps=messages.timestamps[:kept],
+        keys=messages.keys[:kept],
+        values=messages.values[:kept],
+        headers=None if messages.headers is None else list(messages.headers[:kept]),
+    )
