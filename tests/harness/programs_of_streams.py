@@ -18,6 +18,7 @@ from harness import naive
 from harness.naive import Lines, whole
 from tidemill.model import agg
 from tidemill.model.frame import Frame, concat
+from tidemill.model.frame.operation import IntervalHow, JoinHow, Keep
 
 #: Verbs as pairs of them are counted. `unique_within` and `join_table` are `unique` and `join` in their other use.
 STATELESS = (
@@ -320,7 +321,8 @@ def _map_batches(rng: random.Random, k: Kinds) -> Step:
 
 
 def _join_table(rng: random.Random, k: Kinds) -> Step:
-    how, key, name = rng.choice(("inner", "left", "semi", "anti")), k.key, f"n{k.fresh}"
+    how: JoinHow = rng.choice(("inner", "left", "semi", "anti"))
+    key, name = k.key, f"n{k.fresh}"
     more = {} if how in ("semi", "anti") else {name: "int"}
     return Step(
         "join_table",
@@ -385,7 +387,7 @@ def _join_asof(rng: random.Random, k: Kinds) -> Step:
 
 def _join_interval(rng: random.Random, k: Kinds) -> Step:
     time, by = _time(k), rng.choice(([k.key], [k.key], []))
-    how = rng.choice(("inner", "left", "outer"))
+    how: IntervalHow = rng.choice(("inner", "left", "outer"))
     if f"{time}_right" in k.columns:
         raise Absent
     reach = timedelta(seconds=rng.randint(0, 3)), timedelta(seconds=rng.randint(0, 3))
@@ -598,8 +600,9 @@ def _counted(rng: random.Random, k: Kinds, emit: str) -> Step:
     by = rng.choice(([k.key], [k.key], []))
     size = rng.randint(1, 2 if k.counted else 3)
     wanted, kinds, _ = _aggregates(rng, k, by)
-    if k.time is not None:
-        wanted[k.time], kinds[k.time] = ("max", k.time), "time"
+    time = "t" if k.time in ("window_start", "window_end") else k.time
+    if k.time is not None and time is not None:
+        wanted[time], kinds[time] = ("max", k.time), "time"
     columns = {**kinds, "window_start": "int", "window_end": "int"}
 
     def on_frame(f: Frame, w: World) -> Frame:
@@ -607,9 +610,6 @@ def _counted(rng: random.Random, k: Kinds, emit: str) -> Step:
         made: Frame = getattr(results, emit)()
         return made
 
-    clash = k.time in ("window_start", "window_end")
-    if clash:
-        raise Absent
     return Step(
         "window_current" if emit == "current" else "count_window",
         on_frame,
@@ -618,7 +618,7 @@ def _counted(rng: random.Random, k: Kinds, emit: str) -> Step:
             k,
             columns,
             ordered=True,
-            time=k.time,
+            time=time,
             changing=(*by, "window_start") if emit == "current" else None,
             stamped=True,
             thin=k.thin,
@@ -660,7 +660,7 @@ def _reduce(rng: random.Random, k: Kinds) -> Step:
     )
 
 
-def _unique(rng: random.Random, k: Kinds, keep: str = "first") -> Step:
+def _unique(rng: random.Random, k: Kinds, keep: Keep = "first") -> Step:
     if k.alone:
         raise Absent
     keys = rng.choice(([k.key], [k.key, "v"], ["v"]))
@@ -675,7 +675,8 @@ def _unique(rng: random.Random, k: Kinds, keep: str = "first") -> Step:
 
 def _unique_within(rng: random.Random, k: Kinds) -> Step:
     time, keys = _time(k), rng.choice(([k.key], [k.key], [k.key, "v"]))
-    within, keep = timedelta(seconds=rng.randint(1, 3)), rng.choice(("first", "last"))
+    within = timedelta(seconds=rng.randint(1, 3))
+    keep: Keep = rng.choice(("first", "last"))
     return Step(
         "unique_within",
         lambda f, w: f.unique(keys, within=within, on=time, keep=keep),
@@ -783,6 +784,35 @@ def grow(rng: random.Random, kinds: Kinds, verb: str, *, width: int, avoid: Sequ
     for step in reversed(before):
         tree = Branch(step, [tree])
     return tree
+
+
+def grow_pairs(rng: random.Random, kinds: Kinds, verb: str, pool: Sequence[str]) -> Branch | None:
+    """A tree that begins with a verb: three ways on by two more of a pool, and behind these all others.
+
+    So each step stands behind three others, and a tree of about thirty steps has about ninety pairs.
+    """
+    root = _tried(verb, rng, kinds)
+    if root is None:
+        return None
+    tree = Branch(root)
+    last = [*VERBS, "unique_last", "window_current"]
+    rng.shuffle(last)
+    if root.kinds.changing is not None:
+        tree.then += _branches(AFTER_CHANGES, rng, root.kinds)
+        return tree
+    for number in range(3):
+        at = tree
+        for _ in range(2):
+            step = next((s for s in (_tried(rng.choice(pool), rng, at.step.kinds) for _ in range(4)) if s), None)
+            if step is not None and step.kinds.changing is None:
+                at.then.append(Branch(step))
+                at = at.then[-1]
+        at.then += _branches(last[number::3], rng, at.step.kinds)
+    return tree
+
+
+def _branches(verbs: Sequence[str], rng: random.Random, kinds: Kinds) -> list[Branch]:
+    return [Branch(step) for verb in verbs if (step := _tried(verb, rng, kinds)) is not None]
 
 
 def _tried(verb: str, rng: random.Random, kinds: Kinds) -> Step | None:
