@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 
-from harness.programs_of_streams import CHANGING
 from harness.services import tell
+from harness.stream_kinds import CHANGING
 from harness.stream_property import HALVES, OFTEN, ROWS, SEEDS, play_late, play_pairs, quickly, rare
 
 _VERBS = (*HALVES[0], *CHANGING)

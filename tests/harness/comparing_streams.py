@@ -17,7 +17,8 @@ import polars as pl
 
 from harness import naive
 from harness.naive import EPOCH, Line, Lines
-from harness.programs_of_streams import TIMED, Branch, Kinds, Step, World
+from harness.programs_of_streams import Branch
+from harness.stream_kinds import TIMED, Kinds, Step, World
 from harness.streaming import Play
 from tidemill.adapters.polars.engine import PolarsEngine
 from tidemill.adapters.polars.stream.engine import PolarsStreamEngine

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from harness.comparing_streams import KINDS, Case, check, pairs_of, prune, read_data
-from harness.programs_of_streams import AFTER_CHANGES, CHANGING, VERBS, grow, grow_pairs
+from harness.programs_of_streams import grow, grow_pairs
+from harness.stream_kinds import AFTER_CHANGES, CHANGING, VERBS
 
 #: Whether to play long enough for every pair of verbs to appear often: some minutes on each of two cores.
 FULL = os.environ.get("TIDEMILL_PROPERTY") == "full"

@@ -10,7 +10,7 @@ import pytest
 
 import tidemill as tm
 from harness.comparing_streams import KINDS
-from harness.programs_of_streams import AFTER_CHANGES, VERBS
+from harness.stream_kinds import AFTER_CHANGES, VERBS
 from tidemill.adapters.polars.stream.engine import PolarsStreamEngine
 from tidemill.model.errors import DefinitionError
 from tidemill.model.frame import Frame, Input, concat
