@@ -338,9 +338,11 @@ def check(case: Case) -> int:
 
 def _on_table_in_time(case: Case, path: Sequence[Step], lines: Lines, late: Lines, world: World) -> None:
     """A table run over the rows that are not late. A row may be late for some of its hopping windows: not those."""
-    if path[-1].verb == "hopping_window" or any(step.verb == "concat" for step in path):
+    numbered = "i" in (path[-2].kinds if len(path) > 1 else KINDS).columns
+    if path[-1].verb == "hopping_window" or any(step.verb == "concat" for step in path) or not numbered:
         return
-    gone = {value for line in late for name, value in line.values.items() if name == "i" or name.startswith("n")}
+    # Right rows have their number under the name that the join gives it.
+    gone = {line.values.get("i", next((v for n, v in line.values.items() if n[0] == "n"), None)) for line in late}
     rows = [[line.values for line in one.lines(0) if line.values["i"] not in gone] for one in case.data]
     frame = literal(rows[0], "f")
     for step in path:
