@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from tidemill.adapters.polars.stream.keyed import written
 from tidemill.adapters.polars.stream.marks import LANE, OFFSET, Progress, order, theirs
 from tidemill.adapters.polars.stream.meetings import AsOf, Events, FirstOfKey, Interval
 from tidemill.adapters.polars.stream.operator import Operator, Ways
-from tidemill.adapters.polars.stream.segment import Batchwise, Looked, Rowwise, Segment, Side
+from tidemill.adapters.polars.stream.segment import Batchwise, Flat, Looked, Mapped, Segment, Side
 from tidemill.adapters.polars.stream.shape import Shapes
 from tidemill.adapters.polars.stream.stamping import Stamping
 from tidemill.adapters.polars.stream.windows import make_windows
@@ -126,18 +126,20 @@ class PolarsTask:
             case Concat():
                 ports = [(self._lanes_of(parent), self._shapes.marks(parent)) for parent in node.parents]
                 return Side(node, ports, keeper, self._shapes.known(node), self._shapes.marks(node.number))
-            case MapRows() | FlatMap():
-                return Rowwise(node, lanes, failed)
+            case MapRows():
+                return Mapped(self._run_from(node, _is_map), lanes, failed)
+            case FlatMap():
+                return Flat(node, lanes, failed)
             case MapBatches():
                 return Batchwise(node, lanes, failed)
-        return Segment(self._run_from(node), lanes, failed)
+        return Segment(self._run_from(node, _is_query), lanes, failed)
 
-    def _run_from(self, node: Node) -> list[Node]:
-        """The stateless steps from a node on that one query can do: no stamp and no second child between."""
+    def _run_from(self, node: Node, alike: Callable[[Node], bool]) -> list[Node]:
+        """The steps from a node on that one query, or one loop, can do: no stamp and no second child between."""
         run = [node]
         while not run[-1].stamps and len(self._children[run[-1].number]) == 1:
             child = self._children[run[-1].number][0]
-            if child.stage != node.stage or not _is_query(child):
+            if child.stage != node.stage or not alike(child):
                 break
             run.append(child)
             self._ends[node.number] = child.number
@@ -324,6 +326,11 @@ class _Exchange:
 def is_named(node: Node) -> bool:
     """Whether the node has a name of its own that lasts."""
     return node.kind == "exchange" or (node.step is not None and is_stateful(node.step))
+
+
+def _is_map(node: Node) -> bool:
+    """Whether a step is a user's function from row to row."""
+    return isinstance(node.step, MapRows)
 
 
 def _is_query(node: Node) -> bool:
