@@ -68,8 +68,9 @@ def running(cli: CommandLine, *names: str) -> Iterator[Callable[[Callable[[Strea
         thread.start()
 
         def until(what: Callable[[StreamCare], Any]) -> Any:
-            end = time.monotonic() + 30
+            end = time.monotonic() + 20
             while not (found := what(care)):
+                assert thread.is_alive(), f"it has ended: {told}"
                 assert time.monotonic() < end, f"it did not come to that: {told}"
                 time.sleep(0.02)  # between two looks, not to pass
             return found
