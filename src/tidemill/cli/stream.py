@@ -130,7 +130,7 @@ def show(invocation: Invocation, name: str) -> None:
 
 def _print_nodes(invocation: Invocation, found: dict[str, Any]) -> None:
     columns = [
-        Column("stage", right=True), Column("node", right=True), Column("does"), Column("after"), Column("reads"),
+        Column("stage"), Column("node", right=True), Column("does"), Column("after"), Column("reads"),
         Column("writes"), Column("by", yields=3), Column("errors", yields=4), Column("count", right=True, yields=1),
         Column("a second", right=True, yields=2), Column("watermark", yields=2),
     ]  # fmt: skip

@@ -1,0 +1,220 @@
+"""`tidemill stream dlq, redrive, reset, replay`: letters go again once, a stream begins anew, the past is shown."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from harness.commands import CommandLine
+from harness.streams import CARS, care_of, lines, row, running, work
+from tidemill.flow.stream.resetting import do_reset, plan_reset
+from tidemill.ports.topic import Topics
+
+DOUBLES = """
+    import tidemill as tm
+
+    d = tm.Pipeline("d")
+    numbers = tm.topic("numbers", {"id": "long", "n": "string"}, key="id")
+
+    @d.stream(numbers, to=tm.topic("doubles"))
+    def doubles(numbers):
+        double = lambda row: {"id": row["id"], "n": 2 * int(row["n"])}
+        return numbers.map_rows(double, returns={"id": "long", "n": "long"})
+"""
+ROWS = [row(1), row(3, "b", 30.0), row(21), row(22, "b", 32.0), row(45), row(46, "b", 5.0)]
+
+
+def messages(cli: CommandLine, topic: str) -> list[Any]:
+    found = cli("stream", "peek", topic, "-n", "100", "--json").object["messages"]
+    return [json.loads(one["value"]) for one in found]
+
+
+@pytest.fixture
+def letters(cli: CommandLine) -> CommandLine:
+    """A stream with a letter of each kind: one that is no JSON, one that the function cannot take."""
+    cli.write("pipelines/d.py", DOUBLES)
+    given = '{"id": 1, "n": "1"}\n{"id": 2, "n": "two"}\n{"id": 3\n'
+    assert cli("stream", "feed", "numbers", "-", "--raw", given=given).exit_code == 0
+    work(cli)
+    assert messages(cli, "doubles") == [{"id": 1, "n": 2}]
+    return cli
+
+
+def test_letters_are_listed_newest_first_with_where_from_and_why(letters: CommandLine) -> None:
+    result = letters("stream", "dlq", "doubles")
+    assert result.exit_code == 0
+    told = letters("stream", "dlq", "doubles", "--json").object["letters"]
+    assert {(one["kind"], one["step"], one["topic"], one["message_offset"]) for one in told} == {
+        ("failed", "map_rows", "numbers", 1), ("undecodable", "decode", "numbers", 2),
+    }  # fmt: skip
+    assert "invalid literal for int()" in result.out
+    assert letters("stream", "ls", "--json").object["streams"][0]["dead_letters"] == 2
+
+
+def test_a_letter_is_shown_with_its_bytes_and_the_users_line(letters: CommandLine) -> None:
+    told = letters("stream", "dlq", "doubles", "--json").object["letters"]
+    offset = next(one["offset"] for one in told if one["kind"] == "failed")
+    result = letters("stream", "dlq", "doubles", str(offset))
+    assert 'value   {"id": 2, "n": "two"}' in result.stdout
+    assert "pipelines/d.py" in result.stdout
+    assert result.out.splitlines()[-1] == f"next: tidemill stream redrive d.doubles {offset}"
+    assert letters("stream", "dlq", "doubles", "99").exit_code == 2
+
+
+def test_an_edited_letter_goes_through_the_stream_and_is_never_sent_twice_without_asking(letters: CommandLine) -> None:
+    told = letters("stream", "dlq", "doubles", "--json").object["letters"]
+    offset = str(next(one["offset"] for one in told if one["kind"] == "failed"))
+    sent = letters("stream", "redrive", "doubles", offset, "--edit", '{"id": 2, "n": "2"}', "--yes")
+    assert sent.exit_code == 0, sent.err
+    work(letters)
+    assert messages(letters, "doubles") == [{"id": 1, "n": 2}, {"id": 2, "n": 4}]
+    again = letters("stream", "redrive", "doubles", offset, "--yes")
+    assert again.exit_code == 1
+    assert "--again" in again.err
+    shown = letters("stream", "dlq", "doubles", "--json").object["letters"]
+    assert {str(one["offset"]): len(one["redriven"]) for one in shown}[offset] == 1, "the letter stays"
+    assert letters("stream", "redrive", "doubles", offset, "--again", "--yes").exit_code == 0
+
+
+def test_all_means_those_that_were_not_sent_yet_and_is_shown_before(letters: CommandLine) -> None:
+    shown = letters("stream", "redrive", "doubles", "--all", "--dry-run", "--json").object
+    assert (len(shown["would_send"]), shown["sent"]) == (2, [])
+    asked = letters("stream", "redrive", "doubles", "--all", given="n\n")
+    assert asked.exit_code == 130
+    assert letters("stream", "redrive", "doubles", "--all", "--yes").exit_code == 0
+    assert letters("stream", "redrive", "doubles", "--all", "--json").object["sent"] == []
+    work(letters)
+    assert len(letters("stream", "dlq", "doubles", "--json").object["letters"]) == 4, "they fail again: new letters"
+
+
+@pytest.mark.parametrize("wrong", [[], ["0", "--all"], ["0", "1", "--edit", "x"]])
+def test_redrive_wants_to_know_exactly_what(letters: CommandLine, wrong: list[str]) -> None:
+    assert letters("stream", "redrive", "doubles", *wrong).exit_code == 2
+
+
+# Beginning anew
+
+
+@pytest.fixture
+def cars(cli: CommandLine) -> CommandLine:
+    cli.write("pipelines/cars.py", CARS)
+    assert cli("stream", "feed", "telemetry", "-", given=lines(ROWS)).exit_code == 0
+    work(cli)
+    assert len(messages(cli, "means")) == 4
+    return cli
+
+
+def test_a_reset_stream_makes_its_results_again_from_what_the_topics_hold(cars: CommandLine) -> None:
+    before = messages(cars, "means")
+    shown = cars("stream", "reset", "means", "--dry-run")
+    assert "would read  telemetry[0]  from 0  instead of 6" in shown.out
+    assert "would empty" in shown.out
+    assert cars("stream", "lag", "means", "--json").object["cars.means"][0]["committed"] == 6, "nothing was done"
+    assert cars("stream", "reset", "means", "--yes").exit_code == 0
+    work(cars)
+    assert messages(cars, "means") == before * 2, "the state is new: no row was counted twice"
+
+
+def test_a_reset_to_the_end_forgets_what_was_begun(cars: CommandLine) -> None:
+    assert cars("stream", "reset", "means", "--to", "latest", "--yes").exit_code == 0
+    assert cars("stream", "feed", "telemetry", "-", given=lines([row(47), row(71)])).exit_code == 0
+    work(cars)
+    assert [(one["car"], one["n"]) for one in messages(cars, "means")[4:]] == [("a", 1)], "the row at 45 is forgotten"
+
+
+@pytest.mark.parametrize(("to", "positions"), [("4", [4, 0]), ("2099-01-01", [6, 0]), ("latest", [6, 0])])
+def test_a_reset_goes_to_an_offset_or_a_time(cars: CommandLine, to: str, positions: list[int]) -> None:
+    told = cars("stream", "reset", "means", "--to", to, "--dry-run", "--json").object
+    assert [one["offset"] for one in told["positions"]] == positions
+    assert cars("stream", "reset", "means", "--to", "noon").exit_code == 2
+
+
+def test_a_running_stream_is_not_reset(cars: CommandLine) -> None:
+    with running(cars) as until:
+        until(lambda care: care.told("cars.means"))
+        with care_of(cars.folder) as care:
+            plan = care.plan(care.find("means")[1])
+            before = care.topics.committed("cars.means", [lag.partition for lag in care.lag("means")["cars.means"]])
+            with pytest.raises(Exception, match="is running"):
+                do_reset(plan_reset(plan, care.topics, care.stores, "earliest"), plan, care.topics, care.stores)
+            after = care.topics.committed("cars.means", [lag.partition for lag in care.lag("means")["cars.means"]])
+    assert before == after
+    assert len(messages(cars, "means")) == 4
+
+
+class Dies(Exception):
+    """The process that resets is killed."""
+
+
+@pytest.mark.parametrize("at", ["reset", "delete", "create"])
+def test_a_reset_that_died_half_way_keeps_the_stream_from_going_on_with_half_a_state(
+    cars: CommandLine, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    before = messages(cars, "means")
+    with care_of(cars.folder) as care:
+        plan = care.plan(care.find("means")[1])
+        _interrupt(monkeypatch, care.topics, at)
+        with pytest.raises(Dies):
+            do_reset(plan_reset(plan, care.topics, care.stores, "earliest"), plan, care.topics, care.stores)
+        monkeypatch.undo()
+    if at != "create":  # then all is done but for topics, which the next process makes
+        told = cars.process("stream", "run", "cars.means")
+        assert told.exit_code == 1
+        assert "tidemill stream reset cars.means" in told.stderr
+        assert cars("stream", "reset", "means", "--yes").exit_code == 0
+    work(cars)
+    assert messages(cars, "means") == before * 2
+
+
+def _interrupt(monkeypatch: pytest.MonkeyPatch, topics: Topics, at: str) -> None:
+    """Die when a method is called that does something; looking whether the group has members is not that."""
+    real = getattr(type(topics), at)
+
+    calls: list[str] = []
+
+    def dying(self: Any, *arguments: Any, **named: Any) -> Any:
+        calls.append(at)
+        if at == "reset" and len(calls) == 1:
+            return real(self, *arguments, **named)
+        raise Dies
+
+    monkeypatch.setattr(type(topics), at, dying)
+
+
+# The past
+
+
+def test_a_replay_shows_what_the_code_of_today_makes_and_touches_nothing(cars: CommandLine) -> None:
+    before = cars("stream", "lag", "--json").object
+    topics = cars("stream", "topics", "--json").object
+    told = cars("stream", "replay", "means", "--from", "2000-01-01", "--until", "2100-01-01", "--json").object
+    assert (told["messages"], told["rows"]) == (6, 4)
+    assert [one["row"]["n"] for one in told["results"]] == [1, 1, 1, 1]
+    assert {one["to"] for one in told["results"]} == {"means"}
+    assert cars("stream", "topics", "--json").object == topics
+    after = cars("stream", "lag", "--json").object
+    assert after == before
+
+
+def test_a_replay_goes_to_a_topic_of_choice(cars: CommandLine) -> None:
+    result = cars("stream", "replay", "fast", "--from", "2000-01-01", "--until", "2100-01-01", "--to", "means")
+    assert (result.exit_code, result.out) == (0, "")
+    assert result.err == "6 messages gave 2 rows to means"
+    assert len(messages(cars, "means")) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--from", "2100-01-01", "--until", "2000-01-01"], "the range is empty"),
+        (["--from", "noon", "--until", "2000-01-01"], '"noon" is no time'),
+        (["--from", "2000-01-01", "--until", "2100-01-01", "--to", "telemetry"], "reads \"telemetry\" itself"),
+        (["--from", "2000-01-01", "--until", "2100-01-01", "--to", "meens"], 'did you mean "means"'),
+    ],
+)  # fmt: skip
+def test_a_replay_that_makes_no_sense_is_refused(cars: CommandLine, arguments: list[str], said: str) -> None:
+    result = cars("stream", "replay", "means", *arguments)
+    assert result.exit_code == 2
+    assert said.lower() in result.err.lower()

@@ -1,0 +1,181 @@
+"""`StreamTest` keeps its promises: rows in, time when told, results out; crashes and restarts change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+import pytest
+
+import tidemill as tm
+from tidemill.model.errors import RunFailed, UnknownName
+from tidemill.testing import StreamTest
+from tidemill.testing.clock import ManualClock
+
+TELEMETRY = tm.topic(
+    "telemetry", {"ts": "timestamptz", "car": "string", "speed": "double"}, key="car", time="ts", partitions=2
+)
+
+
+def row(second: int, car: str = "a", speed: float = 10.0) -> dict[str, Any]:
+    return {"ts": f"2026-01-01T00:{second // 60:02}:{second % 60:02}Z", "car": car, "speed": speed}
+
+
+def made(function: Callable[..., Any], *topics: Any, **options: Any) -> Any:
+    return tm.Pipeline("cars").stream(*topics, **options)(function)
+
+
+@pytest.fixture
+def counts() -> StreamTest:
+    def per_car(telemetry: Any) -> Any:
+        return telemetry.tumbling_window("10s", on="ts", by="car").agg(n=tm.agg.count()).final()
+
+    return StreamTest(made(per_car, TELEMETRY, to=tm.topic("counts")))
+
+
+def found(test: StreamTest) -> list[tuple[str, str, int]]:
+    return [(one["car"], one["window_start"][14:19], one["n"]) for one in test.rows("counts")]
+
+
+def test_results_of_an_exactly_once_stream_show_when_they_count(counts: StreamTest) -> None:
+    counts.feed("telemetry", [row(1), row(2), row(11)])
+    assert found(counts) == []
+    counts.checkpoint()
+    assert found(counts) == [("a", "00:00", 2)]
+
+
+def test_a_topic_is_also_known_by_the_parameter_that_reads_it(counts: StreamTest) -> None:
+    with pytest.raises(UnknownName, match='no topic "telemetri"'):
+        counts.feed("telemetri", [row(1)])
+
+
+def test_times_may_be_text_and_rows_go_where_their_key_says(counts: StreamTest) -> None:
+    counts.feed("telemetry", [row(1, "a"), row(1, "b"), row(1, "a")])
+    keys = [key for key, _ in counts.messages("telemetry")]
+    assert sorted(key or b"" for key in keys) == [b"a", b"a", b"b"]
+
+
+@pytest.mark.parametrize("how", ["crash", "restart"])
+def test_the_state_outlives_a_crash_and_a_restart(counts: StreamTest, how: str) -> None:
+    counts.feed("telemetry", [row(1), row(2)])
+    counts.checkpoint()
+    counts.feed("telemetry", [row(3)])
+    getattr(counts, how)()
+    counts.feed("telemetry", [row(11)])
+    counts.checkpoint()
+    assert found(counts) == [("a", "00:00", 3)], "each row counts once"
+
+
+def test_what_a_crash_interrupts_is_done_again_once(counts: StreamTest) -> None:
+    counts.feed("telemetry", [row(1), row(11)])
+    counts.crash()
+    counts.crash()
+    counts.checkpoint()
+    assert found(counts) == [("a", "00:00", 1)]
+
+
+def test_rows_that_come_too_late_are_told_apart(counts: StreamTest) -> None:
+    counts.feed("telemetry", [row(1), row(21), row(2)])
+    counts.checkpoint()
+    assert found(counts) == [("a", "00:00", 1)]
+    (late,) = counts.late()
+    assert (late["kind"], late["step"], late["row"]["car"]) == ("late", "window", "a")
+
+
+def test_lateness_keeps_windows_open() -> None:
+    topic = tm.topic("telemetry", TELEMETRY.columns, key="car", time="ts", lateness="30s")
+
+    def per_car(telemetry: Any) -> Any:
+        return telemetry.tumbling_window("10s", on="ts", by="car").agg(n=tm.agg.count()).final()
+
+    test = StreamTest(made(per_car, topic, to=tm.topic("counts")))
+    test.feed("telemetry", [row(1), row(21), row(2), row(41)])
+    test.checkpoint()
+    assert (found(test), test.late()) == ([("a", "00:00", 2)], [])
+
+
+def test_a_message_that_is_none_becomes_a_dead_letter_and_the_others_go_on(counts: StreamTest) -> None:
+    counts.feed("telemetry", [b"{nope", row(1), {"ts": "noon", "car": "a"}, row(11)])
+    counts.checkpoint()
+    assert found(counts) == [("a", "00:00", 1)]
+    bad = counts.dead_letters()
+    assert [one["kind"] for one in bad] == ["undecodable"] * 2
+    assert {one["value"] for one in bad} == {b"{nope", b'{"ts": "noon", "car": "a"}'}
+    assert all(one["topic"] == "telemetry" for one in bad)
+
+
+def test_a_row_that_a_function_cannot_take_stops_the_stream_where_it_is_told_to() -> None:
+    def halves(telemetry: Any) -> Any:
+        inverse = {"car": "string", "n": "double"}
+        return telemetry.map_rows(lambda row: {"car": row["car"], "n": 1 / row["speed"]}, returns=inverse)
+
+    stream = made(halves, TELEMETRY, to=tm.topic("out"), errors={"map_rows": "stop"})
+    test = StreamTest(stream)
+    with pytest.raises(RunFailed, match="map_rows cannot take"):
+        test.feed("telemetry", [row(1, speed=0.0)])
+
+
+def test_a_silent_partition_does_not_hold_results_back_for_ever() -> None:
+    """It is waited for as long as its topic says, however long a test lets pass at once."""
+    north, south = (tm.topic(name, TELEMETRY.columns, key="car", time="ts", idle="60s") for name in ("north", "south"))
+
+    def all_cars(north: Any, south: Any) -> Any:
+        both = tm.concat([north, south])
+        return both.tumbling_window("10s", on="ts", by="car").agg(n=tm.agg.count()).final()
+
+    test = StreamTest(made(all_cars, north, south, to=tm.topic("counts")))
+    test.feed("south", [row(1), row(2)])
+    test.feed("north", [row(1), row(31)])
+    test.checkpoint()
+    assert found(test) == []
+    test.advance("30s")
+    test.checkpoint()
+    assert found(test) == []
+    test.advance("2m")
+    test.checkpoint()
+    assert found(test) == [("a", "00:00", 3)]
+
+
+def test_rows_for_a_table_are_seen_and_tables_can_be_joined() -> None:
+    def with_owner(telemetry: Any, owners: Any) -> Any:
+        return telemetry.join_lookup(owners, on="car").select("car", "owner")
+
+    stream = made(with_owner, TELEMETRY, owners=tm.whole("crm.owners"))
+    for tables in ({"crm.owners": [{"car": "a", "owner": "Ada"}]},
+                   {"crm.owners": pl.DataFrame({"car": ["a"], "owner": ["Ada"]})}):  # fmt: skip
+        test = StreamTest(stream, tables=tables)
+        test.feed("telemetry", [row(1)])
+        test.checkpoint()
+        assert test.table("with_owner") == [{"car": "a", "owner": "Ada"}]
+
+
+def test_the_clock_is_the_tests_own() -> None:
+    clock = ManualClock()
+
+    def same(telemetry: Any) -> Any:
+        return telemetry.filter(tm.col("speed") > 0)
+
+    test = StreamTest(made(same, TELEMETRY, to=tm.topic("out")), clock=clock)
+    before = clock.now()
+    test.advance("1h")
+    assert (clock.now() - before).total_seconds() >= 3600
+
+
+def test_the_plugin_gives_a_stream_in_memory(stream_test: Callable[..., StreamTest], manual_clock: ManualClock) -> None:
+    def same(telemetry: Any) -> Any:
+        return telemetry.filter(tm.col("speed") > 0)
+
+    test = stream_test(made(same, TELEMETRY, to=tm.topic("out")))
+    test.feed("telemetry", [row(1)])
+    test.checkpoint()
+    assert len(test.rows("out")) == 1
+    assert test.clock is manual_clock
+
+
+def test_importing_the_helpers_loads_none_of_them() -> None:
+    import tidemill.testing
+
+    assert set(tidemill.testing.__all__) == {"ManualClock", "StreamTest"}
+    with pytest.raises(AttributeError, match='has no "Nothing"'):
+        tidemill.testing.Nothing  # noqa: B018  # asking is the point
