@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
 
 def main() -> None:
@@ -38,8 +39,8 @@ def main() -> None:
             .relative_to_stream()
         )
 
-    @app.agent(source)
-    async def work(stream):
+    @app.agent(source)  # type: ignore[untyped-decorator]  # of a package that is not installed here
+    async def work(stream: Any) -> None:
         async for value in stream:
             if state["n"] == 0:
                 state["began"], state["cpu"] = time.perf_counter(), time.process_time()

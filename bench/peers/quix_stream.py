@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from typing import Any
 
 
 def main() -> int:
@@ -46,23 +47,23 @@ def main() -> int:
         frame = frame[frame["speed"] > 54]
     elif options.work == "five":
 
-        def faster(row: dict) -> dict:
+        def faster(row: dict[str, Any]) -> dict[str, Any]:
             row["speed"] *= 3.6
             return row
 
-        def bumpy(row: dict) -> dict:
+        def bumpy(row: dict[str, Any]) -> dict[str, Any]:
             row["rpm"] += 1
             return row
 
-        def turned(row: dict) -> dict:
+        def turned(row: dict[str, Any]) -> dict[str, Any]:
             row["heading"] = (row["heading"] + 180) % 360
             return row
 
-        def shifted(row: dict) -> dict:
+        def shifted(row: dict[str, Any]) -> dict[str, Any]:
             row["gear"] = min(row["gear"] + 1, 8)
             return row
 
-        def moved(row: dict) -> dict:
+        def moved(row: dict[str, Any]) -> dict[str, Any]:
             row["lat"] += 0.5
             return row
 

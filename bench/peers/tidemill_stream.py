@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -33,23 +34,23 @@ def b(f: tm.Frame) -> tm.Frame:
 def five(f: tm.Frame) -> tm.Frame:
     """Five plain Python functions."""
 
-    def faster(row: dict) -> dict:
+    def faster(row: dict[str, Any]) -> dict[str, Any]:
         row["speed"] *= 3.6
         return row
 
-    def bumpy(row: dict) -> dict:
+    def bumpy(row: dict[str, Any]) -> dict[str, Any]:
         row["rpm"] += 1
         return row
 
-    def turned(row: dict) -> dict:
+    def turned(row: dict[str, Any]) -> dict[str, Any]:
         row["heading"] = (row["heading"] + 180) % 360
         return row
 
-    def shifted(row: dict) -> dict:
+    def shifted(row: dict[str, Any]) -> dict[str, Any]:
         row["gear"] = min(row["gear"] + 1, 8)
         return row
 
-    def moved(row: dict) -> dict:
+    def moved(row: dict[str, Any]) -> dict[str, Any]:
         row["lat"] += 0.5
         return row
 

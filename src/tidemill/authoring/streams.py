@@ -12,7 +12,7 @@ from tidemill.model.duration import Duration, read_duration
 from tidemill.model.errors import DefinitionError
 from tidemill.model.frame import Frame, Topic
 from tidemill.model.frame.arguments import read_names, read_types
-from tidemill.model.frame.topic import Absent
+from tidemill.model.frame.topic import Absent, OnIdle
 from tidemill.model.stream import Guarantee, OnError, StreamSpec
 from tidemill.model.table import TableName, check_table_name
 
@@ -25,6 +25,7 @@ def topic(
     time: str | None = None,
     lateness: Duration = "0s",
     idle: Duration | None = "30s",
+    on_idle: OnIdle = "wait",
     partitions: int = 1,
     retention: Duration | None = None,
     absent: Absent = "null",
@@ -42,6 +43,8 @@ def topic(
         lateness: how far behind the latest time of its partition a row may be without being late. Windows wait so
             long, too.
         idle: a partition that says nothing for so long does not make the others wait; None: they wait for ever.
+        on_idle: what event time does when all partitions are silent: "wait", or go on with the "clock", so that
+            windows close without new messages; messages that come later with older times are late then.
         partitions: how many, where Tidemill makes the topic.
         retention: how long messages stay, where Tidemill makes the topic; None: for ever.
         absent: a column that a message does not have is "null", or an "error" of the message.
@@ -49,6 +52,8 @@ def topic(
     """
     if absent not in get_args(Absent):
         raise DefinitionError(f"absent={absent!r} is not known.", where=here(), hint='absent="null" or "error"')
+    if on_idle not in get_args(OnIdle):
+        raise DefinitionError(f"on_idle={on_idle!r} is not known.", where=here(), hint='on_idle="wait" or "clock"')
     if not name or not all(c.isalnum() or c in "._-" for c in name) or len(name) > 249:
         raise DefinitionError(
             f"{name!r} is no name for a topic.", where=here(), hint="letters, digits, `.`, `_`, `-`; at most 249"
@@ -71,6 +76,7 @@ def topic(
         absent,
         codec,
         None if retention is None else read_duration(retention, "retention", where=here()),
+        on_idle,
     )
 
 

@@ -104,8 +104,15 @@ class StreamTask(Protocol):
         """Take a block that another stage's task has sent."""
         ...
 
-    def idle(self, source: int) -> None:
-        """A partition has been silent for so long that nothing shall wait for it, until it speaks again."""
+    def tops(self, source: int) -> Mapping[int, int]:
+        """How far the partition of a source has come, in microseconds by stamp."""
+        ...
+
+    def idle(self, source: int, upto: Mapping[int, int]) -> bool:
+        """The partition of a source is silent: let its time go on, by stamp. Rows that come after all are judged by it.
+
+        False: that is no news.
+        """
         ...
 
     def take(self) -> Outcome:

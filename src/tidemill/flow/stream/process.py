@@ -19,6 +19,7 @@ from tidemill.flow.stream.letters import Read, letter_headers
 from tidemill.flow.stream.outlets import Sinks
 from tidemill.flow.stream.plan import LOADERS, StreamPlan
 from tidemill.flow.stream.recovery import Recovering
+from tidemill.flow.stream.silence import Silence
 from tidemill.flow.stream.work import Work, WorkMaker, inputs_of
 from tidemill.model.errors import Conflict, RunFailed, Unreachable
 from tidemill.plan.topology import Node
@@ -111,6 +112,7 @@ class StreamProcess:
         self._by_partition: dict[Partition, Work] = {}
         self._wanted: set[int] = set()
         self._read = Read()
+        self._silence = Silence()
         self._committed_at = clock.monotonic()
         self._since = 0
         self._dirty = False
@@ -158,7 +160,9 @@ class StreamProcess:
             self._feed(messages)
         if count:
             self._collect()
-        self._hush(reader)
+        for work in self._silence.look(self.works.values(), reader, self._clock.monotonic()):
+            self._settle(work, work.task.take())
+            self._dirty = True
         for loader in self.loaders.values():
             if loader.error is not None:
                 raise loader.error
@@ -275,6 +279,7 @@ class StreamProcess:
         self._read.now(messages)
         work.heard[messages.partition] = self._clock.monotonic()
         work.silent.discard(messages.partition)
+        work.clock_tops.pop(messages.partition, None)
         for node in work.inputs[messages.partition]:
             self.counts.read[node.number] = self.counts.read.get(node.number, 0) + len(messages)
             if node.kind == "exchange":
@@ -363,24 +368,6 @@ class StreamProcess:
         for row in rows:
             headers = letter_headers("late", step=node.step.verb, error=error, origin=None, offset=None, row=row)
             self._writer.send(self.plan.late, [None], headers=[headers])
-
-    def _hush(self, reader: Reader) -> None:
-        """Let partitions that have been silent for long, and have no more to say, keep nobody waiting."""
-        now = self._clock.monotonic()
-        ends: Mapping[Partition, int] | None = None
-        for work in self.works.values():
-            for partition, nodes in work.inputs.items():
-                for node in nodes:
-                    if node.kind != "source" or node.topic.idle is None or partition in work.silent:
-                        continue
-                    if now - work.heard[partition] < node.topic.idle.total_seconds():
-                        continue
-                    ends = reader.ends() if ends is None else ends
-                    if partition in ends and work.positions[partition] >= ends[partition]:
-                        work.silent.add(partition)
-                        work.task.idle(node.number)
-                        self._settle(work, work.task.take())
-                        self._dirty = True
 
     # Checkpoints
 

@@ -38,6 +38,9 @@ class Work:
     #: Clock seconds of the last message of each partition, and the partitions that nothing waits for.
     heard: dict[Partition, float] = field(default_factory=dict)
     silent: set[Partition] = field(default_factory=set)
+    #: What time it was for a partition when the clock began to go on for it, by stamp.
+    clock_tops: dict[Partition, dict[int, int]] = field(default_factory=dict)
+    clock_began: dict[Partition, float] = field(default_factory=dict)
 
 
 def inputs_of(plan: StreamPlan, stage: int, number: int) -> dict[Partition, list[Node]]:

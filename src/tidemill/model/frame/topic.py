@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from tidemill.model.frame.operation import Expression, Operation
 
 Absent = Literal["null", "error"]
+OnIdle = Literal["wait", "clock"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +25,7 @@ class Topic:
         time: the column with the event time; None: the message's timestamp, which no column shows.
         lateness: how far behind the latest event time of its partition a row may be without being late.
         idle: how long a partition may be silent before the others go on without it; None: they wait.
+        on_idle: when all are silent, event time can "wait", or go on with the "clock", so that windows close.
         partitions: how many, where Tidemill makes the topic.
         absent: what a column is that a message does not have: null, or the message is bad.
         codec: how values are written: "json", or a codec's description.
@@ -40,6 +42,7 @@ class Topic:
     absent: Absent = "null"
     codec: Any = "json"
     retention: timedelta | None = None
+    on_idle: OnIdle = "wait"
 
     def __str__(self) -> str:
         return self.name

@@ -55,10 +55,12 @@ class Stamping:
         if moment > NEVER:
             self.tops[lane] = moment
 
-    def raise_to(self, lane: int, moment: int) -> None:
-        """Let a silent lane go along with the others: its rows from now on are judged by that."""
-        if moment > self.tops.get(lane, NEVER):
-            self.tops[lane] = moment
+    def raise_to(self, lane: int, moment: int) -> bool:
+        """Let a silent lane go on: its rows from now on are judged by that. False: it is there already."""
+        if moment <= self.tops.get(lane, NEVER):
+            return False
+        self.tops[lane] = moment
+        return True
 
     def save(self) -> None:
         """Put what has changed into the keeper."""

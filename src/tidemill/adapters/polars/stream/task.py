@@ -184,22 +184,27 @@ class PolarsTask:
         sender, progress, rows = msgspec.msgpack.decode(data, type=tuple[int, dict[int, dict[int, int]], bytes])
         self._give(self._topology.nodes[exchange], unpacked(rows), self._ways[exchange].update(sender, progress))
 
-    def idle(self, source: int) -> None:
-        """Let a silent lane go along with the others."""
+    def tops(self, source: int) -> Mapping[int, int]:
+        """How far the lane that begins at a source has come."""
         lane = lane_of(source, self._number)
-        progress: dict[int, int] = {}
-        for stamping in self._stampings[source]:
-            others = [top for s in self._all_of(stamping.what.number) for other, top in s.tops.items() if other != lane]
-            if others:
-                stamping.raise_to(lane, min(others))
-                progress[stamping.what.number] = stamping.tops[lane]
-        if progress:
-            node = self._topology.nodes[source]
-            empty = pl.DataFrame(schema={**(self._shapes.user(source) or {}), **self._shapes.marks(source)})
-            self._down(node, empty, {lane: progress})
+        found = (s for stampings in self._stampings.values() for s in stampings)
+        return {stamping.what.number: stamping.tops[lane] for stamping in found if lane in stamping.tops}
 
-    def _all_of(self, number: int) -> list[Stamping]:
-        return [s for stampings in self._stampings.values() for s in stampings if s.what.number == number]
+    def idle(self, source: int, upto: Mapping[int, int]) -> bool:
+        """Let a silent lane go on, wherever it is stamped."""
+        lane, news = lane_of(source, self._number), False
+        for number, stampings in self._stampings.items():
+            progress: dict[int, int] = {}
+            for stamping in stampings:
+                moment = upto.get(stamping.what.number)
+                if moment is not None and lane in self._lanes_of(number) and stamping.raise_to(lane, moment):
+                    progress[stamping.what.number] = moment
+            if progress:
+                news = True
+                node = self._topology.nodes[number]
+                empty = pl.DataFrame(schema={**(self._shapes.user(number) or {}), **self._shapes.marks(number)})
+                self._down(node, empty, {lane: progress})
+        return news
 
     def _give(self, node: Node, rows: pl.DataFrame, progress: Progress) -> None:
         """Stamp a node's rows, and hand them on."""
