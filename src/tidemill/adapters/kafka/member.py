@@ -22,6 +22,9 @@ from tidemill.ports.topic import Partition, Position
 #: Ends the names of topics that are shared out instead of tasks.
 TASKS = ".__tasks"
 _LONGEST_NAME = 249
+#: While tasks are moved the members' number changes, and the broker knows the new one some milliseconds before them:
+#: the next try has it. A member that is out is told otherwise.
+_MOVING = (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
 #: Brokers forget a position that was not committed for a week, where its topic is not subscribed to: so what stays
 #: where it is is committed again each day.
 _AGAIN = 86_400.0
@@ -153,9 +156,7 @@ class KafkaMember:
                     raise KafkaException(errors[0])
             except KafkaException as error:
                 found = error_of(error)
-                # While tasks are moved the members' number changes: the next try has the new one, if it is still in.
-                moving = found.code() in (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
-                if (moving or found.retriable()) and time.monotonic() < until:
+                if (found.code() in _MOVING or found.retriable()) and time.monotonic() < until:
                     time.sleep(0.05)
                     self.check(positions)
                     continue

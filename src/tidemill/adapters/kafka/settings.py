@@ -100,6 +100,7 @@ class KafkaSettings:
         except KafkaException as error:
             # librdkafka shows a value that it cannot use: it might be a secret in the wrong place.
             found = re.sub(r'Invalid value ".*" for', "Invalid value for", error_of(error).str(), flags=re.DOTALL)
+            found = re.sub(r"(Unsupported SASL mechanism): .*", r"\1", found, flags=re.DOTALL)
             raise SettingsError(
                 f"The settings for Kafka are wrong: {found}.", hint="see CONFIGURATION.md of librdkafka"
             ) from None
