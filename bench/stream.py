@@ -50,7 +50,8 @@ def create(servers: str, *topics: str) -> None:
     """Make topics."""
     from confluent_kafka.admin import AdminClient, NewTopic
 
-    made = AdminClient({"bootstrap.servers": servers}).create_topics([NewTopic(t, PARTITIONS, 1) for t in topics])
+    admin = AdminClient({"bootstrap.servers": servers})
+    made = admin.create_topics([NewTopic(t, PARTITIONS, 1) for t in topics])
     for future in made.values():
         future.result(30)
     time.sleep(1)

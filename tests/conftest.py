@@ -14,9 +14,13 @@ import pytest
 from hypothesis import settings
 
 from harness import services
+from harness.brokers import kafka_or_why, kafka_servers
 from harness.postgres import CannotStart, Postgres, running
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.testing.clock import ManualClock
+
+#: Fixtures that tests of all folders use.
+__all__ = ["kafka_or_why", "kafka_servers"]
 
 # A build tells what a change did, so it looks at the same examples each time; new ones are for everybody else to find.
 settings.register_profile("build", derandomize=True, database=None)

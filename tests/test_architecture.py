@@ -67,6 +67,7 @@ FOREIGN = {
     "model.expectation": ("polars",),
     "plan.check": ("polars",),
     "plan.check_rows": ("polars",),
+    "plan.elementwise": ("polars",),
     # What `tm.read` returns is handed to people as a Polars frame.
     "wiring.reading": ("polars",),
     "adapters": (ANY,),

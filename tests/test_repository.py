@@ -56,7 +56,7 @@ def test_a_command_that_does_not_exist_exits_with_2_and_shows_those_that_do(argu
     result = run(*arguments)
     assert result.returncode == 2
     shown = result.stdout + result.stderr
-    benches = "one of: kills, load, orchestrate, runs, simulate, startup\n"
+    benches = "one of: kills, load, orchestrate, runs, simulate, startup, stream\n"
     assert (benches if "bench" in arguments else "demo") in shown
 
 

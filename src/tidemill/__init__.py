@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tidemill.version import __version__
+from tidemill.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from polars import col as col
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from tidemill.model.expectation import row_count as row_count
     from tidemill.model.expectation import unique as unique
     from tidemill.model.frame import Frame as Frame
-    from tidemill.model.frame import concat as concat
     from tidemill.ports.source import RawFile as RawFile
     from tidemill.wiring.reading import query as query
     from tidemill.wiring.reading import read as read
@@ -54,7 +53,6 @@ _PUBLIC = {
     "Interval": ("tidemill.model.batch", "Interval"),
     # transforming
     "Frame": ("tidemill.model.frame", "Frame"),
-    "concat": ("tidemill.model.frame", "concat"),
     "col": ("polars", "col"),
     "lit": ("polars", "lit"),
     "when": ("polars", "when"),
@@ -85,7 +83,7 @@ _PUBLIC = {
     "TidemillError": ("tidemill.model.errors", "TidemillError"),
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = [*_PUBLIC]  # texts, all of them
 
 
 def __getattr__(name: str) -> Any:
@@ -102,4 +100,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "__version__"])

@@ -17,7 +17,7 @@ from harness.brokers import Broker, rabbitmq_or_why, rabbitmq_url, redis_or_why,
 from harness.consuming import consuming
 from harness.executing import appears
 from harness.postgres import Postgres
-from harness.topics import Place, memory_place, sql_place
+from harness.topics import Place, kafka_place, memory_place, sql_place
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.testing.clock import ManualClock
 
@@ -25,7 +25,7 @@ __all__ = ["consumer_of", "rabbitmq_or_why", "rabbitmq_url", "redis_or_why", "re
 
 
 #: What keeps the promises of the port `topic`.
-TOPICS = ["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
+TOPICS = ["memory", "sqlite", "kafka", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
 
 @pytest.fixture(params=TOPICS)
@@ -54,6 +54,13 @@ def sqlite_topics(tmp_path: Path, sqlite_template: Path, request: pytest.Fixture
 def postgresql_topics(postgres: Postgres) -> Iterator[Place]:
     """Topics in the session's PostgreSQL."""
     with postgres.lend(migrate) as url, sql_place(url) as made:
+        yield made
+
+
+@pytest.fixture
+def kafka_topics(kafka_servers: str) -> Iterator[Place]:
+    """Topics of the session's Kafka."""
+    with kafka_place(kafka_servers) as made:
         yield made
 
 

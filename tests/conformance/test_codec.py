@@ -143,7 +143,8 @@ def _damaged(draw: st.DrawFn, message: bytes) -> bytes | None:
 
 def test_a_bad_message_harms_no_other(case: Case, codec: Codec) -> None:
     if not case.why:
-        pytest.skip("all bytes can be read")
+        assert codec.decode([case.bad]).bad == ()  # all bytes can be read
+        return
     good = codec.encode(frame(codec, [_first(case), _first(case)]))
     made = codec.decode([good[0], case.bad, None, good[1]])
     assert list(made.taken or ()) == [0, 3]

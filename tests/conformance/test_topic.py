@@ -73,7 +73,8 @@ def test_no_read_gives_more_than_its_limit_and_none_is_lost_by_it(place: Place) 
 
 def test_a_partition_with_much_to_read_does_not_starve_another(place: Place) -> None:
     topic = place.topic(2)
-    place.send(topic, numbered(20_000), partitions=0)
+    # 10 MB that cannot be compressed: more than the 1 MB of a partition that any broker hands over at a time.
+    place.send(topic, [os.urandom(500) for _ in range(20_000)], partitions=0)
     place.send(topic, numbered(20), partitions=1)
     reader = place.reader({Partition(topic, n): 0 for n in range(2)})
     seen = {0: 0, 1: 0}
@@ -243,11 +244,11 @@ message = st.tuples(
     st.none() | st.binary(max_size=20),
     st.none() | st.binary(max_size=200),
     st.lists(st.tuples(st.sampled_from(["a", "b", "long name"]), st.none() | st.binary(max_size=5)), max_size=2),
-    st.integers(0, 2**41),
+    st.integers(1, 2**41),  # 0 is now, to Kafka's client
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sent=st.lists(st.lists(message, min_size=1, max_size=30), min_size=1, max_size=4), limit=st.integers(1, 50))
 def test_whatever_is_sent_comes_back(place: Place, sent: list[list[tuple]], limit: int) -> None:
     topic = place.topic()

@@ -23,7 +23,7 @@ from tidemill.adapters.sql.bell import NotifyBell
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.adapters.sql.topics import SqlTopics
 from tidemill.adapters.system.clock import SystemClock
-from tidemill.model.errors import DataError, Fenced
+from tidemill.model.errors import DataError, Fenced, UnknownName
 from tidemill.ports.bell import Bell
 from tidemill.ports.metadata import Tx
 from tidemill.ports.topic import Partition, Position, TopicSpec
@@ -158,6 +158,23 @@ def test_projects_of_one_database_do_not_see_each_others_topics(
     assert info.end == (0, 0, 0)
 
 
+def test_a_writer_finds_a_topic_that_was_made_again_with_another_number_of_partitions(
+    place: Place, topics: SqlTopics
+) -> None:
+    topic = place.topic(2)
+    writer = place.writer()
+    writer.send(topic, [b"a"], partitions=1)
+    topics.delete(topic)
+    with pytest.raises(UnknownName):
+        writer.send(topic, [b"b"])
+    topics.create(TopicSpec(topic))
+    writer.send(topic, [b"c"])
+    topics.delete(topic)
+    topics.create(TopicSpec(topic))
+    writer.send(topic, [b"d"])
+    assert values(place, topic, 1) == [b"d"]
+
+
 # -- waiting
 
 
@@ -229,6 +246,14 @@ def test_messages_older_than_the_retention_go_and_newer_stay(place: Place, topic
     assert values(place, topic, 1) == [b"next"]
 
 
+def test_messages_without_a_timestamp_are_as_old_as_their_sending(place: Place, topics: SqlTopics) -> None:
+    topic = place.topic(retention=DAY)
+    place.send(topic, [b"a"], timestamps=[-1])
+    assert topics.tidy(place.clock.now()) == 0
+    assert read(place, place.reader({Partition(topic, 0): 0}), 1)[Partition(topic, 0)].timestamps == [-1]
+    assert topics.tidy(place.clock.now() + 2 * DAY) == 1
+
+
 def test_compaction_keeps_the_newest_of_each_key_and_tombstones_for_a_day(place: Place, topics: SqlTopics) -> None:
     topic = place.topic(cleanup="compact")
     here = Partition(topic, 0)
@@ -249,7 +274,7 @@ def test_a_message_without_a_key_is_refused_where_only_the_newest_of_each_key_is
         place.send(topic, [b"a", b"b"], keys=[b"k", None])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batches=st.lists(
         st.lists(

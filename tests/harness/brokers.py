@@ -1,4 +1,4 @@
-"""Fixtures of brokers: a Redis and a RabbitMQ for a test process, started when a test first asks for them."""
+"""Fixtures of brokers: a Redis, a RabbitMQ and a Kafka for a test process, started when a test first asks for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import pytest
 
-from harness import rabbitmq, redis, services
+from harness import kafka, rabbitmq, redis, services
 from harness.programs import CannotStart
 
 #: The URL and version of a broker, or why there is none.
@@ -35,6 +35,22 @@ def rabbitmq_or_why() -> Iterator[Broker]:
             yield url, version
         except CannotStart as error:
             yield str(error)
+
+
+@pytest.fixture(scope="session")
+def kafka_or_why() -> Iterator[Broker]:
+    """The session's Kafka, of one broker; it takes 2 s to start."""
+    with contextlib.ExitStack() as stack:
+        try:
+            yield stack.enter_context(kafka.running()).servers, kafka.VERSION
+        except CannotStart as error:
+            yield str(error)
+
+
+@pytest.fixture
+def kafka_servers(kafka_or_why: Broker, request: pytest.FixtureRequest) -> str:
+    """The address of the session's Kafka."""
+    return _url("Kafka", kafka_or_why, request)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """A schema registry for tests: the documented API of Confluent's over HTTP, in a thread on a free port.
 
-No real one can be had here: Confluent's and Apicurio's are JVM services that are not on Maven Central as something
-to start, and Karapace is not in the package index. So it says what the documentation says, and the tests of the client
-hold against that. Compatibility is judged for flat Avro records: BACKWARD, by fields.
+No real one could be had: Confluent's and Apicurio's come as archives and images, and Karapace could not be installed
+from the package index. So this says what the documentation says, and the client is held against that.
+Compatibility is judged for flat Avro records: BACKWARD, by fields.
 """
 
 from __future__ import annotations

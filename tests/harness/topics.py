@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from tidemill.adapters.kafka.topics import KafkaTopics
 from tidemill.adapters.memory.topics import MemoryTopics
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.adapters.sql.topics import SqlTopics
+from tidemill.adapters.system.clock import SystemClock
 from tidemill.ports.clock import Clock
 from tidemill.ports.topic import Cleanup, Guarantee, Member, Messages, Partition, Reader, Topics, TopicSpec, Writer
 from tidemill.testing.clock import ManualClock
@@ -220,3 +222,20 @@ def sql_place(url: str) -> Iterator[Place]:
         place = Place(topics, clock, lambda _partition, _before: topics.tidy(clock.now()))
         yield place
         place.close()
+
+
+@contextlib.contextmanager
+def kafka_place(servers: str) -> Iterator[Place]:
+    """Topics of a Kafka. Its brokers remove old messages every five minutes: they are told to."""
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+    def forget(partition: Partition, before: int) -> None:
+        client = AdminClient({"bootstrap.servers": servers})
+        for future in client.delete_records([TopicPartition(*partition, before)]).values():
+            future.result(PATIENCE)
+
+    topics = KafkaTopics({"bootstrap.servers": servers}, patience=timedelta(seconds=20))
+    place = Place(topics, SystemClock(), forget, session=timedelta(seconds=2))
+    yield place
+    place.close()

@@ -1,4 +1,4 @@
-"""`tidemill up` runs the streams that pipelines declare: begun with the first, anew with changed code, each apart."""
+"""`tidemill up` runs the streams that pipelines declare: only then, anew with changed code, whatever one does."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.messages import as_loaded, batches, comparable, rows_of, told
-from tidemill.adapters.arrow.json_codec import JsonCodec
+from tidemill.adapters.arrow.json_codec import JsonCodec, found_columns
 from tidemill.model.codec import Json
 from tidemill.model.errors import DataError, DefinitionError, UnknownName
 
@@ -166,11 +166,26 @@ def test_forms_of_one_object_are_read(message: bytes) -> None:
         assert codec(columns).decode([message, b'{"a":2}']).rows["a"].to_list() == [1, 2]
 
 
+def test_names_of_tidemills_own_columns_mean_nothing_in_messages_also_in_escapes() -> None:
+    messages = [b'{"\\u005fbatch_id":1,"a":"x"}', b'{"_batch_id":1,"a":5}', b'{"\\u005fbatch_id":1,"a":7}']
+    for columns in ({"a": "long"}, {"a": "long", "m": "map<string,long>"}):
+        made = codec(columns).decode(messages)
+        assert told(made) == {0: 'a: "x" does not fit long'}
+        assert made.rows["a"].to_list() == [5, 7]
+
+
 def test_ten_megabytes_are_read_and_too_many_refused() -> None:
     reader = codec({"a": "string"})
     made = reader.decode([b'{"a":"' + b"x" * 10_000_000 + b'"}', b'{"a":"y"}', b'{"a":"' + b"x" * (17 << 20) + b'"}'])
     assert made.rows["a"].str.len_bytes().to_list() == [10_000_000, 1]
     assert told(made) == {2: "a: 17,825,792 bytes, at most 16,777,216 are read (max_field)"}
+
+
+def test_many_large_messages_are_read_in_bounded_pieces() -> None:
+    values = [b'{"a":"' + bytes([97 + i % 26]) * 9_000_000 + b'"}' for i in range(20)]
+    made = codec({"a": "string", "b": "list<long>"}).decode([*values, b"x"])
+    assert made.rows["a"].str.slice(0, 1).to_list() == [chr(97 + i) for i in range(20)]
+    assert told(made).keys() == {20}
 
 
 def test_absent_fields_are_null_or_an_error_as_declared() -> None:
@@ -188,6 +203,14 @@ def test_absent_fields_are_null_or_an_error_as_declared() -> None:
         3: 'b: absent, and the codec is declared absent="error"',
     }
     assert told(codec({"a": "long", "b": "string"}, absent="error").only(["a"]).decode(messages)).keys() == {2}
+
+
+def test_columns_to_declare_are_found_in_a_sample() -> None:
+    """As a load finds them, whatever stands beside."""
+    sample = [b'{"id":1,"at":"2024-01-01T00:00:00Z"}', b"broken", b"", b'{\n"id":2,"tags":["x"],"_batch_id":3}']
+    columns = found_columns(sample)
+    assert columns == {"id": "long", "at": "timestamptz", "tags": "list<string>"}
+    assert codec(columns).decode(sample).rows["id"].to_list() == [1, 2]
 
 
 def test_further_fields_are_ignored_or_an_error_as_declared() -> None:

@@ -16,9 +16,10 @@ with __import__("tidemill").DAG("d"):
     operators.GlueJobOperator(task_id="glue", job_name="x")
     operators.HttpOperator(task_id="http", url="https://x")
     operators.EmailOperator(task_id="email", to="x", subject="x")
+    operators.KafkaProduceOperator(task_id="kafka", topic="x", messages=["x"])
     operators.SparkSubmitOperator(task_id="spark", application="x.py")
-heavy = ("boto3", "botocore", "docker", "duckdb", "jinja2", "polars", "psycopg", "pyarrow", "requests", "smtplib",
-         "sqlalchemy", "sqlglot", "sqlite3", "urllib.request")
+heavy = ("boto3", "botocore", "confluent_kafka", "docker", "duckdb", "jinja2", "polars", "psycopg", "pyarrow",
+         "requests", "smtplib", "sqlalchemy", "sqlglot", "sqlite3", "urllib.request")
 print(",".join(name for name in heavy if name in sys.modules))
 """
 

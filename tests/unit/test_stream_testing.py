@@ -121,7 +121,7 @@ def test_a_silent_partition_does_not_hold_results_back_for_ever() -> None:
     north, south = (tm.topic(name, TELEMETRY.columns, key="car", time="ts", idle="60s") for name in ("north", "south"))
 
     def all_cars(north: Any, south: Any) -> Any:
-        both = tm.concat([north, south])
+        both = north.concat(south)
         return both.tumbling_window("10s", on="ts", by="car").agg(n=tm.agg.count()).final()
 
     test = StreamTest(made(all_cars, north, south, to=tm.topic("counts")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidemill.adapters.sql.topic_blocks import BLOCK_BYTES, BLOCK_MESSAGES, joined, pack, unpack
@@ -29,6 +29,7 @@ def rows(columns: Columns) -> list[Any]:
     return list(zip(columns.timestamps, columns.keys, columns.values, map(list, headers), strict=True))
 
 
+@settings(deadline=None)
 @given(messages=st.lists(message, min_size=1, max_size=30), gaps=st.data(), headers=st.booleans())
 def test_a_block_gives_back_what_was_packed(messages: list[Any], gaps: st.DataObject, headers: bool) -> None:
     columns = columns_of(messages, headers)

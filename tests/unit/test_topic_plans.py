@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidemill.model.errors import DataError
@@ -19,6 +19,7 @@ def test_murmur2_is_kafkas() -> None:
     assert {key: murmur2(key) for key in wanted} == {key: number & 0xFFFFFFFF for key, number in wanted.items()}
 
 
+@settings(deadline=None)
 @given(keys=st.lists(st.none() | st.binary(max_size=9), min_size=1), partitions=st.integers(1, 7))
 def test_messages_are_cut_by_partition_and_keep_their_order(keys: list[bytes | None], partitions: int) -> None:
     columns = Columns(list(range(len(keys))), keys, [None] * len(keys))
@@ -37,6 +38,7 @@ def test_a_partition_that_is_not_there_is_refused(wanted: int | list[int]) -> No
         split(Columns([0, 0], [None] * 2, [None] * 2), wanted, KnownPlaces(3), lambda: 0)
 
 
+@settings(deadline=None)
 @given(
     waiting=st.dictionaries(st.integers(0, 9), st.integers(0, 50)), limit=st.integers(1, 100), turn=st.integers(0, 99)
 )
@@ -60,6 +62,7 @@ def test_each_partition_has_its_turn_when_there_is_not_one_message_for_each() ->
 members = st.sets(st.sampled_from("abcdef"), min_size=1)
 
 
+@settings(deadline=None)
 @given(
     tasks=st.integers(0, 20),
     present=members,

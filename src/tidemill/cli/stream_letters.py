@@ -27,7 +27,9 @@ _STREAM = click.argument("name", metavar="STREAM")
 @limit_option(20, "How many, newest first; 0: all.")
 @pass_invocation
 def dlq(invocation: Invocation, name: str, offset: int | None, late: bool, limit: int) -> None:
-    """List a stream's dead letters, newest first; with OFFSET show one whole.
+    """List a stream's dead letters; with OFFSET show one whole.
+
+    The newest come first.
 
     A dead letter is a message, or a row, that a step could not take: `errors=` of the stream says which step lets such
     go. It stays until its topic's retention ends.
@@ -119,7 +121,9 @@ def redrive(
     invocation: Invocation, name: str, offsets: tuple[int, ...], every: bool, edit: str | None, again: bool,
     dry_run: bool, yes: bool,
 ) -> None:  # fmt: skip
-    """Send dead letters to their topics again, to the partitions that they came from.
+    """Send dead letters to their topics again.
+
+    They go to the partitions that they came from.
 
     The letters stay, marked as sent: without --again none is sent twice. Other streams that read the topic get the
     message once more, too.

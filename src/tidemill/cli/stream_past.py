@@ -61,7 +61,9 @@ def reset(invocation: Invocation, name: str, to: str, dry_run: bool, yes: bool) 
 @click.option("--to", metavar="TOPIC", help="Send the rows there; else they are shown, a JSON object a line.")
 @pass_invocation
 def replay(invocation: Invocation, name: str, since: str, until: str, to: str | None) -> None:
-    """Run a range of the past through a stream's function, with the code of today.
+    """Run a range of the past through a stream's function.
+
+    The code is that of today.
 
     In memory: no position moves, no state and no table is touched, no function of yours gets rows. Times are those of
     messages. Windows that the range does not close give nothing, and what was before it is not known.

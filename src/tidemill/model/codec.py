@@ -33,7 +33,8 @@ class Json:
     Args:
         columns: name -> type text (`{"id": "long", "at": "timestamptz"}`; ` not null` refuses nulls). None: only for
             writing, which takes the rows' own columns.
-        absent: an absent field is null, or an error. An explicit null is null.
+        absent: what a column is where a message has no such field: null, or the message is an error. An explicit null
+            is null. Absent fields of structs are null.
         extra: fields beyond the columns.
     """
 

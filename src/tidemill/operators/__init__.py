@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tidemill.operators.glue import GlueJobOperator as GlueJobOperator
     from tidemill.operators.http import HttpOperator as HttpOperator
     from tidemill.operators.http import HttpSensor as HttpSensor
+    from tidemill.operators.kafka import KafkaProduceOperator as KafkaProduceOperator
     from tidemill.operators.latest_only import LatestOnlyOperator as LatestOnlyOperator
     from tidemill.operators.python import BranchPythonOperator as BranchPythonOperator
     from tidemill.operators.python import PythonOperator as PythonOperator
@@ -65,6 +66,7 @@ _PUBLIC = {
     "EmailOperator": "tidemill.operators.email",
     "GlueJobOperator": "tidemill.operators.glue",
     "HttpOperator": "tidemill.operators.http",
+    "KafkaProduceOperator": "tidemill.operators.kafka",
     "SparkSubmitOperator": "tidemill.operators.spark",
     "SqlOperator": "tidemill.operators.sql",
     # sensors

@@ -18,8 +18,10 @@ def lane_of(node: int, task: int) -> int:
 def lanes_at(topology: Topology, number: int, task: int) -> frozenset[int]:
     """The lanes of the rows that a node gives in a task."""
     node = topology.nodes[number]
+    if task >= node.spread.tasks:  # a stage may have more tasks than one of its inputs, or than an exchange
+        return frozenset()
     if node.kind == "source":
-        return frozenset({lane_of(number, task)}) if task < node.spread.tasks else frozenset()
+        return frozenset({lane_of(number, task)})
     if node.kind == "exchange":
         before = topology.nodes[node.parents[0]]
         tasks = range(topology.tasks(before.stage))

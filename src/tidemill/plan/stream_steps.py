@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tidemill.model.agg import Aggregate, Fold
-from tidemill.model.errors import DefinitionError
+from tidemill.model.frame import Frame
 from tidemill.model.frame.operation import (
     Concat,
     Explode,
@@ -19,6 +19,7 @@ from tidemill.model.frame.operation import (
     Unique,
     Windowed,
 )
+from tidemill.model.frame.topic import Topic
 from tidemill.model.frame.window import WINDOW_END, WINDOW_START, Count
 
 
@@ -103,25 +104,9 @@ def may_follow_changes(step: Operation) -> bool:
     return not (is_stateful(step) or isinstance(step, Filter | Explode | FlatMap | MapBatches | Join | Concat))
 
 
-#: Aggregates that a group without end cannot have: they need all rows, for ever.
-_ENDLESS = ("n_unique", "quantile", "median", "collect")
-
-
-def refuse_grouping(step: GroupBy) -> None:
-    """Refuse groups that a stream cannot keep. Raises DefinitionError."""
-    if step.named_keys or not all(isinstance(k, str) for k in step.keys):
-        raise DefinitionError(
-            "group_by: on a stream keys are columns.",
-            where=place_of(step),
-            hint='f["hour"] = f["time"].dt.hour(), then f.group_by("hour")',
-        )
-    for _, aggregate in step.aggregates:
-        if not isinstance(aggregate, Aggregate) or aggregate.kind in _ENDLESS:
-            raise DefinitionError(
-                f"group_by: {aggregate} needs all rows of a group, and on a stream groups have no end.",
-                where=place_of(step),
-                hint='take a window: f.tumbling_window("1h", on=time, by=key).agg(...).final()',
-            )
+def is_stream(frame: Frame) -> bool:
+    """Whether a frame's rows come from a topic; the other kind is a table that is looked up."""
+    return isinstance(frame.source.data, Topic)
 
 
 def place_of(step: Operation) -> str | None:

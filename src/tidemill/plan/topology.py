@@ -23,7 +23,6 @@ from tidemill.model.errors import DefinitionError
 from tidemill.model.frame import Frame, Input
 from tidemill.model.frame.operation import (
     Concat,
-    GroupBy,
     Join,
     JoinAsof,
     JoinInterval,
@@ -32,17 +31,16 @@ from tidemill.model.frame.operation import (
     Windowed,
 )
 from tidemill.model.frame.topic import Sink, Topic
-from tidemill.model.frame.window import WINDOW_END, WINDOW_START, Session
 from tidemill.plan.columns import passes, renamed
+from tidemill.plan.refusals import refuse, refuse_time
 from tidemill.plan.stream_steps import (
     goes_by_order,
     in_order_only,
     is_stateful,
+    is_stream,
     keeps_rows,
     keys_of,
-    may_follow_changes,
     place_of,
-    refuse_grouping,
     result_keys,
     time_of,
 )
@@ -204,8 +202,8 @@ class _Planner:
         step = frame.operations[-1]
         before = Frame(frame.source, frame.operations[:-1])
         parents = [self.add(before)]
-        parents += [self.add(other) for other in step.others if _streams(other)]
-        self._refuse(step, [self._nodes[p] for p in parents])
+        parents += [self.add(other) for other in step.others if is_stream(other)]
+        refuse(step, [self._nodes[p] for p in parents], self._nodes)
         keys = keys_of(step)
         if keys is not None or len(parents) > 1:
             parents = self._gather(parents, keys, step)
@@ -313,15 +311,9 @@ class _Planner:
 
     def _stamp(self, parents: Sequence[int], column: str, step: Operation) -> int:
         """The stamp of a time column of several inputs, made where the column is made."""
-        places = [place for parent in parents for place in self._trace(parent, column)]
-        for number, _ in places:
-            made_by = self._nodes[number].step
-            if isinstance(made_by, Windowed) and isinstance(made_by.window, Session) and column == WINDOW_START:
-                raise DefinitionError(
-                    f"{step.verb}: sessions do not end in the order of their starts.",
-                    where=place_of(step),
-                    hint=f'on="{WINDOW_END}"',
-                )
+        places = list(dict.fromkeys(place for parent in parents for place in self._trace(parent, column)))
+        for number, name in places:
+            refuse_time(step, name, self._nodes[number], self._nodes)
         for number, name in places:
             for stamp in self._nodes[number].stamps:
                 if stamp.column == name and len(places) == 1:
@@ -348,11 +340,13 @@ class _Planner:
         return [(number, column)] if name is None else self._trace(before.number, name)
 
     def _lateness(self, number: int, column: str) -> timedelta:
-        """What the topics behind a node allow; results of stateful steps are never late."""
+        """What the topics behind a node allow. Windows come in the order of their ends, so none is late; count
+        windows come in the order of their last rows, whose times are as far apart as those of the topic.
+        """
         node = self._nodes[number]
         if node.kind == "source":
             return node.topic.lateness
-        if node.step is not None and is_stateful(node.step) and not keeps_rows(node.step):
+        if isinstance(node.step, Windowed) and node.step.window.on is not None:
             return timedelta(0)
         return max(self._lateness(parent, column) for parent in node.parents)
 
@@ -373,24 +367,6 @@ class _Planner:
                 hint="keep the key's columns, or let windows give their results once: .final()",
             )
         return tuple(name for name in kept if name is not None)
-
-    def _refuse(self, step: Operation, parents: Sequence[Node]) -> None:
-        if isinstance(step, Join) and any(map(_streams, step.others)):
-            raise DefinitionError(
-                "join: two streams would have to remember every row.",
-                where=place_of(step),
-                hint="f.join_interval(other, on=time, within=...), or f.join_asof(other, on=time)",
-            )
-        if isinstance(step, GroupBy):
-            refuse_grouping(step)
-        changing = next((p for p in parents if p.changing is not None), None)
-        if changing is not None and not may_follow_changes(step):
-            raise DefinitionError(
-                f"{step.verb}: what comes before it gives results again when they change, so this would count "
-                "old ones, too.",
-                where=place_of(step),
-                hint=".final() instead of .current() gives each window once, when it has closed",
-            )
 
     # The whole
 
@@ -427,11 +403,6 @@ def _spread_after(
     return replace(spread, by=None if None in kept else tuple(name for name in kept if name))
 
 
-def _streams(frame: Frame) -> bool:
-    """Whether a frame's rows come from a topic; the other kind is a table that is looked up."""
-    return isinstance(frame.source.data, Topic)
-
-
 def sinks(topology: Topology) -> tuple[Node, ...]:
     """The nodes that give rows out."""
     return tuple(node for node in topology.nodes if isinstance(node.step, Sink))
@@ -444,5 +415,5 @@ def looked_up(topology: Topology) -> Mapping[int, Frame]:
         for node in topology.nodes
         if node.step is not None and isinstance(node.step, JoinLookup | Join | JoinAsof | JoinInterval)
         for other in node.step.others
-        if not _streams(other)
+        if not is_stream(other)
     }

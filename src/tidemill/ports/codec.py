@@ -46,7 +46,12 @@ class Codec(Protocol):
 
     @property
     def columns(self) -> polars.Schema | None:
-        """What `decode` gives; None: known once the first message was seen (a registry's schema, say)."""
+        """What `decode` gives, the same for the codec's life; None: the codec only writes.
+
+        Raises:
+            UnknownName: neither columns nor a schema are declared, and the registry has none for the topic yet.
+            Unreachable: the schema registry does not answer.
+        """
         ...
 
     def only(self, names: Sequence[str]) -> Codec:

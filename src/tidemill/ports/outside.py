@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Protocol
 
 from tidemill.ports.containers import Containers
@@ -9,6 +10,7 @@ from tidemill.ports.http import HttpClient
 from tidemill.ports.mail import Mail
 from tidemill.ports.managed_jobs import ManagedJobs
 from tidemill.ports.sqlclient import SqlClient
+from tidemill.ports.topic import Topics
 
 
 class Outside(Protocol):
@@ -36,4 +38,8 @@ class Outside(Protocol):
 
     def glue(self, connection: str | None, region: str | None) -> ManagedJobs:
         """AWS Glue; None: by what the environment tells of AWS."""
+        ...
+
+    def topics(self, connection: str, patience: timedelta) -> Topics:
+        """A broker of topics, which is called unreachable when it has not answered for so long."""
         ...

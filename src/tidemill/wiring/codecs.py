@@ -51,13 +51,21 @@ def open_codec(spec: CodecSpec, topic: str, part: Part = "value", registry: Regi
                 return JsonSchemaCodec(spec, Place(registry, topic, part))
 
 
-def open_registry(urls: str, user: str = "", password: str = "", token: str = "", ca: str | None = None) -> Registry:
-    """The schema registry at these addresses, separated by commas.
+def open_registry(
+    urls: str,
+    user: str = "",
+    password: str = "",
+    token: str = "",
+    ca: str | None = None,
+    certificate: str | None = None,
+    key: str | None = None,
+) -> Registry:
+    """The schema registry at these addresses, separated by commas; the rest is as for `RegistrySettings`.
 
     Raises:
-        SettingsError: an address that is none.
+        SettingsError: an address that is none, a file that cannot be read.
     """
     from tidemill.adapters.registry.client import HttpRegistry, RegistrySettings
 
     addresses = [url for url in urls.split(",") if url.strip()]
-    return HttpRegistry(RegistrySettings(addresses, user, password, token, ca))
+    return HttpRegistry(RegistrySettings(addresses, user, password, token, ca, certificate, key))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tidemill.ports.mail import Mail
     from tidemill.ports.managed_jobs import ManagedJobs
     from tidemill.ports.sqlclient import SqlClient
+    from tidemill.ports.topic import Topics
 
 
 class OutsideSystems:
@@ -112,6 +114,23 @@ class OutsideSystems:
             secret=found.get("password") or None,
             token=extra.get("aws_session_token"),
         )
+
+    def topics(self, connection: str, patience: timedelta) -> Topics:
+        """A cluster of Kafka. The query of the connection's address are settings of its client."""
+        self._must_have("confluent_kafka", "kafka")
+        from tidemill.adapters.kafka.topics import KafkaTopics
+
+        found = self._found(connection, ("kafka",))
+        port = f":{found['port']}" if found["port"] else ""
+        # A password is sent to nobody in the clear, unless the address says so.
+        login = {
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": found["login"],
+            "sasl.password": found["password"],
+        }
+        options = {**(login if found["login"] else {}), **found["extra"]}
+        return KafkaTopics({**options, "bootstrap.servers": f"{found['host']}{port}"}, patience=patience)
 
     def _found(self, name: str, kinds: Collection[str]) -> Mapping[str, Any]:
         found = self._connections.get(name)

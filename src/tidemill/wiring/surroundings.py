@@ -97,11 +97,14 @@ class EnvironmentConnections:
         if text is None:
             return None
         parts = urlsplit(text)
+        hosts = parts.netloc.rpartition("@")[2]
+        # Several servers stay one text: `kafka://one:9092,two:9092`.
+        host, port = (hosts, None) if "," in hosts else (parts.hostname or "", parts.port)
         return {
             "conn_id": name,
             "conn_type": parts.scheme,
-            "host": parts.hostname or "",
-            "port": parts.port,
+            "host": host,
+            "port": port,
             "login": unquote(parts.username or ""),
             "password": unquote(parts.password or ""),
             "schema": unquote(parts.path.removeprefix("/")),

@@ -71,6 +71,12 @@ def check_system_names(names: Iterable[str]) -> None:
             )
 
 
+def has_system_name(data: bytes) -> bool:
+    """Whether such a name may be in JSON text: it is looked for in any case, and not in escapes."""
+    lowered = data.lower()
+    return any(name.encode() in lowered for name in SYSTEM_NAMES)
+
+
 def array_of(column: pa.ChunkedArray) -> pa.Array:
     """A column of a table that was read in one call: its only chunk, without the copy that combining makes."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

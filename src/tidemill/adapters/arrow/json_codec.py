@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tidemill.adapters.arrow.decoded import batch_of
+from tidemill.adapters.arrow.decoded import BlockError, batch_of, has_system_name
 from tidemill.adapters.arrow.frames import frame_of, narrowed
 from tidemill.adapters.arrow.json_fast import FastReader
 from tidemill.adapters.arrow.json_rows import encode_rows
@@ -33,6 +33,8 @@ _SPACE = b" \t\r\n"
 _OPTIONS = DecodeOptions()
 #: Messages that are read in one go (what msgspec makes of them stays in the cache), and where a doubt is among them.
 _PIECE, _SMALL = 8192, 512
+#: Bytes that are read in one go, one message beyond that apart: Arrow counts to 2 GB.
+_MOST = 64 << 20
 #: Rows; the indices of their messages (None: all); the messages that cannot be read.
 Read: TypeAlias = "tuple[pa.RecordBatch, Sequence[int] | None, list[Undecodable]]"
 
@@ -131,37 +133,19 @@ class JsonCodec:
     def _read_exactly(self, values: Sequence[bytes]) -> Read:
         if None in values:
             raise _Empty
-        lines, refused = self._as_lines(values)
+        if len(values) > 1 and sum(map(len, values)) > _MOST:
+            half = len(values) // 2
+            return _joined([self._read_piece(values[:half], 0), self._read_piece(values[half:], half)])
+        lines, refused = _as_lines(values)
         # The line feed at the end keeps an empty message a line.
-        made = decode_block(b"\n".join(lines) + b"\n", self._known, "messages", _OPTIONS)
+        try:
+            made = decode_block(b"\n".join(lines) + b"\n", self._known, "messages", _OPTIONS)
+        except BlockError:  # a name that only Tidemill writes, in escapes
+            lines, refused = _as_lines(values, escaped=True)
+            made = decode_block(b"\n".join(lines) + b"\n", self._known, "messages", _OPTIONS)
         refused |= {row.line - 1: row.error for row in made.rejected}
         bad = [Undecodable(i, refused[i]) for i in sorted(refused)]
         return made.batch, list(made.places) if refused else None, bad
-
-    def _as_lines(self, values: Sequence[bytes]) -> tuple[Sequence[bytes], dict[int, str]]:
-        """Messages as lines; empty where one cannot be, with the reason."""
-        data = b"".join(values)
-        # Names that loads refuse, since tables have such columns themselves, mean nothing here.
-        system = any(name.encode() in data.lower() for name in SYSTEM_NAMES)
-        if b"\n" not in data and not system and codecs.BOM_UTF8 not in data and all(map(_has_text, values)):
-            return values, {}
-        lines: list[bytes] = []
-        refused: dict[int, str] = {}
-        for i, value in enumerate(values):
-            value = value.removeprefix(codecs.BOM_UTF8)
-            if not value.strip(_SPACE):
-                refused[i] = "not JSON: the message is empty"
-                value = b""
-            elif b"\n" in value or any(name.encode() in value.lower() for name in SYSTEM_NAMES):
-                try:
-                    record = read_record(value, _OPTIONS)
-                    known = [(key, part) for key, part in record if key.lower() not in SYSTEM_NAMES]
-                    value = to_json(Pairs(known)).encode()
-                except Misfit as misfit:
-                    refused[i] = str(misfit)
-                    value = b""
-            lines.append(value)
-        return lines, refused
 
     def _without_absent(self, read: Read, values: Sequence[bytes]) -> Read:
         """What was read without the messages in which a column has no field."""
@@ -179,6 +163,43 @@ class JsonCodec:
         bad = sorted([*bad, *(Undecodable(indices[row], why) for row, why in lacking.items())], key=lambda b: b.index)
         kept = [row for row in range(batch.num_rows) if row not in lacking]
         return batch.take(pa.array(kept, pa.int64())), [indices[row] for row in kept], bad
+
+
+def found_columns(messages: Sequence[bytes]) -> dict[str, str]:
+    """The columns that a load of some messages would find: name -> type text, to be declared. Bad ones are passed over.
+
+    Raises:
+        LimitError: too many columns.
+    """
+    lines, _ = _as_lines(messages, escaped=True)
+    made = decode_block(b"\n".join(lines) + b"\n", Known(), "messages", _OPTIONS)
+    return {column.name: str(column.type) for column in made.known.schema}
+
+
+def _as_lines(values: Sequence[bytes], *, escaped: bool = False) -> tuple[Sequence[bytes], dict[int, str]]:
+    """Messages as lines; empty where one cannot be, with the reason. `escaped`: look for names in escapes, too."""
+    data = b"".join(values)
+    # Names that loads refuse, since tables have such columns themselves, mean nothing here.
+    system = escaped or has_system_name(data)
+    if b"\n" not in data and not system and codecs.BOM_UTF8 not in data and all(map(_has_text, values)):
+        return values, {}
+    lines: list[bytes] = []
+    refused: dict[int, str] = {}
+    for i, value in enumerate(values):
+        value = value.removeprefix(codecs.BOM_UTF8)
+        if not value.strip(_SPACE):
+            refused[i] = "not JSON: the message is empty"
+            value = b""
+        elif b"\n" in value or has_system_name(value) or (escaped and b"\\u" in value):
+            try:
+                record = read_record(value, _OPTIONS)
+                known = [(key, part) for key, part in record if key.lower() not in SYSTEM_NAMES]
+                value = to_json(Pairs(known)).encode()
+            except Misfit as misfit:
+                refused[i] = str(misfit)
+                value = b""
+        lines.append(value)
+    return lines, refused
 
 
 def _selected(batch: pa.RecordBatch, wanted: Schema) -> pa.RecordBatch:

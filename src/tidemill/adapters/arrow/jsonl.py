@@ -30,6 +30,7 @@ from tidemill.adapters.arrow.decoded import (
     Work,
     array_of,
     batch_of,
+    has_system_name,
     is_utf8,
     occurrences,
     raw_text,
@@ -149,7 +150,7 @@ class _Attempt:
 
     def _first_suspects(self) -> set[int]:
         """The lines that Arrow must not see, or that it would misread."""
-        if self._ignoring and any(name.encode() in self._data.lower() for name in SYSTEM_NAMES):
+        if self._ignoring and has_system_name(self._data):
             return set(self._places)
         if any(shape.needs_exam(column.type, column.base is not None) for column in self.known.columns):
             return set(self._places)

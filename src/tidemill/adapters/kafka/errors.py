@@ -24,7 +24,8 @@ _SETTINGS = frozenset({
 })  # fmt: skip
 _DATA = frozenset({
     KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_RECORD,
-    KafkaError.INVALID_MSG, KafkaError.INVALID_TIMESTAMP, KafkaError.OFFSET_METADATA_TOO_LARGE,
+    KafkaError.INVALID_MSG, KafkaError._INVALID_DIFFERENT_RECORD, KafkaError.INVALID_TIMESTAMP,
+    KafkaError.OFFSET_METADATA_TOO_LARGE,
 })  # fmt: skip
 _REFUSED = frozenset({
     KafkaError.TOPIC_EXCEPTION, KafkaError.INVALID_PARTITIONS, KafkaError.INVALID_REPLICATION_FACTOR,

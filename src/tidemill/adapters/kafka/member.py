@@ -78,15 +78,15 @@ class KafkaMember:
         self._out = False
         #: Positions that hold, and when they are to be committed again.
         self._standing: dict[Partition, tuple[Position, float]] = {}
-        self._consumer.subscribe(
-            [tasks_topic(group)], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
-        )
+        self._subscribe()
 
     def poll(
         self, taken: Callable[[frozenset[int]], None], given_up: Callable[[frozenset[int]], None], timeout: float
     ) -> None:
         """Take part."""
         self._taken, self._given_up = taken, given_up
+        if self._tasks and time.monotonic() - self._polled >= self._session:
+            self._begin_anew()
         message = self._consumer.poll(timeout)
         self._polled = time.monotonic()
         failed, self._failed = self._failed, None
@@ -173,6 +173,19 @@ class KafkaMember:
         """Who a transaction must name, so that it fails with the member's place."""
         return self._consumer
 
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(
+            [tasks_topic(self.group)], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+        )
+
+    def _begin_anew(self) -> None:
+        """Silent for too long: all tasks are lost, whatever the client, whose threads went on, has yet to tell."""
+        self._out = True
+        self._give_up(self._tasks)
+        self._out = False
+        self._consumer.unsubscribe()
+        self._subscribe()
+
     def _commit_standing(self) -> None:
         now = time.monotonic()
         due = {
@@ -198,17 +211,15 @@ class KafkaMember:
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._polled = time.monotonic()
-        self._give_up(partitions)
+        self._give_up(frozenset(one.partition for one in partitions))
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._out = True
-        try:
-            self._give_up(partitions)
-        finally:
-            self._out = False
+        self._give_up(frozenset(one.partition for one in partitions))
+        self._out = False
 
-    def _give_up(self, partitions: list[TopicPartition]) -> None:
-        numbers = frozenset(one.partition for one in partitions)
+    def _give_up(self, numbers: frozenset[int]) -> None:
+        numbers &= self._tasks
         self._call(self._given_up, numbers)
         self._tasks -= numbers
         self._standing = {p: found for p, found in self._standing.items() if p.number not in numbers}

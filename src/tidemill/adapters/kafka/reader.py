@@ -23,6 +23,8 @@ from tidemill.ports.topic import Messages, Partition
 _BATCH = 8_192
 #: An unreachable broker is asked again at most so often, in seconds.
 _PROBE = 2.0
+#: Where nothing comes, it is looked so often whether the topics are still there.
+_LOOK = 3.0
 
 
 class KafkaReader:
@@ -43,7 +45,8 @@ class KafkaReader:
             "fetch.queue.backoff.ms": 5,
             # How long a broker waits for news, and so how late the end of a partition is known.
             "fetch.wait.max.ms": 100,
-            "fetch.message.max.bytes": 1_048_576,
+            # Of each partition, compressed: what a fetch unpacks is in memory at once.
+            "fetch.message.max.bytes": max(16_384, min(1_048_576, ahead * 100)),
             # Of each partition. All together are bounded by bytes: 1 KB a message, and at most librdkafka's 64 MB.
             "queued.min.messages": max(1, ahead // 2),
             "queued.max.messages.kbytes": max(2_048, min(65_536, ahead)),
@@ -137,6 +140,8 @@ class KafkaReader:
             self._down_since = None
         elif self._down_since is not None:
             self._ask_whether_up()
+        else:
+            self._ask_whether_there()
         return [columns.done(partition) for partition, columns in found.items()]
 
     def ends(self) -> Mapping[Partition, int]:
@@ -161,7 +166,8 @@ class KafkaReader:
 
     def close(self) -> None:
         """Let everything go."""
-        self._consumer.close()
+        self._next.clear()
+        self._consumer.close()  # again: nothing
 
     def _event(self, event: Message) -> None:
         error, partition = event.error(), Partition(event.topic() or "", event.partition() or 0)
@@ -185,6 +191,20 @@ class KafkaReader:
         """Called by the client, in `read`, for what concerns no partition."""
         if self._down_since is None and error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
             self._down_since = time.monotonic()
+
+    def _ask_whether_there(self) -> None:
+        """A topic that was deleted is to the client one without news. Raises UnknownName."""
+        now = time.monotonic()
+        if not self._next or now - self._probed < _LOOK:
+            return
+        self._probed = now
+        try:
+            known = self._consumer.list_topics(timeout=_PROBE).topics
+        except KafkaException:
+            return  # that brokers are away is found out elsewhere
+        gone = next((partition.topic for partition in self._next if partition.topic not in known), None)
+        if gone is not None:
+            raise UnknownName.of("topic", gone, ())
 
     def _ask_whether_up(self) -> None:
         """Brokers were lost, and nothing came since: there may be nothing to come. Raises Unreachable."""

@@ -50,7 +50,9 @@ class KafkaTopics:
 
     def create(self, spec: TopicSpec) -> TopicInfo:
         """Make a topic, or find it made; it can be used when this returns."""
-        settings = {"cleanup.policy": spec.cleanup, "retention.ms": "-1", **spec.options}
+        # Timestamps are event times: Kafka 4 refuses those that are an hour ahead of its clock.
+        any_time = {"message.timestamp.after.max.ms": str(2**63 - 1)}
+        settings = {"cleanup.policy": spec.cleanup, "retention.ms": "-1", **any_time, **spec.options}
         if spec.retention is not None:
             settings["retention.ms"] = str(int(spec.retention.total_seconds() * 1000))
         made = NewTopic(spec.name, spec.partitions, spec.replicas or -1, config=settings)
@@ -59,10 +61,16 @@ class KafkaTopics:
         except KafkaException as error:
             if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise self._told(error, f'Topic "{spec.name}" cannot be made') from None
-        self._until(lambda: self._offsets.partitions(spec.name) is not None, f'topic "{spec.name}" does not appear')
-        found = self.describe(spec.name)
-        if found is None:
-            raise UnknownName.of("topic", spec.name, self.names())
+        seen: list[TopicInfo] = []
+
+        def appears() -> bool:
+            # Brokers hear of a topic one after the other: one that leads a partition may not know it yet.
+            found = self.describe(spec.name)
+            seen.extend([] if found is None else [found])
+            return bool(seen)
+
+        self._until(appears, f'topic "{spec.name}" does not appear')
+        found = seen[0]
         if (found.partitions, found.cleanup) != (spec.partitions, spec.cleanup):
             raise Refused(
                 f'Topic "{spec.name}" is there with {found.partitions} partitions and cleanup "{found.cleanup}", '
@@ -186,17 +194,28 @@ class KafkaTopics:
         return bool(found.members)
 
     def _positions(self, group: str, asked: ConsumerGroupTopicPartitions) -> list[TopicPartition]:
-        try:
-            found = self._wait(
-                self._admin.list_consumer_group_offsets(
-                    [asked], require_stable=True, request_timeout=self._settings.seconds
+        until = time.monotonic() + self._settings.seconds
+        while True:
+            try:
+                found = self._wait(
+                    self._admin.list_consumer_group_offsets(
+                        [asked], require_stable=True, request_timeout=self._settings.seconds
+                    )
                 )
-            )
-        except KafkaException as error:
-            if error_of(error).code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return []
-            raise self._told(error, f'Group "{group}" was not asked for its positions') from None
-        return list(found.topic_partitions or [])
+                positions = list(found.topic_partitions or [])
+                wrong = next((one.error for one in positions if one.error is not None), None)
+                if wrong is not None:
+                    raise KafkaException(wrong)
+            except KafkaException as error:
+                code = error_of(error).code()
+                if code == KafkaError.GROUP_ID_NOT_FOUND:
+                    return []
+                # A transaction that is committed is told to the group a moment later.
+                if code == KafkaError.UNSTABLE_OFFSET_COMMIT and time.monotonic() < until:
+                    time.sleep(_LOOK)
+                    continue
+                raise self._told(error, f'Group "{group}" was not asked for its positions') from None
+            return positions
 
     def _forget(self, group: str, partitions: set[Partition]) -> None:
         """The client can forget a whole group only: what shall stay is set again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -21,6 +21,8 @@ from tidemill.ports.topic import Guarantee, Headers, Member, Partition, Position
 #: Messages that are handed over at a time: between two, errors are heard of.
 _BATCH = 10_000
 _WAITING = 400_000
+#: In place of a partition: the key says it.
+_BY_KEY = -1
 #: Forgotten on purpose, see `abort`.
 _PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 
@@ -65,7 +67,7 @@ class KafkaWriter:
         self._producer = settings.producer(ours, must, self._trouble)
         self._failed: KafkaError | None = None
         self._open = False
-        self._over = False
+        self._over = self._closed = False
         #: Of each topic: the partition that the next message without a key goes to.
         self._turns: dict[str, int] = {}
         if self._exactly:
@@ -94,14 +96,10 @@ class KafkaWriter:
         if timestamps is not None or (headers is not None and any(headers)):
             self._send_each(topic, values, keys, partitions, timestamps, headers)
             return
-        one = partitions if isinstance(partitions, int) else None
-        columns: dict[str, Sequence[Any]] = {"value": values}
-        if keys is not None:
-            columns["key"] = keys
-        if partitions is not None and one is None:
-            columns["partition"] = partitions  # type: ignore[assignment]  # an int is the case before
-        for start in range(0, len(values), _BATCH):
-            self._put(topic, _rows({name: column[start : start + _BATCH] for name, column in columns.items()}), one)
+        for number, own_values, own_keys in _shares(values, keys, partitions):
+            for start in range(0, len(own_values), _BATCH):
+                some = slice(start, start + _BATCH)
+                self._put(topic, _rows(own_values[some], own_keys and own_keys[some]), number)
 
     def flush(self) -> None:
         """Wait until everything is durable."""
@@ -161,6 +159,9 @@ class KafkaWriter:
 
     def close(self) -> None:
         """Let everything go."""
+        if self._closed:
+            return
+        self._closed = True
         try:
             if not self._over:
                 self.abort()
@@ -177,24 +178,23 @@ class KafkaWriter:
             self._open = True
 
     def _in_turn(self, topic: str, partitions: int, keys: Sequence[bytes | None] | None, size: int) -> Sequence[int]:
-        """Partitions for messages of which some have no key; -1: by its key."""
+        """Partitions for messages of which some have no key."""
         at = self._turns.get(topic, 0)
         if keys is None:
             self._turns[topic] = (at + size) % partitions
             return [number % partitions for number in range(at, at + size)]
         chosen = []
         for key in keys:
-            chosen.append(at if key is None else -1)
+            chosen.append(at if key is None else _BY_KEY)
             at = (at + 1) % partitions if key is None else at
         self._turns[topic] = at
         return chosen
 
-    def _put(self, topic: str, rows: list[dict[str, Any]], partition: int | None) -> None:
+    def _put(self, topic: str, rows: list[dict[str, Any]], partition: int) -> None:
         """Hand rows over; what does not fit waits for room, in order."""
         until = time.monotonic() + self._settings.seconds
-        chosen = {} if partition is None else {"partition": partition}
         while True:
-            taken = self._producer.produce_batch(topic, rows, **chosen)
+            taken = self._producer.produce_batch(topic, rows, partition=partition)
             self._producer.poll(0)
             self._check()
             if taken == len(rows):
@@ -221,10 +221,14 @@ class KafkaWriter:
         headers: Sequence[Headers] | None,
     ) -> None:
         """One by one: the client's batches have neither timestamps nor headers. 0.6 million/s instead of 0.9."""
-        numbers = partitions if isinstance(partitions, Sequence) else repeat(-1 if partitions is None else partitions)
+        numbers = (
+            partitions if isinstance(partitions, Sequence) else repeat(_BY_KEY if partitions is None else partitions)
+        )
         own = repeat(None) if headers is None else map(list, headers)
         produce = self._producer.produce
-        rows = zip(values, keys or repeat(None), numbers, timestamps or repeat(0), own, strict=False)
+        # To the client 0 is now; the first millisecond of 1970 is sent as the second.
+        times = repeat(0) if timestamps is None else (one or 1 for one in timestamps)
+        rows = zip(values, keys or repeat(None), numbers, times, own, strict=False)
         for at, (value, key, partition, timestamp, names) in enumerate(rows):
             try:
                 produce(topic, value, key, partition, None, None, timestamp, names)
@@ -335,10 +339,23 @@ def _longest(contents: Sequence[bytes | None]) -> int:
         return max((len(one) for one in contents if one is not None), default=0)
 
 
-def _rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Rows as the client takes them. Of the two shapes that are usual each is a display, 90 ns a message."""
-    if columns.keys() == {"value", "key"}:
-        return [{"value": value, "key": key} for value, key in zip(columns["value"], columns["key"], strict=True)]
-    if columns.keys() == {"value"}:
-        return [{"value": value} for value in columns["value"]]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+def _shares(
+    values: Sequence[bytes | None], keys: Sequence[bytes | None] | None, partitions: Sequence[int] | int | None
+) -> Iterator[tuple[int, Sequence[bytes | None], Sequence[bytes | None] | None]]:
+    """Messages by partition: a batch of the client has one partition for all, whatever its messages say."""
+    if not isinstance(partitions, Sequence):
+        yield _BY_KEY if partitions is None else partitions, values, keys
+        return
+    where: dict[int, list[int]] = {}
+    for at, number in enumerate(partitions):
+        where.setdefault(number, []).append(at)
+    for number, places in where.items():
+        own_keys = None if keys is None else [keys[at] for at in places]
+        yield number, [values[at] for at in places], own_keys
+
+
+def _rows(values: Sequence[bytes | None], keys: Sequence[bytes | None] | None) -> list[dict[str, bytes | None]]:
+    """Rows as the client takes them, 90 ns a message."""
+    if keys is None:
+        return [{"value": value} for value in values]
+    return [{"value": value, "key": key} for value, key in zip(values, keys, strict=True)]

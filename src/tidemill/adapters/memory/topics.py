@@ -209,7 +209,7 @@ class MemoryTopics:
                                   if key is None or log.values[at] is not None])  # fmt: skip
                     elif topic.spec.retention is not None:
                         oldest = (now - topic.spec.retention).timestamp() * 1000
-                        kept = next((i for i, t in enumerate(log.timestamps) if t >= oldest), len(log.offsets))
+                        kept = next((i for i, t in enumerate(log.timestamps) if t >= oldest or t < 0), len(log.offsets))
                         log.keep(range(kept, len(log.offsets)))
                         log.first = log.offsets[0] if log.offsets else log.end
 

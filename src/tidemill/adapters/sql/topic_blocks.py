@@ -28,12 +28,11 @@ _KEYS, _HEADERS, _GAPS = 1, 2, 4
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Packed messages; `offsets` only where there are gaps."""
+    """Packed messages; `newest` is their newest timestamp."""
 
     messages: int
     newest: int
     body: bytes
-    offsets: Sequence[int] | None = None
 
 
 def pack(columns: Columns, offsets: Sequence[int] | None = None) -> list[Block]:
@@ -100,7 +99,7 @@ def _block(columns: Columns, offsets: Sequence[int] | None) -> Block:
     if packed is not None:
         parts.append(_bytes(_lengths(packed)))
     parts += (_joined(columns.values), _joined(columns.keys) if has_keys else b"", b"".join(packed or ()))
-    return Block(len(columns), max(columns.timestamps), b"".join(parts), offsets)
+    return Block(len(columns), max(columns.timestamps), b"".join(parts))
 
 
 def _size(columns: Columns) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import bindparam, delete, func, select
 
@@ -25,7 +24,7 @@ from tidemill.adapters.sql.topics_writer import SqlWriter, open_epoch
 from tidemill.model.errors import Busy, Refused, UnknownName
 from tidemill.ports.bell import Bell
 from tidemill.ports.clock import Clock
-from tidemill.ports.topic import Guarantee, Partition, Position, TopicInfo, TopicSpec
+from tidemill.ports.topic import Cleanup, Guarantee, Partition, Position, TopicInfo, TopicSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Topic:
     id: int
     name: str
     partitions: int
-    cleanup: Any
+    cleanup: Cleanup
     options: Mapping[str, str]
     retention: int | None
 

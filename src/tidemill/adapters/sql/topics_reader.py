@@ -53,12 +53,13 @@ class _Place:
     """Where a reader is in a partition, and what it has unpacked from there on."""
 
     topic: int
-    #: The next message to give, and the next to fetch.
-    at: int
+    #: The offset of the next message to fetch.
     fetched: int
     paused: bool = False
     blocks: deque[tuple[Sequence[int], Columns]] = field(default_factory=deque)
     waiting: int = 0
+    #: After the last message that was given.
+    given: int = 0
 
 
 class SqlReader:
@@ -79,7 +80,7 @@ class SqlReader:
         with self._topics.metadata.session(writing=False) as session:
             found = {partition: self._topics.partition_of(session, partition) for partition in positions}
             for partition, topic in found.items():
-                self._places[partition] = _Place(topic.id, positions[partition], positions[partition])
+                self._places[partition] = _Place(topic.id, positions[partition], given=positions[partition])
             self._look(session)
 
     def drop(self, partitions: Sequence[Partition]) -> None:
@@ -112,8 +113,12 @@ class SqlReader:
             step = min(step * 2, _CHEAP if self._stir.cheap else _DEAR)
 
     def ends(self) -> Mapping[Partition, int]:
-        """The ends of what is being read, as of the last look."""
-        return dict(self._ends)
+        """The ends as of the last look, without what compaction has removed there: nobody waits for that."""
+        found = dict(self._ends)
+        for partition, place in self._places.items():
+            if not place.waiting and place.fetched >= found.get(partition, place.fetched + 1):
+                found[partition] = place.given
+        return found
 
     def lost(self) -> Mapping[Partition, tuple[int, int]]:
         """What is no longer kept, told once."""
@@ -170,7 +175,7 @@ class SqlReader:
             if not place.waiting and not row.first <= place.fetched <= row.end:
                 wanted, _ = self._lost.get(partition, (place.fetched, 0))
                 self._lost[partition] = (wanted, row.first)
-                place.at = place.fetched = row.first
+                place.fetched = row.first
 
     def _fetch(self, session: Session, place: _Place, number: int, end: int, sharing: int) -> None:
         here = {"topic": place.topic, "partition": number, "since": place.fetched}
@@ -182,7 +187,7 @@ class SqlReader:
                 break
             upto = row.last
         if upto is None:
-            place.at = place.fetched = end  # compaction has left nothing up to there
+            place.fetched = end  # compaction has left nothing up to there
             return
         for row in session.all(_BODIES.params(**here, upto=upto)):
             offsets, columns = unpack(row.body, row.first, row.messages)
@@ -211,7 +216,7 @@ def _taken(partition: Partition, place: _Place, many: int) -> Messages:
             offsets, columns = offsets[:many], columns.slice(0, many)
         parts.append((offsets, columns))
         many -= len(offsets)
-    place.at = offsets[-1] + 1
+    place.given = parts[-1][0][-1] + 1
     if len(parts) == 1:
         columns = parts[0][1]
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, select, update
@@ -71,7 +72,7 @@ class SqlWriter:
         if not len(values):
             return
         if timestamps is None:
-            timestamps = [int(self._topics.clock.now().timestamp() * 1000)] * len(values)
+            timestamps = [self._now()] * len(values)
         # Copied: it waits for the commit, and the caller may use its lists again.
         listed = [None] * len(values) if keys is None else list(keys)
         columns = Columns(list(timestamps), listed, list(values), None if headers is None else list(headers))
@@ -83,7 +84,13 @@ class SqlWriter:
             )
         parts = split(columns, partitions, places, self._in_turn)
         if self._epoch is None:
-            self._send_at_once({(found.id, Partition(topic, number)): [part] for number, part in parts.items()})
+            sent = {(found.id, Partition(topic, number)): [part] for number, part in parts.items()}
+            try:
+                self._send_at_once(sent)
+            except UnknownName:
+                # Deleted since it was first met. If it was made again, it is another topic now.
+                self._known = {}
+                self.send(topic, values, keys=keys, partitions=partitions, timestamps=timestamps, headers=headers)
             return
         for number, part in parts.items():
             self._sent.setdefault((found.id, Partition(topic, number)), []).append(part)
@@ -104,7 +111,7 @@ class SqlWriter:
         for position in positions.values():
             if len(position.note.encode()) > LONGEST_NOTE:
                 raise DataError(f"The note of a commit is longer than {LONGEST_NOTE} bytes.")
-        packed = _packed(self._sent)
+        packed = _packed(self._sent, self._now())
         try:
             with self._topics.metadata.session(writing=True) as session:
                 self._must_be_newest(session)
@@ -136,13 +143,9 @@ class SqlWriter:
             self._bell = None
 
     def _send_at_once(self, sent: Mapping[tuple[int, Partition], Sequence[Columns]]) -> None:
-        packed = _packed(sent)
-        try:
-            with self._topics.metadata.session(writing=True) as session:
-                _append(session, packed)
-        except UnknownName:
-            self._known = {}
-            raise
+        packed = _packed(sent, self._now())
+        with self._topics.metadata.session(writing=True) as session:
+            _append(session, packed)
         self._ring()
 
     def _topic(self, name: str) -> tuple[Topic, KnownPlaces]:
@@ -166,13 +169,23 @@ class SqlWriter:
             self._bell = self._bell or self._topics.bells()
             self._bell.ring()
 
+    def _now(self) -> int:
+        return int(self._topics.clock.now().timestamp() * 1000)
+
     def _in_turn(self) -> int:
         self._turn += 1
         return self._turn
 
 
-def _packed(sent: Mapping[tuple[int, Partition], Sequence[Columns]]) -> dict[tuple[int, Partition], list[Block]]:
-    return {key: pack(joined(parts)) for key, parts in sorted(sent.items())}
+def _packed(
+    sent: Mapping[tuple[int, Partition], Sequence[Columns]], now: int
+) -> dict[tuple[int, Partition], list[Block]]:
+    found = {key: pack(joined(parts)) for key, parts in sorted(sent.items())}
+    # Messages without a timestamp are kept as long as if they had been made now.
+    return {
+        key: [block if block.newest >= 0 else replace(block, newest=now) for block in blocks]
+        for key, blocks in found.items()
+    }
 
 
 def _append(session: Session, packed: Mapping[tuple[int, Partition], Sequence[Block]]) -> None:

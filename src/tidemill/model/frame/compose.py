@@ -30,7 +30,7 @@ def _frames(values: Iterable[Any]) -> list[Frame]:
         if not isinstance(value, Frame):
             raise read.no_frame("concat", value)
     if not found:
-        raise read.wrong("concat: there are no frames.", "tm.concat(f, g)")
+        raise read.wrong("concat: there are no frames.", "f.concat(g)")
     return [Frame(f.source, f.operations) for f in found]
 
 

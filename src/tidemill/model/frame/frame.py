@@ -241,6 +241,12 @@ class Frame:
             raise read.wrong(f"{verb}: adds= and returns= exclude each other.", "returns= names all columns")
         return read.read_types(verb, "adds", adds), read.read_types(verb, "returns", returns)
 
+    def concat(self, *others: Frame | Sequence[Frame]) -> Frame:
+        """This frame's rows, then the others'. Columns match by name; one that is missing is null."""
+        from tidemill.model.frame.compose import concat
+
+        return concat(self, *others)
+
     # Stateful verbs
 
     def group_by(self, *keys: Expression | Iterable[Expression], **named: Expression) -> GroupOf:
@@ -487,7 +493,7 @@ class Frame:
 
 #: The verbs, as "did you mean" and messages list them.
 VERBS = (
-    "cast", "count_window", "drop", "explode", "filter", "flat_map", "group_by", "hopping_window", "join",
+    "cast", "concat", "count_window", "drop", "explode", "filter", "flat_map", "group_by", "hopping_window", "join",
     "join_asof", "join_interval", "join_lookup", "map_batches", "map_rows", "reduce", "rename", "select",
     "session_window", "sink", "sliding_window", "to_table", "to_topic", "tumbling_window", "unique", "unnest",
     "with_columns",

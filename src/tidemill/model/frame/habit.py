@@ -12,7 +12,7 @@ from tidemill.model.frame.arguments import where
 HABITS = {
     "agg": 'f.group_by("key").agg(n=tm.agg.count())',
     "aggregate": 'f.group_by("key").agg(n=tm.agg.count())',
-    "append": "tm.concat(f, other)",
+    "append": "f.concat(other)",
     "apply": 'f.map_rows(function) for Python on a row; expressions such as f["x"] * 2 are far faster',
     "applymap": 'f.with_columns(tm.col("x") * 2), or f.map_rows(function)',
     "assign": 'f.with_columns(y=f["x"] * 2)',
@@ -76,10 +76,10 @@ HABITS = {
     "to_pandas": 'tm.read("table").to_pandas() reads what a run has published; engine="pandas" gives pandas frames',
     "to_parquet": "a run writes the table that the function returns; pipeline.deliver(...) sends it elsewhere",
     "transform": 'f.with_columns(y=f["x"] * 2)',
-    "union": "tm.concat(f, other)",
+    "union": "f.concat(other)",
     "value_counts": 'f.group_by("x").agg(n=tm.agg.count())',
     "values": 'tm.read("table") reads what a run has published',
-    "vstack": "tm.concat(f, other)",
+    "vstack": "f.concat(other)",
     "where": 'f.filter(f["x"] > 0)',
     "with_row_index": "tables have no row numbers; @pipeline.table(key=[...]) names what identifies a row",
 }

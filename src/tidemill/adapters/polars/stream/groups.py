@@ -74,7 +74,7 @@ class InOrder(Operator):
         """Through the gate, then `take`."""
         self.lanes.update(progress)
         if self._gate is not None:
-            rows, progress = self._gate.push(rows, progress)
+            rows, progress = self._gate.push(rows)
         return (self.take(rows) if rows.height else None), self.passed(progress)
 
     @abstractmethod
@@ -190,10 +190,7 @@ class Counted(InOrder):
 
     def passed(self, progress: Progress) -> Progress:
         """Results stand at the places of the rows that fill them."""
-        low = self.lanes.low(0) if self.node.lanes or self.node.gated else None
-        if low is None:
-            moments = [stamps[0] for stamps in progress.values() if 0 in stamps]
-            low = min(moments, default=None)
+        low = self.lanes.low(0)
         return {} if low is None else {self._lane: {0: low}}
 
     def save(self) -> None:

@@ -46,6 +46,17 @@ def order_of(columns: Sequence[str]) -> list[str]:
     return sorted((name for name in columns if name.startswith(_ORDER)), key=lambda name: int(name[len(_ORDER) :]))
 
 
+def side_order(inputs: Sequence[Iterable[str]], port: int) -> dict[str, str]:
+    """New names of the order columns of an input that is put beside others.
+
+    The stamp stays first, the input's number comes second. What else orders an input's rows has columns of its own:
+    it may be of other types than another's, and is never compared with it.
+    """
+    lengths = [len(order_of(list(columns))) for columns in inputs]
+    base = 2 + sum(length - 1 for length in lengths[:port])
+    return {order(0): order(0), **{order(place): order(base + place - 1) for place in range(1, lengths[port])}}
+
+
 def stamps_of(columns: Iterable[str]) -> dict[int, str]:
     """Stamps' columns by number."""
     found = {int(name[len(_STAMP) :]): name for name in columns if name.startswith(_STAMP)}

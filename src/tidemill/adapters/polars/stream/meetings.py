@@ -53,9 +53,13 @@ class Waiting:
             self._changed = True
 
     def until(self, moment: int) -> pl.DataFrame | None:
-        """The first rows of each lane, as far as none is from `moment` on; they wait no more."""
+        """The first rows of each lane, as far as none is from `moment` on; they wait no more.
+
+        By their order, not as they came: a lane that comes by several ways is not in order.
+        """
         if self.rows is None or self.rows.height == 0:
             return None
+        self.rows = in_order(self.rows)
         top = pl.col(TIME).cum_max().forward_fill().over(LANE).fill_null(NEVER)
         marked = self.rows.with_columns((top < moment).alias(_TOP))
         ready = marked.filter(_TOP).drop(_TOP)
@@ -251,10 +255,13 @@ class Interval(Meeting):
         lonely = lonely.select(theirs(lonely.columns))
         nothing = pl.DataFrame(schema=self.left_schema)
         joined = joining.join_interval(nothing.lazy(), lonely.lazy(), self.step).collect()
+        joined = joined.with_columns(pl.lit(None, dtype=kind).alias(name) for name, kind in self.marks.items())
         joined = joined.with_columns(pl.lit(-1, dtype=pl.Int32).alias(LANE))
         return joined if made is None else pl.concat([made, joined], how="diagonal_relaxed")
 
     left_schema: pl.Schema
+    #: Our own columns of the result.
+    marks: pl.Schema
 
     def needed(self, kept: pl.DataFrame, low: int) -> pl.Expr:
         """Those whose reach has not ended; of outer joins they go when it is said that they stay alone."""

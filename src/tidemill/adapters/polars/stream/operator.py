@@ -82,16 +82,16 @@ class Gate:
         self._lanes = lanes
         self.held = rows
 
-    def push(self, rows: pl.DataFrame, progress: Progress) -> tuple[pl.DataFrame, Progress]:
-        """Rows whose turn has come."""
+    def push(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Progress]:
+        """Rows whose turn has come, and how far all lanes have come with them: one may let another's rows go."""
         parts = [part for part in (self.held, rows) if part is not None and part.height]
         if not parts:
-            return rows, progress
+            return rows, self._lanes.at
         waiting = pl.concat(parts, how="diagonal_relaxed")
         low = self._lanes.low(0)
         ready = pl.lit(False) if low is None else pl.col(stamp(0)) < low
         self.held = waiting.filter(~ready)
-        return in_order(waiting.filter(ready)), held_back(progress, self.held)
+        return in_order(waiting.filter(ready)), held_back(self._lanes.at, self.held)
 
 
 class Memory:
@@ -110,3 +110,30 @@ class Memory:
         if data != self._saved:
             self._saved = data
             self._keeper.put(self._key, data)
+
+
+class Ways:
+    """Lanes that come to a place by several ways, through tasks or through branches that a concat joins again.
+
+    A lane is as far as it is on each of its ways: on the others rows may still wait.
+    """
+
+    def __init__(self, ways: Iterable[Iterable[int]], keeper: Keeper, name: str) -> None:
+        self._memory = Memory(keeper, name)
+        self._ways = [Lanes(lanes) for lanes in ways]
+        for number, way in enumerate(self._ways):
+            way.at = self._memory.value.setdefault(number, {})
+
+    def update(self, way: int, progress: Progress) -> Progress:
+        """How far the lanes have come on all ways, now that they have come so far on one."""
+        self._ways[way].update(progress)
+        passed: Progress = {}
+        for lane in progress:
+            found = [one.at.get(lane, {}) for one in self._ways if lane in one.all]
+            common = set(found[0]).intersection(*found) if found else set()
+            passed[lane] = {number: min(moments[number] for moments in found) for number in common}
+        return passed
+
+    def save(self) -> None:
+        """Put what has changed into the keeper."""
+        self._memory.save()

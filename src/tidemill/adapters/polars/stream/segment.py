@@ -13,8 +13,8 @@ from tidemill.adapters.polars.errors import defining, running
 from tidemill.adapters.polars.joining import check_lookup, join
 from tidemill.adapters.polars.meeting import align, meet
 from tidemill.adapters.polars.stateless import Stateless, named, stateless
-from tidemill.adapters.polars.stream.marks import order, order_of, ours, theirs
-from tidemill.adapters.polars.stream.operator import Failed, Operator
+from tidemill.adapters.polars.stream.marks import Progress, order, order_of, ours, side_order, theirs
+from tidemill.adapters.polars.stream.operator import Failed, Operator, Ways
 from tidemill.model.errors import DefinitionError, TidemillError
 from tidemill.model.frame.operation import (
     Concat,
@@ -30,7 +30,7 @@ from tidemill.model.frame.operation import (
 from tidemill.model.frame.row import Row
 from tidemill.model.place import told
 from tidemill.plan.topology import Node
-from tidemill.ports.stream_engine import LookUp
+from tidemill.ports.stream_engine import Keeper, LookUp
 
 
 class Segment(Operator):
@@ -49,7 +49,7 @@ class Segment(Operator):
 
     def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
         """Through all steps."""
-        return guarded(self._run, rows, self._failed), progress
+        return (guarded(self._run, rows, self._failed) if rows.height else None), progress
 
     def _run(self, rows: pl.DataFrame) -> pl.DataFrame:
         query = rows.lazy()
@@ -92,43 +92,95 @@ def guarded(run: Any, rows: pl.DataFrame, failed: Failed) -> pl.DataFrame:
     return pl.concat(parts, how="vertical_relaxed")
 
 
-class Rowwise(Operator):
-    """A user's function on rows: `map_rows` or `flat_map`."""
+class Mapped(Operator):
+    """Users' functions on rows, one after the other, as one loop: `map_rows`, again and again."""
 
-    def __init__(self, node: Node, lanes: Iterable[int], failed: Failed) -> None:
-        super().__init__(node, lanes)
-        assert isinstance(node.step, MapRows | FlatMap)
-        self._step = node.step
+    def __init__(self, nodes: Sequence[Node], lanes: Iterable[int], failed: Failed) -> None:
+        super().__init__(nodes[-1], lanes)
+        self._steps = [node.step for node in nodes if isinstance(node.step, MapRows)]
         self._failed = failed
         #: Types that were found in earlier rows: they are tried first, so that types do not change with the cut.
         self._found = pl.Schema()
 
     def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
+        """Each row through the functions."""
+        if rows.height == 0:
+            return None, progress
+        given = rows.select(theirs(rows.columns))
+        made, left_out = self._called(given, rows)
+        types = declared(self._steps, given.schema)
+        built = build(made, types, self._found or given.schema, self._steps[-1])
+        if types is None and made:
+            self._found = built.schema
+        kept = rows.select(ours(rows.columns))
+        if left_out:
+            kept = kept.with_row_index("__tm_n").filter(~pl.col("__tm_n").is_in(left_out)).drop("__tm_n")
+        return (built.hstack(kept.get_columns()) if built.width else kept), progress
+
+    def _called(self, given: pl.DataFrame, rows: pl.DataFrame) -> tuple[list[Mapping[str, Any]], list[int]]:
+        """What the functions made of the rows, and the places of rows that could not be taken."""
+        names, steps = given.columns, self._steps
+        functions = [step.function for step in steps]
+        made: list[Mapping[str, Any]] = []
+        left_out: list[int] = []
+        for place, values in enumerate(given.iter_rows()):
+            row: Any = Row(zip(names, values))  # noqa: B905  # strict costs 0.1 us; Polars gives a value for each
+            at = 0
+            try:
+                for function in functions:
+                    row = function(row if type(row) is Row else Row(row))
+                    if type(row) is not Row and not isinstance(row, Mapping):
+                        raise _no_row(steps[at], row)
+                    at += 1
+            except Exception as error:  # whatever a user's function raises is about this row
+                self._failed(rows[place], _said(error, steps[at]))
+                left_out.append(place)
+            else:
+                made.append(row)
+        return made, left_out
+
+
+def _no_row(step: Operation, result: object) -> TypeError:
+    return TypeError(f"{step.verb}: the function returned {type(result).__name__}, not a row")
+
+
+def _said(error: Exception, step: Operation) -> str:
+    return f"{type(error).__name__}: {error} in {step}" + (f" at {step.at}" if step.at else "")
+
+
+class Flat(Operator):
+    """A user's function that makes any number of rows of each: `flat_map`."""
+
+    def __init__(self, node: Node, lanes: Iterable[int], failed: Failed) -> None:
+        super().__init__(node, lanes)
+        assert isinstance(node.step, FlatMap)
+        self._step = node.step
+        self._failed = failed
+        self._found = pl.Schema()
+
+    def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
         """Each row through the function."""
-        names = theirs(rows.columns)
-        step, many = self._step, isinstance(self._step, FlatMap)
+        if rows.height == 0:
+            return None, progress
+        given = rows.select(theirs(rows.columns))
         made: list[Mapping[str, Any]] = []
         places: list[int] = []
-        for place, values in enumerate(rows.select(names).iter_rows()):
+        for place, values in enumerate(given.iter_rows()):
             try:
-                result = step.function(Row(zip(names, values, strict=True)))
-                results = [dict(one) for one in result] if many else [result]  # type: ignore[arg-type]
-                if any(not isinstance(one, Mapping) for one in results):
-                    raise TypeError(f"{step.verb}: the function returned {type(results[0]).__name__}, not a row")
+                # A copy of each: `for x in ...: row["x"] = x; yield row` yields one and the same dict.
+                results = [dict(one) for one in self._step.function(Row(zip(given.columns, values, strict=True)))]
             except Exception as error:  # whatever a user's function raises is about this row
-                self._failed(
-                    rows[place], f"{type(error).__name__}: {error} in {step}" + (f" at {step.at}" if step.at else "")
-                )
+                self._failed(rows[place], _said(error, self._step))
                 continue
-            made += results  # type: ignore[arg-type]  # they are mappings, as was just seen
+            made += results
             places += [place] * len(results)
-        types = declared([step], rows.select(names).schema)
-        built = build(made, types, self._found or rows.select(names).schema, step)
+        types = declared([self._step], given.schema)
+        built = build(made, types, self._found or given.schema, self._step)
         if types is None and made:
             self._found = built.schema
         kept = rows.select(ours(rows.columns))[places]
         out = built.hstack(kept.get_columns()) if built.width else kept
-        return (_numbered(out.lazy()).collect() if many else out), progress
+        return _numbered(out.lazy()).collect(), progress
 
 
 class Batchwise(Operator):
@@ -142,7 +194,7 @@ class Batchwise(Operator):
 
     def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
         """All rows at once."""
-        return guarded(self._run, rows, self._failed), progress
+        return (guarded(self._run, rows, self._failed) if rows.height else None), progress
 
     def _run(self, rows: pl.DataFrame) -> pl.DataFrame:
         mine = rows.select(ours(rows.columns))
@@ -172,27 +224,63 @@ class Looked(Operator):
 
     def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
         """Look every row up in the table's newest version."""
+        if rows.height == 0:
+            return None, progress
         other = self._table().lazy()
         if isinstance(self._step, JoinLookup):
             check_lookup(other, self._step)
         with defining(self._step, rows.columns):
             made = join(rows.lazy(), other, self._step).collect()
+        if isinstance(self._step, Join) and self._step.how in ("inner", "left"):
+            made = _numbered(made.lazy()).collect()
         return made.select(*theirs(made.columns), *ours(made.columns)), progress
 
 
 class Side(Operator):
-    """Rows of several inputs, side by side."""
+    """Rows of several inputs, side by side: of equal stamps in the order of the inputs.
 
-    def __init__(self, node: Node, lanes: Iterable[int], schema: pl.Schema | None) -> None:
-        super().__init__(node, lanes)
+    Args:
+        node: of the step. `ports`: of each input the lanes and our own columns.
+        keeper: for what lasts.
+        schema: the user's columns of the result.
+        marks: our own columns of the result.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        ports: Sequence[tuple[frozenset[int], pl.Schema]],
+        keeper: Keeper,
+        schema: pl.Schema,
+        marks: pl.Schema,
+    ) -> None:
+        super().__init__(node, (lane for lanes, _ in ports for lane in lanes))
         assert isinstance(node.step, Concat)
         self._schema = schema
+        self._marks = marks
+        self._ways = Ways((lanes for lanes, _ in ports), keeper, f"{node.name}{node.number}/ways")
+        self._orders = [side_order([own for _, own in ports], port) for port in range(len(ports))]
 
-    def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
+    def push(self, port: int, rows: pl.DataFrame, progress: Progress) -> tuple[pl.DataFrame | None, Progress]:
         """Rows with all columns."""
-        if self._schema is None:
-            return rows, progress
-        found = rows.select(theirs(rows.columns))
-        wanted = meet([found.schema, self._schema])
-        made = align(found.lazy(), found.schema, wanted).select(self._schema.names()).collect()
-        return made.hstack(rows.select(ours(rows.columns)).get_columns()), progress
+        return (self._aligned(port, rows) if rows.height else None), self._ways.update(port, progress)
+
+    def _aligned(self, port: int, rows: pl.DataFrame) -> pl.DataFrame:
+        made = rows.select(theirs(rows.columns))
+        wanted = meet([made.schema, self._schema])
+        made = align(made.lazy(), made.schema, wanted).select(self._schema.names()).collect()
+        sources = {name: name for name in ours(rows.columns) if not order_of([name])}
+        if self.node.ordered:
+            sources.update((new, old) for old, new in self._orders[port].items())
+        marks = [
+            (pl.col(sources[name]) if sources.get(name) in rows.columns else pl.lit(None)).cast(kind).alias(name)
+            if name != order(1)
+            else pl.lit(port, dtype=kind).alias(name)
+            for name, kind in self._marks.items()
+        ]
+        return made.hstack(rows.select(marks).get_columns())
+
+    def save(self) -> None:
+        """Put what has changed into the keeper."""
+        super().save()
+        self._ways.save()

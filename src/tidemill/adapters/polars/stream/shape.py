@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 
 import polars as pl
 
-from tidemill.adapters.polars.stream.marks import LANE, OFFSET, order, order_of, stamp
+from tidemill.adapters.polars.stream.marks import LANE, OFFSET, order, order_of, side_order, stamp
 from tidemill.model.errors import DefinitionError
 from tidemill.model.frame import Frame
-from tidemill.model.frame.operation import Concat, Explode, FlatMap, GroupBy, JoinInterval, Reduce, Windowed
+from tidemill.model.frame.operation import Concat, Explode, FlatMap, GroupBy, Join, JoinInterval, Reduce, Windowed
 from tidemill.plan.topology import Node, Topology
 
 #: The user's columns of a frame; None: a function decides.
@@ -31,6 +31,13 @@ class Shapes:
         Raises:
             DefinitionError: a function decides; `wanted_by` cannot do without knowing.
         """
+        return pl.Schema({**self._user_of(number, wanted_by), **self.marks(number)})
+
+    def known(self, node: Node) -> pl.Schema:
+        """The user's columns of the rows that a node gives. Raises DefinitionError as `whole` does."""
+        return self._user_of(node.number, node)
+
+    def _user_of(self, number: int, wanted_by: Node) -> pl.Schema:
         user = self.user(number)
         if user is None:
             step = wanted_by.step
@@ -40,7 +47,7 @@ class Shapes:
                 where=None if step.at is None else str(step.at),
                 hint='f.map_rows(function, adds={"x": "double"}) says it; adds={} adds none',
             )
-        return pl.Schema({**user, **self.marks(number)})
+        return user
 
     def user(self, number: int) -> pl.Schema | None:
         """The user's columns."""
@@ -80,14 +87,24 @@ class Shapes:
             case GroupBy() | Reduce():
                 yield LANE, pl.Int32()
             case Concat():
-                found: dict[str, pl.DataType] = {}
-                for parent in node.parents:
-                    found.update(self.marks(parent))
-                yield from found.items()
-            case Explode() | FlatMap() | JoinInterval():
+                yield from self._side_by_side(node).items()
+            case Explode() | FlatMap() | JoinInterval() | Join(how="inner" | "left"):
                 yield from before.items()
                 place = len(order_of(before.names()))
                 if place:
                     yield order(place), pl.Int64()
             case _:
                 yield from before.items()
+
+    def _side_by_side(self, node: Node) -> dict[str, pl.DataType]:
+        inputs = [self.marks(parent) for parent in node.parents]
+        found: dict[str, pl.DataType] = {}
+        for port, marks in enumerate(inputs):
+            orders = order_of(marks.names())
+            found.update((name, kind) for name, kind in marks.items() if name not in orders)
+            if node.ordered:
+                names = side_order(inputs, port)
+                found.update((names[name], marks[name]) for name in orders)
+        if node.ordered:
+            found[order(1)] = pl.Int32()
+        return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,8 +14,8 @@ from tidemill.adapters.polars.stream.groups import Counted, Reduced, make_groups
 from tidemill.adapters.polars.stream.keyed import written
 from tidemill.adapters.polars.stream.marks import LANE, OFFSET, Progress, order, theirs
 from tidemill.adapters.polars.stream.meetings import AsOf, Events, FirstOfKey, Interval
-from tidemill.adapters.polars.stream.operator import Operator
-from tidemill.adapters.polars.stream.segment import Batchwise, Looked, Rowwise, Segment, Side
+from tidemill.adapters.polars.stream.operator import Operator, Ways
+from tidemill.adapters.polars.stream.segment import Batchwise, Flat, Looked, Mapped, Segment, Side
 from tidemill.adapters.polars.stream.shape import Shapes
 from tidemill.adapters.polars.stream.stamping import Stamping
 from tidemill.adapters.polars.stream.windows import make_windows
@@ -68,7 +68,9 @@ class PolarsTask:
         #: Steps that are done in a run which begins before them.
         self._inside: set[int] = set()
         self._stampings: dict[int, list[Stamping]] = {}
-        self._exchanges = {node.number: _Exchange(node) for node in topology.exchanges_from(stage)}
+        self._exchanges = {node.number: _Exchange(node, number) for node in topology.exchanges_from(stage)}
+        #: Of each exchange that begins this stage: how far lanes have come through each task that sends.
+        self._ways: dict[int, Ways] = {}
         for node in topology.of_stage(stage):
             self._build(node)
 
@@ -76,6 +78,11 @@ class PolarsTask:
 
     def _build(self, node: Node) -> None:
         self._stampings[node.number] = [self._stamping(node, one) for one in self._stamps(node)]
+        if node.kind == "exchange":
+            before = self._topology.nodes[node.parents[0]]
+            senders = range(self._topology.tasks(before.stage))
+            ways = (lanes_at(self._topology, before.number, one) for one in senders)
+            self._ways[node.number] = Ways(ways, self._keeper, f"{node.name}/ways")
         if node.step is None or isinstance(node.step, Sink) or node.number in self._inside:
             return
         self._operators[node.number] = self._operator(node)
@@ -117,19 +124,22 @@ class PolarsTask:
             case Join() | JoinLookup():
                 return Looked(node, lanes, self._lookups[node.number])
             case Concat():
-                return Side(node, lanes, self._shapes.user(node.number))
-            case MapRows() | FlatMap():
-                return Rowwise(node, lanes, failed)
+                ports = [(self._lanes_of(parent), self._shapes.marks(parent)) for parent in node.parents]
+                return Side(node, ports, keeper, self._shapes.known(node), self._shapes.marks(node.number))
+            case MapRows():
+                return Mapped(self._run_from(node, _is_map), lanes, failed)
+            case FlatMap():
+                return Flat(node, lanes, failed)
             case MapBatches():
                 return Batchwise(node, lanes, failed)
-        return Segment(self._run_from(node), lanes, failed)
+        return Segment(self._run_from(node, _is_query), lanes, failed)
 
-    def _run_from(self, node: Node) -> list[Node]:
-        """The stateless steps from a node on that one query can do: no stamp and no second child between."""
+    def _run_from(self, node: Node, alike: Callable[[Node], bool]) -> list[Node]:
+        """The steps from a node on that one query, or one loop, can do: no stamp and no second child between."""
         run = [node]
         while not run[-1].stamps and len(self._children[run[-1].number]) == 1:
             child = self._children[run[-1].number][0]
-            if child.stage != node.stage or not _is_query(child):
+            if child.stage != node.stage or not alike(child):
                 break
             run.append(child)
             self._ends[node.number] = child.number
@@ -145,6 +155,7 @@ class PolarsTask:
             made.right_schema = self._shapes.whole(node.parents[1], node)
         if isinstance(made, Interval):
             made.left_schema = self._shapes.user(node.parents[0]) or pl.Schema()
+            made.marks = self._shapes.marks(node.number)
         return made
 
     def _lanes(self, node: Node) -> frozenset[int]:
@@ -170,8 +181,8 @@ class PolarsTask:
 
     def receive(self, exchange: int, data: bytes) -> None:
         """Take a block of another stage's task."""
-        progress, rows = msgspec.msgpack.decode(data, type=tuple[dict[int, dict[int, int]], bytes])
-        self._give(self._topology.nodes[exchange], unpacked(rows), progress)
+        sender, progress, rows = msgspec.msgpack.decode(data, type=tuple[int, dict[int, dict[int, int]], bytes])
+        self._give(self._topology.nodes[exchange], unpacked(rows), self._ways[exchange].update(sender, progress))
 
     def idle(self, source: int) -> None:
         """Let a silent lane go along with the others."""
@@ -212,8 +223,9 @@ class PolarsTask:
                     self._outcome.given.append(Given(child.number, rows.select(theirs(rows.columns))))
                 self._down(child, rows, progress)
             else:
-                port = child.parents.index(node.number)
-                self._through(child, port, rows, progress)
+                for port, parent in enumerate(child.parents):
+                    if parent == node.number:  # a frame may be joined to itself
+                        self._through(child, port, rows, progress)
 
     def _through(self, child: Node, port: int, rows: pl.DataFrame, progress: Progress) -> None:
         operator = self._operators[child.number]
@@ -247,6 +259,8 @@ class PolarsTask:
         """Put what has changed into the keeper."""
         for operator in self._operators.values():
             operator.save()
+        for ways in self._ways.values():
+            ways.save()
         for stampings in self._stampings.values():
             for stamping in stampings:
                 stamping.save()
@@ -260,8 +274,9 @@ class PolarsTask:
 class _Exchange:
     """Rows on their way to the tasks of another stage."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, sender: int) -> None:
         self._node = node
+        self._sender = sender
         self._tasks = node.spread.tasks
         self._rows: list[pl.DataFrame] = []
         self._progress: Progress = {}
@@ -283,7 +298,7 @@ class _Exchange:
         for task in range(self._tasks):
             part = split.get(task, rows.clear())
             if part.height or self._progress:
-                data = msgspec.msgpack.encode((self._progress, packed(part)))
+                data = msgspec.msgpack.encode((self._sender, self._progress, packed(part)))
                 blocks.append(Block(self._node.number, task, data))
         self._rows, self._progress = [], {}
         return blocks
@@ -311,6 +326,11 @@ class _Exchange:
 def is_named(node: Node) -> bool:
     """Whether the node has a name of its own that lasts."""
     return node.kind == "exchange" or (node.step is not None and is_stateful(node.step))
+
+
+def _is_map(node: Node) -> bool:
+    """Whether a step is a user's function from row to row."""
+    return isinstance(node.step, MapRows)
 
 
 def _is_query(node: Node) -> bool:

@@ -67,12 +67,22 @@ class Windows(Operator):
         return made.sort([END, START, *self.by]).select(*self.by, *ends, *results, *marks)
 
     def passed(self, low: int) -> Progress:
-        """How far the results have come when the low stamp is `low`."""
-        size = grouping.length(self.step.window) if isinstance(self.step.window, Tumbling | Hopping) else 0
-        found = {0: low - self.grace}
+        """How far the results have come when the low stamp is `low`: a session is open for its gap after its end."""
+        window = self.step.window
+        ends = low - self.grace - (whole(window.gap) if isinstance(window, Session) else 0)
+        found = {0: ends}
         for one in self.node.stamps:
-            found[one.number] = low - self.grace - (size if one.column == WINDOW_START else 0)
+            found[one.number] = ends - (self._longest() if one.column == WINDOW_START else 0)
         return {self._lane: found}
+
+    def _longest(self) -> int:
+        """How far a window's start may be before its end. Nobody goes by the starts of sessions."""
+        match self.step.window:
+            case Tumbling() | Hopping() as window:
+                return grouping.length(window)
+            case Sliding() as window:
+                return whole(window.size)
+        return 0
 
     def close(self, low: int) -> None:
         """Note how far windows have been given."""
@@ -132,10 +142,7 @@ class Partial(Windows):
 
     def _in_time(self, timed: pl.DataFrame, wide: str) -> pl.DataFrame:
         """Rows that at least one open window holds."""
-        every = whole(self._window.every)
-        newest = pl.col(TIME) // every * every
-        late = newest + (self._size + self.grace) <= pl.col(wide)
-        return self.too_late(timed, late)
+        return self.too_late(timed, past(self._window, self.grace, wide))
 
     def _final(self, low: int | None) -> pl.DataFrame | None:
         if low is None or low - self.grace < self._least:
@@ -216,8 +223,7 @@ class Kept(Windows):
         wide = pl.col(stamp(self.node.uses or 0))
         window = self.step.window
         if isinstance(window, Tumbling | Hopping):
-            every = whole(window.every)
-            return pl.col(TIME) // every * every + (grouping.length(window) + self.grace) <= wide
+            return past(window, self.grace, stamp(self.node.uses or 0))
         return pl.col(TIME) + self.grace < wide
 
     def _shut(self, low: int) -> pl.DataFrame | None:
@@ -307,6 +313,13 @@ class Kept(Windows):
         """Put what has changed into the keeper."""
         super().save()
         self._chunks.save()
+
+
+def past(window: Tumbling | Hopping, grace: int, wide: str) -> pl.Expr:
+    """Whether the stamp `wide` has passed all windows that hold a row. One between windows is late for none."""
+    every, size = whole(window.every), grouping.length(window)
+    newest = pl.col(TIME) // every * every
+    return (newest + size > pl.col(TIME)) & (newest + (size + grace) <= pl.col(wide))
 
 
 def _least(rows: pl.DataFrame) -> int:

@@ -1,0 +1,32 @@
+"""For every program, any cut, any restart, any order in which tasks hear of each other: the rows of the table run,
+which are those of a naive implementation. Here programs that begin with the second half of the verbs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+
+from harness.services import tell
+from harness.stream_property import HALVES, OFTEN, ROWS, SEEDS, play_pairs, quickly, rare
+
+_VERBS = HALVES[1]
+_FOUND: Counter[tuple[str, str]] = Counter()
+
+
+@pytest.mark.parametrize("verb", _VERBS)
+def test_programs_give_the_same_rows_as_a_stream_as_a_table_and_naively(verb: str) -> None:
+    @quickly
+    @given(SEEDS, ROWS, ROWS)
+    def play(seed: int, f: bytes, g: bytes) -> None:
+        play_pairs(verb, HALVES[1], seed, f, g, _FOUND)
+
+    play()
+
+
+def test_every_pair_of_verbs_appeared_often(request: pytest.FixtureRequest) -> None:
+    pairs = [count for (before, _), count in _FOUND.items() if before in _VERBS]
+    tell(request, f"pairs of verbs in programs on streams: {len(pairs)}, each at least {min(pairs)} times")
+    assert not rare(_FOUND, _VERBS), f"below {OFTEN}: {rare(_FOUND, _VERBS)}"

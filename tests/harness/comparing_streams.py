@@ -1,0 +1,430 @@
+"""Plays programs on topics in three ways: as a stream in any cut, as a table run, by the naive implementation.
+
+Every partition ends with rows far in the future, so that all that is open closes; what they have a part in (the naive
+implementation knows) may come out or not.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from harness import naive
+from harness.naive import EPOCH, Line, Lines
+from harness.programs_of_streams import Branch
+from harness.stream_kinds import TIMED, Kinds, Step, World
+from harness.streaming import Play
+from tidemill.adapters.polars.engine import PolarsEngine
+from tidemill.adapters.polars.stream.engine import PolarsStreamEngine
+from tidemill.model.errors import DefinitionError
+from tidemill.model.frame import Frame, Input
+from tidemill.model.frame.topic import Topic, ToTable
+from tidemill.plan.topology import Topology, plan_topology
+from tidemill.ports.stream_engine import Outcome
+
+COLUMNS = {
+    "t": "timestamptz",
+    "k": "string",
+    "v": "long",
+    "x": "double",
+    "l": "list<long>",
+    "s": "struct<a: long, b: string>",
+    "i": "long",
+}
+SCHEMA = pl.Schema(
+    {
+        "t": pl.Datetime("us", "UTC"),
+        "k": pl.String(),
+        "v": pl.Int64(),
+        "x": pl.Float64(),
+        "l": pl.List(pl.Int64()),
+        "s": pl.Struct({"a": pl.Int64(), "b": pl.String()}),
+        "i": pl.Int64(),
+    }
+)
+KINDS = Kinds({"t": "time", "k": "text", "v": "int", "x": "float", "l": "list", "s": "struct", "i": "int"})
+BEGIN = datetime(2026, 1, 1, tzinfo=EPOCH.tzinfo)
+#: When the rows that mark the end happen.
+END = BEGIN + timedelta(days=1)
+
+#: How often the keys of rows that mark the end come: as often as count windows want rows.
+ROUNDS = 6
+_ENDS: list[dict[str, Any]] = [{"k": f"z{partition}{n}", "label": 9} for partition in range(3) for n in (0, 1, 3)]
+TABLE: list[dict[str, Any]] = [{"k": "a", "label": 1}, {"k": "b", "label": 2}, *_ENDS]
+DOUBLED: list[dict[str, Any]] = [
+    {"k": "a", "label": 1},
+    {"k": "a", "label": 4},
+    {"k": "c", "label": None},
+    {"k": None, "label": 5},
+    *_ENDS,
+]
+_TABLES = {
+    f"whole({name})": pl.DataFrame(rows, schema={"k": pl.String(), "label": pl.Int64()})
+    for name, rows in (("names", TABLE), ("doubled", DOUBLED))
+}
+
+
+@dataclass(frozen=True)
+class Data:
+    """The rows of a topic by partition; `lateness` is what the topic allows."""
+
+    topic: Topic
+    parts: tuple[tuple[Mapping[str, Any], ...], ...]
+
+    def frames(self) -> list[pl.DataFrame]:
+        """The rows as messages bring them."""
+        return [
+            pl.DataFrame([{n: r[n] for n in SCHEMA} for r in rows], schema=SCHEMA, orient="row") for rows in self.parts
+        ]
+
+    def lines(self, number: int) -> Lines:
+        """The rows for the naive implementation."""
+        return naive.from_topic(self.parts, "t", self.topic.lateness, number)
+
+
+def read_data(
+    name: str, data: bytes, partitions: int, *, keyed: bool, lateness: int, beyond: int = 0, first: int = 0
+) -> Data:
+    """Rows of bytes, five for each: so they are made fast, and shrink to few and plain ones.
+
+    Args:
+        name: of the topic.
+        data: any bytes.
+        partitions: how many.
+        keyed: whether equal keys are in one partition.
+        lateness: seconds; rows are behind others by as much at most.
+        beyond: seconds that they are behind at most besides.
+        first: the number of the first row.
+    """
+    parts: list[list[dict[str, Any]]] = [[] for _ in range(partitions)]
+    second = 0
+    for place in range(0, len(data) - 4, 5):
+        a, b, c, d, e = data[place : place + 5]
+        second += (0, 0, 1, 1, 2, 5)[a % 6]
+        key = ("a", "b", "c", "d", None)[c % 5] if c < 200 else "a"
+        value = None if d % 12 == 11 else d % 11 - 5
+        row = {
+            "t": None if b > 245 else BEGIN + timedelta(seconds=second - b % (lateness + beyond + 1)),
+            "k": key,
+            "v": value,
+            "x": (0.5, None, 1.5, -2.25, 3.0)[e % 5],
+            "l": ([1], [], None, [value, 2])[e % 4],
+            "s": None if e % 16 == 15 else {"a": e % 3, "b": (None, "q")[e % 2]},
+            "i": first + place // 5,
+        }
+        parts[(ord(key or "z") if keyed else c // 50) % partitions].append(row)
+    for number, part in enumerate(parts):
+        part += _marks(number)
+    topic = Topic(
+        name,
+        COLUMNS,
+        key=("k",) if keyed else (),
+        time="t",
+        lateness=timedelta(seconds=lateness),
+        partitions=partitions,
+    )
+    return Data(topic, tuple(map(tuple, parts)))
+
+
+def _marks(partition: int) -> list[dict[str, Any]]:
+    """Rows that end a partition: so many, and so different, that some come through whatever a program does to them."""
+    keys = [f"z{partition}{n}" for n in range(3)] * ROUNDS + [f"z{partition}{n}" for n in range(3, 9)]
+    return [
+        {
+            "t": END + timedelta(hours=n),
+            "k": key,
+            "v": 1001 + n * 3,
+            "x": 0.25,
+            "l": [1],
+            "s": {"a": 1, "b": "q"},
+            "i": -1 - n,
+            "marked": True,
+        }
+        for n, key in enumerate(keys)
+    ]
+
+
+class Engine(PolarsStreamEngine):
+    """Finds the columns of each frame once, however many tasks are made."""
+
+    def __init__(self, tables: Mapping[str, pl.Schema]) -> None:
+        super().__init__(tables)
+        self._found: dict[tuple[int, ...], pl.Schema | None] = {}
+        self._held: list[Frame] = []
+
+    def shape_of(self, frame: Frame) -> pl.Schema | None:
+        """The columns of a frame and their types."""
+        key = (id(frame.source), *map(id, frame.operations))
+        if key not in self._found:
+            self._found[key] = super().shape_of(frame)
+            self._held.append(frame)
+        return self._found[key]
+
+
+@dataclass
+class Delayed(Play):
+    """Blocks wait on their way to other stages: each task's in their order, those of several in any."""
+
+    queues: dict[tuple[int, int, int, int], list[bytes]] = field(default_factory=dict)
+    sender: tuple[int, int] = (0, 0)
+
+    def feed(self, source: int, partition: int, rows: pl.DataFrame, first: int, stamps: Sequence[int]) -> None:
+        self.sender = (self.topology.nodes[source].stage, partition)
+        super().feed(source, partition, rows, first, stamps)
+
+    def settle(self, outcome: Outcome) -> None:
+        for block in outcome.blocks:
+            self.queues.setdefault((*self.sender, block.exchange, block.task), []).append(block.data)
+        outcome.blocks = []
+        super().settle(outcome)
+
+    def deliver(self, rng: random.Random, most: int | None = None) -> None:
+        """Hand over some blocks that wait, or all."""
+        while self.queues and (most is None or most > 0):
+            key = rng.choice(sorted(self.queues))
+            data = self.queues[key].pop(0)
+            if not self.queues[key]:
+                del self.queues[key]
+            _, _, exchange, number = key
+            stage = self.topology.nodes[exchange].stage
+            self.sender = (stage, number)
+            task = self.task(stage, number)
+            task.receive(exchange, data)
+            self.settle(task.take())
+            most = None if most is None else most - 1
+
+    def lookups(self) -> dict[int, Any]:
+        from tidemill.plan.topology import looked_up
+
+        return {
+            n: (lambda f=frame: PolarsEngine().collect(f, self.tables)) for n, frame in looked_up(self.topology).items()
+        }
+
+
+def play(frames: Sequence[Frame], data: Sequence[Data], rng: random.Random, *, restarts: float = 0.25) -> Delayed:
+    """Play frames: partitions cut at random, blocks delayed at random, tasks saved and made anew at random."""
+    engine = Engine({name: rows.schema for name, rows in _TABLES.items()})
+    parts = {one.topic.name: one.frames() for one in data}
+    topology = plan_topology("played", frames, engine.columns_of, {name: len(part) for name, part in parts.items()})
+    game = Delayed(topology, engine, _TABLES)
+    ahead = {
+        (node.number, number): 0
+        for node in topology.nodes
+        if node.kind == "source"
+        for number in range(len(parts[node.topic.name]))
+    }
+    while ahead:
+        source, number = rng.choice(sorted(ahead))
+        rows = parts[topology.nodes[source].topic.name][number]
+        first = ahead[source, number]
+        count = rng.choice((1, 4, 12, 40, 40))
+        piece = rows[first : first + count]
+        game.feed(source, number, piece, first, [0] * piece.height)
+        ahead[source, number] += count
+        if ahead[source, number] >= rows.height:
+            del ahead[source, number]
+        if rng.random() < 0.7:
+            game.deliver(rng, rng.randint(1, 8))
+        if rng.random() < restarts:
+            game.restart()
+    game.deliver(rng)
+    return game
+
+
+def literal(rows: Sequence[Mapping[str, Any]], name: str) -> Frame:
+    """A topic's rows in their order as a table in memory."""
+    return Frame.literal(pl.DataFrame(list(rows), schema=SCHEMA, orient="row"), name)
+
+
+def table_lines(rows: Sequence[Mapping[str, Any]]) -> Lines:
+    """A table's rows for the naive implementation."""
+    return [Line(row, (number,)) for number, row in enumerate(rows)]
+
+
+@dataclass
+class Case:
+    """A tree of steps over the first topic, and the data."""
+
+    data: tuple[Data, Data]
+    trees: list[Branch]
+    seed: int
+    #: Whether rows may be late.
+    late: bool = False
+
+    def paths(self) -> list[tuple[Step, ...]]:
+        """All programs of the tree."""
+        return [path for tree in self.trees for path in tree.paths()]
+
+
+def worlds(case: Case) -> tuple[World, World, World]:
+    """What programs read besides: as a stream, as a table, naively."""
+    other = case.data[1]
+    tables = {name: Frame.of(Input(name, "whole")) for name in ("names", "doubled")}
+    rows = [line.values for line in other.lines(1)]
+    on_stream = World(Frame.of(Input("g", "topic", other.topic)), tables["names"], tables["doubled"])
+    on_table = World(literal(rows, "g"), tables["names"], tables["doubled"])
+    naively = World(other.lines(1), table_lines(TABLE), table_lines(DOUBLED))
+    return on_stream, on_table, naively
+
+
+def prune(case: Case) -> Case:
+    """The case without programs that are refused because rows of a partition are not in their order any more.
+
+    Whether they are depends on how rows are spread, which programs do not know when they are made.
+    """
+    data = case.data
+    on_stream, _, _ = worlds(case)
+    partitions = {one.topic.name: len(one.parts) for one in data}
+    engine = Engine({name: rows.schema for name, rows in _TABLES.items()})
+    trees = case.trees
+    for path in case.paths():
+        if len(path) > 1 and path[-2].kinds.stamped and path[-1].verb in (*TIMED, "window_current"):
+            frame = Frame.of(Input("f", "topic", data[0].topic))
+            for step in path:
+                frame = step.on_frame(frame, on_stream)
+            try:
+                plan_topology("tried", [frame], engine.columns_of, partitions)
+            except DefinitionError as error:
+                if not ("several ways" in error.what or "no place in the order" in error.what):
+                    raise
+                trees = [left for tree in trees for left in tree.without(path[-1])]
+    return replace(case, trees=trees)
+
+
+def check(case: Case) -> int:
+    """All programs of a case, in the three ways. Gives how many rows were late."""
+    on_stream, on_table, naively = worlds(case)
+    source = Frame.of(Input("f", "topic", case.data[0].topic))
+    made: dict[tuple[int, ...], Frame] = {(): source}
+    sinks: list[Frame] = []
+    for path in case.paths():
+        frame = path[-1].on_frame(made[tuple(map(id, path[:-1]))], on_stream)
+        made[tuple(map(id, path))] = frame
+        sinks.append(frame.then(lambda at: ToTable(at=at, table="out", options={})))
+    read = case.data if any(_reads_other(frame) for frame in sinks) else case.data[:1]
+    game = play(sinks, read, random.Random(case.seed))
+    assert not game.failures, game.failures[:2]
+    if not case.late:
+        assert not game.late, {str(game.topology.nodes[n].step): rows for n, rows in game.late.items()}
+    lines: dict[tuple[int, ...], Lines] = {(): case.data[0].lines(0)}
+    start = literal([line.values for line in lines[()]], "f")
+    tables: dict[tuple[int, ...], Frame] = {(): start}
+    for path, sink in zip(case.paths(), sinks, strict=True):
+        before, here = tuple(map(id, path[:-1])), tuple(map(id, path))
+        lines[here] = path[-1].lines(lines[before], naively)
+        got = _rows(game, node_of(game.topology, sink.operations[-1]))
+        compare(f"stream {_shown(made[here])}", got, lines[here], path[-1].kinds)
+        if case.late:
+            late = game.late.get(node_of(game.topology, made[here].operations[-1]), [])
+            found = [row for rows in late for row in rows.to_dicts()]
+            wanted = naively.late[id(path[-1])]
+            assert Counter(map(shown, found)) == Counter(shown(line.values) for line in wanted), (
+                f"late at {_shown(made[here])}"
+            )
+            if sum(step.verb in TIMED for step in path) == 1 and path[-1].verb in TIMED:
+                _on_table_in_time(case, path, lines[here], wanted, on_table)
+            continue
+        tables[here] = path[-1].on_frame(tables[before], on_table)
+    if not case.late:
+        _on_tables(case, lines, tables, naively)
+    return sum(map(len, naively.late.values()))
+
+
+def _on_table_in_time(case: Case, path: Sequence[Step], lines: Lines, late: Lines, world: World) -> None:
+    """A table run over the rows that are not late. A row may be late for some of its hopping windows: not those."""
+    numbered = "i" in (path[-2].kinds if len(path) > 1 else KINDS).columns
+    if path[-1].verb == "hopping_window" or any(step.verb == "concat" for step in path) or not numbered:
+        return
+    # Right rows have their number under the name that the join gives it.
+    gone = {line.values.get("i", next((v for n, v in line.values.items() if n[0] == "n"), None)) for line in late}
+    rows = [[line.values for line in one.lines(0) if line.values["i"] not in gone] for one in case.data]
+    frame = literal(rows[0], "f")
+    for step in path:
+        frame = step.on_frame(frame, replace(world, other=literal(rows[1], "g")))
+    found = Counter(map(shown, PolarsEngine().collect(frame, _TABLES).to_dicts()))
+    assert found == Counter(shown(line.values) for line in lines), f"table of rows in time {_shown(frame)}"
+
+
+def _on_tables(
+    case: Case, lines: Mapping[tuple[int, ...], Lines], tables: Mapping[tuple[int, ...], Frame], naively: World
+) -> None:
+    """The table runs. Where tables order rows otherwise, they are compared with the naive rows in that order."""
+    world = World(naively.other, naively.table, naively.doubled, streams=False)
+    ordered: dict[tuple[int, ...], Lines] = {(): case.data[0].lines(0)}
+    for path in case.paths():
+        before, here = tuple(map(id, path[:-1])), tuple(map(id, path))
+        ordered[here] = path[-1].lines(ordered[before], world)
+        rows = PolarsEngine().collect(tables[here], _TABLES).to_dicts()
+        wanted = Counter(shown(line.values) for line in ordered[here])
+        _same(f"table {_shown(tables[here])}", Counter(map(shown, rows)), wanted, wanted)
+        short = any(step.verb in ("count_window", "window_current") for step in path)
+        if path[-1].kinds.sure and not short:
+            assert wanted == Counter(shown(line.values) for line in lines[here]), f"naive {_shown(tables[here])}"
+
+
+def _reads_other(frame: Frame) -> bool:
+    return any(isinstance(one.data, Topic) and one.name == "g" for one in frame.inputs())
+
+
+def _shown(frame: Frame) -> str:
+    return f"\n{frame.explain()}\n"
+
+
+def node_of(topology: Topology, step: Any) -> int:
+    """The node of a step."""
+    return next(node.number for node in topology.nodes if node.step is step)
+
+
+def _rows(game: Play, node: int) -> list[dict[str, Any]]:
+    return [row for rows in game.given.get(node, []) for row in rows.to_dicts()]
+
+
+def compare(what: str, got: Sequence[Mapping[str, Any]], wanted: Lines, kinds: Kinds) -> None:
+    """Rows that came out of a stream are those of the naive implementation."""
+    if kinds.changing is None:
+        sure = Counter(shown(line.values) for line in wanted if not line.marked)
+        _same(what, Counter(map(shown, got)), sure, Counter(shown(line.values) for line in wanted))
+        return
+    keys = kinds.changing
+    last = {tuple(_text(row[name]) for name in keys): shown(row) for row in got}
+    for line in wanted:
+        key = tuple(_text(line.values[name]) for name in keys)
+        found = last.pop(key, None)
+        if not line.marked:
+            assert found == shown(line.values), f"{what}\ngot    {found}\nwanted {shown(line.values)}"
+    if not kinds.sessions:
+        assert not last, f"{what}\nbeyond {list(last.values())[:3]}"
+
+
+def _same(what: str, got: Counter[str], least: Counter[str], most: Counter[str]) -> None:
+    lacking, beyond = least - got, got - most
+    told = f"{what}\nlacking {list(lacking.elements())[:4]}\nbeyond  {list(beyond.elements())[:4]}"
+    assert (lacking, beyond) == (Counter(), Counter()), told
+
+
+def shown(row: Mapping[str, Any]) -> str:
+    """A row as text, columns by name; numbers to nine digits (types are compared beside)."""
+    return ", ".join(f"{name}={_text(row[name])}" for name in sorted(row))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else f"{value:.9g}"
+    if isinstance(value, datetime):
+        return f"{(value - BEGIN).total_seconds():g}s"
+    if isinstance(value, Mapping):
+        return "{" + shown(value) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_text, value)) + "]"
+    return repr(value)
+
+
+def pairs_of(paths: Iterable[Sequence[Step]]) -> Counter[tuple[str, str]]:
+    """How often one verb stands behind another in a tree: each step counts once with each that is before it."""
+    return Counter((before.verb, path[-1].verb) for path in paths for before in path[:-1])

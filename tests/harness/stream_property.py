@@ -1,0 +1,83 @@
+"""The property of streams, for some of the verbs at a time: shared by the files that test it, so that they run beside
+each other.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from harness.comparing_streams import KINDS, Case, check, pairs_of, prune, read_data
+from harness.programs_of_streams import grow, grow_pairs
+from harness.stream_kinds import AFTER_CHANGES, CHANGING, VERBS
+
+#: Whether to play long enough for every pair of verbs to appear often: some minutes on each of two cores.
+FULL = os.environ.get("TIDEMILL_PROPERTY") == "full"
+#: Trees that begin with each verb. A pair appears about three times in as many: as first, second and third verb.
+TREES = 90 if FULL else 3
+#: How often each pair of verbs has to appear; less of it is played otherwise, and told.
+OFTEN = 50 if FULL else 0
+
+#: The verbs that begin programs, in two halves, so that two processes share them.
+FIRST = tuple(v for v in VERBS if v not in CHANGING)
+HALVES = (FIRST[::2], FIRST[1::2])
+
+SEEDS = st.integers(0, 2**32 - 1)
+#: Bytes that rows are made of, five for each. Of a seed: what Hypothesis makes itself is mostly empty or of one byte.
+ROWS = st.builds(lambda seed, rows: random.Random(seed).randbytes(5 * rows), SEEDS, st.integers(0, 24))
+
+quickly = settings(
+    max_examples=TREES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+def play_pairs(verb: str, pool: Sequence[str], seed: int, f: bytes, g: bytes, found: Counter[tuple[str, str]]) -> None:
+    """Play a tree of programs that begin with a verb, and note its pairs."""
+    rng = random.Random(seed)
+    parts, keyed, lateness = rng.choice((1, 1, 2, 3)), rng.random() < 0.5, rng.choice((0, 0, 3))
+    data = (
+        read_data("f", f, parts, keyed=keyed, lateness=lateness),
+        read_data("g", g, parts, keyed=keyed, lateness=lateness, first=1000),
+    )
+    tree = grow_pairs(rng, KINDS, verb, pool)
+    if tree is None:
+        return
+    case = prune(Case(data, [tree], seed))
+    check(case)
+    found += pairs_of(case.paths())
+
+
+#: What does not make times of its own, or wait for a number of rows: what late rows are tried with.
+_NOT_LATE = (
+    "count_window", "group_by", "reduce", "unique", "unique_last", "window_current", "join_table", "with_columns",
+    "map_rows", "flat_map", "map_batches",
+)  # fmt: skip
+
+
+def play_late(seed: int, f: bytes, g: bytes) -> int:
+    """Play programs over rows of which some are late. Gives how many."""
+    rng = random.Random(seed)
+    parts, keyed, lateness = rng.choice((1, 1, 2, 3)), rng.random() < 0.5, rng.choice((0, 2))
+    data = (
+        read_data("f", f, parts, keyed=keyed, lateness=lateness, beyond=4),
+        read_data("g", g, parts, keyed=keyed, lateness=lateness, beyond=4, first=1000),
+    )
+    tree = grow(rng, KINDS, rng.choice([v for v in VERBS if v not in _NOT_LATE]), width=5, avoid=_NOT_LATE)
+    if tree is None:
+        return 0
+    return check(prune(Case(data, [tree], seed, late=True)))
+
+
+def rare(found: Counter[tuple[str, str]], first: Sequence[str]) -> dict[tuple[str, str], int]:
+    """Pairs that were seen too rarely. The programs have one struct, so nothing is unnested twice."""
+    return {
+        pair: found[pair]
+        for before in first
+        for after in (AFTER_CHANGES if before in CHANGING else VERBS)
+        if (before, after) != ("unnest", "unnest") and found[pair := (before, after)] < OFTEN
+    }

@@ -1,0 +1,269 @@
+"""Steps of programs over topics: groups, windows, and what keeps one row of several."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from harness import naive, naive_joins
+from harness.naive import Lines, whole
+from harness.stream_kinds import Absent, Kinds, Step, World
+from harness.stream_steps_on_rows import time_name
+from tidemill.model import agg
+from tidemill.model.frame import Frame
+from tidemill.model.frame.operation import Keep
+
+# Groups and windows
+
+
+def _folded(state: Any, value: Any) -> Any:
+    return state * 3 % 1001 + (value or 0)
+
+
+_ANY_ORDER = ("sum", "mean", "min", "max", "count")
+_MORE = ("n_unique", "quantile", "std")
+_BY_ORDER = ("first", "last")
+
+
+def _aggregates(
+    rng: random.Random, k: Kinds, by: Sequence[str], *, endless: bool = False
+) -> tuple[dict[str, tuple[Any, ...]], dict[str, str], bool]:
+    """What to compute: as the naive implementation wants it, the kinds of it, and whether order matters to it."""
+    wanted: dict[str, tuple[Any, ...]] = {"n": ("count", None)}
+    kinds = {"n": "int"}
+    of = rng.choice(k.numbers)
+    divided = endless or rng.random() < 0.5
+    for name in ("v", "x"):
+        choices = [*_ANY_ORDER, *_BY_ORDER]
+        if not divided:
+            choices += [*_MORE, "reduce"]
+        if k.time is not None and not k.alone:
+            choices += ["earliest", "latest"]
+        kind = rng.choice(choices)
+        source = of if name == "x" else "v"
+        more: tuple[Any, ...] = ()
+        if kind == "quantile":
+            more = (rng.choice((0.0, 0.5, 0.9)),)
+        elif kind == "reduce":
+            more = (0 if k.columns[source] == "int" else 0.0, _folded)
+        elif kind in ("earliest", "latest"):
+            more = (k.time,)
+        wanted[name] = (kind, source, *more)
+        whole_number = kind in ("count", "n_unique") or (
+            k.columns[source] == "int" and kind not in ("mean", "quantile", "std")
+        )
+        kinds[name] = "int" if whole_number else "float"
+    if k.key not in by:
+        wanted[k.key] = (rng.choice(("min", "max")), k.key)
+        kinds[k.key] = "text"
+    if not divided and k.columns["v"] == "int":
+        wanted["l"], kinds["l"] = ("collect", "v"), "list"
+    if "s" in k.columns:
+        wanted["s"], kinds["s"] = (rng.choice(("first", "last")), "s"), "struct"
+    for key in by:
+        kinds[key] = k.columns[key]
+    ordered = any(how[0] in ("first", "last", "collect", "reduce", "earliest", "latest") for how in wanted.values())
+    return wanted, kinds, ordered
+
+
+def _values(wanted: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    """The aggregates as `tm.agg` has them."""
+    return {name: getattr(agg, how[0])(*how[1:]) if how[1] is not None else agg.count() for name, how in wanted.items()}
+
+
+def _after(k: Kinds, kinds: Mapping[str, str], *, ordered: bool, time: str | None, **more: Any) -> Kinds:
+    """What is known after rows of several were put into one."""
+    return Kinds(
+        kinds,
+        k.key,
+        time,
+        mixed=False,
+        sure=k.sure and not (ordered and k.mixed),
+        fresh=k.fresh,
+        alone=False,
+        **more,
+    )
+
+
+def _typeless(k: Kinds, wanted: Mapping[str, tuple[Any, ...]]) -> bool:
+    return k.typeless or any(how[0] == "reduce" for how in wanted.values())
+
+
+def _window(kind: str) -> Callable[[random.Random, Kinds], Step]:
+    def make(rng: random.Random, k: Kinds) -> Step:
+        return _windowed(kind, rng, k, "final")
+
+    return make
+
+
+def _windowed(kind: str, rng: random.Random, k: Kinds, emit: str) -> Step:
+    time = time_name(k)
+    by = rng.choice(([k.key], [k.key], []))
+    grace = timedelta(seconds=rng.choice((0, 0, 2)))
+    one, two = timedelta(seconds=rng.choice((2, 3, 5))), timedelta(seconds=rng.choice((2, 4, 7)))
+    wanted, kinds, ordered = _aggregates(rng, k, by)
+    extent: dict[str, Any] = {"on": time, "by": by or None, "grace": grace}
+
+    def on_frame(f: Frame, w: World) -> Frame:
+        half: Any
+        match kind:
+            case "tumbling_window":
+                half = f.tumbling_window(one, **extent)
+            case "hopping_window":
+                half = f.hopping_window(one, two, **extent)
+            case "sliding_window":
+                half = f.sliding_window(one, **extent)
+            case _:
+                half = f.session_window(one, **extent)
+        results = half.agg(**_values(wanted))
+        made: Frame = getattr(results, emit)()
+        return made
+
+    def on_lines(lines: Lines, w: World, late: Lines) -> Lines:
+        a, b, g = whole(one), whole(two), whole(grace)
+        match kind:
+            case "tumbling_window":
+                panes = naive.hopping(lines, time, by, a, a, g, late)
+            case "hopping_window":
+                panes = naive.hopping(lines, time, by, a, b, g, late)
+            case "sliding_window":
+                panes = naive.sliding(lines, time, by, a, g, late)
+            case _:
+                panes = naive.sessions(lines, time, by, a, g, late)
+        return naive.windows(lines, panes, by, wanted)
+
+    goes = rng.choice(("window_end", "window_end", "window_start"))
+    if kind == "session_window":
+        goes = "window_end"
+    columns = {**kinds, "window_start": "time", "window_end": "time"}
+    changing = (*by, "window_start", "window_end") if emit == "current" else None
+    after = _after(
+        k,
+        columns,
+        ordered=ordered,
+        time=goes,
+        changing=changing,
+        thin=k.thin,
+        counted=k.counted,
+        typeless=_typeless(k, wanted),
+        sessions=emit == "current" and "session" in kind,
+    )
+    return Step("window_current" if emit == "current" else kind, on_frame, on_lines, after)
+
+
+def _count_window(rng: random.Random, k: Kinds) -> Step:
+    return _counted(rng, k, "final")
+
+
+def _counted(rng: random.Random, k: Kinds, emit: str) -> Step:
+    if k.alone:
+        raise Absent
+    by = rng.choice(([k.key], [k.key], []))
+    size = rng.randint(1, 2 if k.counted else 3)
+    wanted, kinds, _ = _aggregates(rng, k, by)
+    time = "t" if k.time in ("window_start", "window_end") else k.time
+    if k.time is not None and time is not None:
+        wanted[time], kinds[time] = ("max", k.time), "time"
+    columns = {**kinds, "window_start": "int", "window_end": "int"}
+
+    def on_frame(f: Frame, w: World) -> Frame:
+        results = f.count_window(size, by=by or None).agg(**_values(wanted))
+        made: Frame = getattr(results, emit)()
+        return made
+
+    return Step(
+        "window_current" if emit == "current" else "count_window",
+        on_frame,
+        lambda lines, w, late: naive.counted(lines, by, size, wanted, short=not w.streams or emit == "current"),
+        _after(
+            k,
+            columns,
+            ordered=True,
+            time=time,
+            changing=(*by, "window_start") if emit == "current" else None,
+            stamped=True,
+            thin=k.thin,
+            counted=True,
+            typeless=_typeless(k, wanted),
+        ),
+    )
+
+
+def _group_by(rng: random.Random, k: Kinds) -> Step:
+    keys = rng.choice(([k.key], [k.key], [k.key, "v"]))
+    wanted, kinds, ordered = _aggregates(rng, k, keys, endless=True)
+    if "v" in keys:
+        del wanted["v"]
+        kinds["v"] = k.columns["v"]
+    if k.typeless or (k.alone and ordered):
+        raise Absent
+    return Step(
+        "group_by",
+        lambda f, w: f.group_by(*keys).agg(**_values(wanted)),
+        lambda lines, w, late: naive.grouped(lines, keys, wanted),
+        _after(k, kinds, ordered=ordered, time=None, changing=tuple(keys)),
+    )
+
+
+def _reduce(rng: random.Random, k: Kinds) -> Step:
+    if k.alone:
+        raise Absent
+    zero: Any = 0 if k.columns["v"] == "int" else 0.0
+
+    def more(state: Any, row: Any) -> dict[str, Any]:
+        return {"v": _folded(state["v"], row["v"]), "n": state["n"] + 1}
+
+    return Step(
+        "reduce",
+        lambda f, w: f.reduce(k.key, {"v": zero, "n": 0}, more),
+        lambda lines, w, late: naive.reduced(lines, [k.key], {"v": zero, "n": 0}, more),
+        _after(k, {k.key: "text", "v": k.columns["v"], "n": "int"}, ordered=True, time=None, changing=(k.key,)),
+    )
+
+
+def _unique(rng: random.Random, k: Kinds, keep: Keep = "first") -> Step:
+    if k.alone:
+        raise Absent
+    keys = rng.choice(([k.key], [k.key, "v"], ["v"]))
+    after = replace(k, sure=k.sure and not k.mixed, changing=tuple(keys) if keep == "last" else None, thin=True)
+    return Step(
+        "unique_last" if keep == "last" else "unique",
+        lambda f, w: f.unique(keys, keep=keep),
+        lambda lines, w, late: naive_joins.unique(lines, keys, keep),
+        after,
+    )
+
+
+def _unique_within(rng: random.Random, k: Kinds) -> Step:
+    time, keys = time_name(k), rng.choice(([k.key], [k.key], [k.key, "v"]))
+    within = timedelta(seconds=rng.randint(1, 3))
+    keep: Keep = rng.choice(("first", "last"))
+    return Step(
+        "unique_within",
+        lambda f, w: f.unique(keys, within=within, on=time, keep=keep),
+        lambda lines, w, late: naive_joins.events(lines, keys, time, whole(within), keep, late),
+        replace(k, sure=k.sure and not k.mixed),
+    )
+
+
+def _current(rng: random.Random, k: Kinds) -> Step:
+    kind = rng.choice(("tumbling_window", "hopping_window", "sliding_window", "session_window", "count"))
+    return _counted(rng, k, "current") if kind == "count" or k.time is None else _windowed(kind, rng, k, "current")
+
+
+ON_GROUPS: Mapping[str, Callable[[random.Random, Kinds], Step]] = {
+    "tumbling_window": _window("tumbling_window"),
+    "hopping_window": _window("hopping_window"),
+    "sliding_window": _window("sliding_window"),
+    "session_window": _window("session_window"),
+    "count_window": _count_window,
+    "group_by": _group_by,
+    "reduce": _reduce,
+    "unique": _unique,
+    "unique_within": _unique_within,
+    "unique_last": lambda rng, k: _unique(rng, k, "last"),
+    "window_current": _current,
+}
