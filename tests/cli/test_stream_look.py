@@ -71,7 +71,7 @@ def test_what_a_process_does_is_seen_while_it_runs(fed: CommandLine) -> None:
     with running(fed) as until:
         facts = until(lambda care: [one for one in care.told("cars.means") if one.is_live(care.clock.now())])
         assert facts[0].pid > 0
-        assert [one.state for one in until(lambda care: care.overview())] == ["running", "running"]
+        assert until(lambda care: [one.state for one in care.overview()] == ["running", "running"])
         assert until(lambda care: care.show("means"))["processes"][0]["host"] == facts[0].host
     assert {one["state"] for one in fed("stream", "ls", "--json").object["streams"]} == {"stopped"}, "it went in peace"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands import CommandLine
-from tidemill.wiring.services import open_metadata, system_clock
+from tidemill.wiring.services import connect, open_metadata, system_clock
 from tidemill.wiring.settings import load_settings
 from tidemill.wiring.stream_care import StreamCare
 from tidemill.wiring.streaming import run_streams
@@ -63,7 +63,10 @@ def running(cli: CommandLine, *names: str) -> Iterator[Callable[[Callable[[Strea
     stop, told = threading.Event(), []
     settings = load_settings(cli.folder)
     with care_of(cli.folder) as care:
-        assert care.streams  # loaded before the thread does so, too: what files declare is known to the process once
+        # Files are loaded, and modules imported, before the thread does so: what files declare is known to the process
+        # once, and pytest rewrites modules as they are imported, which CPython 3.11 cannot do in two threads at a time.
+        assert care.overview()
+        connect(settings).metadata.close()
         thread = threading.Thread(target=run_streams, args=(settings, names, stop.is_set, told.append))
         thread.start()
 

@@ -68,6 +68,8 @@ def encoded(topic: Topic, lines: Sequence[bytes], *, strict: bool = True, regist
     keys: list[bytes | None] = [None] * len(lines)
     for place, value in zip(taken, key.encode(decoded.rows), strict=True):
         keys[place] = value
+    for each in decoded.bad:
+        keys[each.index] = _loose_key(topic.key, lines[each.index], each.index + 1, strict=False)
     return Encoded(keys, values)
 
 
