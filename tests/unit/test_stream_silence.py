@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 import tidemill as tm
+from tidemill.authoring import registry
 from tidemill.testing import StreamTest
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def no_other_pipelines() -> Iterator[None]:
+    """Other tests of this process may have pipelines of these names."""
+    registry.clear()
+    yield
+    registry.clear()
 
 
 def at(second: int) -> dict[str, Any]:

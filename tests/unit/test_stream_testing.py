@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import polars as pl
 import pytest
 
 import tidemill as tm
+from tidemill.authoring import registry
 from tidemill.model.errors import RunFailed, UnknownName
 from tidemill.testing import StreamTest
 from tidemill.testing.clock import ManualClock
@@ -16,6 +17,14 @@ from tidemill.testing.clock import ManualClock
 TELEMETRY = tm.topic(
     "telemetry", {"ts": "timestamptz", "car": "string", "speed": "double"}, key="car", time="ts", partitions=2
 )
+
+
+@pytest.fixture(autouse=True)
+def no_other_pipelines() -> Iterator[None]:
+    """Other tests of this process may have pipelines of these names."""
+    registry.clear()
+    yield
+    registry.clear()
 
 
 def row(second: int, car: str = "a", speed: float = 10.0) -> dict[str, Any]:
