@@ -205,8 +205,11 @@ class Fire:
     def table(self) -> Counter[tuple[Any, ...]]:
         """The windows in the table of the lake."""
         import tidemill as tm
+        from tidemill.model.errors import UnknownName
 
-        rows = tm.query(
-            "select key, cast(epoch(window_start) as bigint), n, total from fire.keys", project=str(self.folder)
-        ).to_arrow()
+        query = "select key, cast(epoch(window_start) as bigint), n, total from fire.keys"
+        try:
+            rows = tm.query(query, project=str(self.folder)).to_arrow()
+        except UnknownName:
+            return Counter()  # no batch of it was published yet
         return Counter(zip(*(column.to_pylist() for column in rows.columns), strict=True))
