@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from harness import rooted
 from harness.executing import appears, is_alive, wait_gone
 from harness.forking import ran, started
+from tidemill.adapters.processes import forkserver
 from tidemill.adapters.processes.channel import Frames, Garbled, Kind, frame
 
 
@@ -118,3 +121,10 @@ def test_frames_are_the_same_however_the_stream_is_cut(sent: list[tuple[Kind, in
 def test_what_is_no_frame_is_refused(data: bytes) -> None:
     with pytest.raises(Garbled):
         Frames().feed(data)
+
+
+def test_a_child_that_has_no_group_of_its_own_yet_is_killed_too() -> None:
+    """Between its fork and its session a child is in its parent's group; who waits for it then would wait for ever."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    forkserver._kill_child(child.pid)
+    assert child.wait(10) == -signal.SIGKILL

@@ -18,6 +18,7 @@ gone, whatever it has started goes too.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -216,7 +217,7 @@ class ForkServer:
         now = time.monotonic()
         for pid in [pid for pid, due in self._orphans.items() if due <= now]:
             del self._orphans[pid]
-            _kill_group(pid)
+            _kill_child(pid)
 
     def _drain(self) -> None:
         try:
@@ -234,7 +235,7 @@ class ForkServer:
             if word is Word.FORK:
                 self._fork_worker(client, number)
             elif word is Word.KILL and number in client.workers:
-                _kill_group(client.workers[number], value)
+                _kill_child(client.workers[number], value)
         self._watch(client)
 
     def _fork_worker(self, client: _Client, number: int) -> None:
@@ -294,7 +295,7 @@ class ForkServer:
             self._reap()
         left = {pid for client in self._clients for pid in client.workers.values()}
         for pid in left | self._children | set(self._orphans):
-            _kill_group(pid)
+            _kill_child(pid)
             os.waitpid(pid, 0)
         self._children.clear()
         self._orphans.clear()
@@ -330,6 +331,17 @@ def _kill_group(pid: int, number: int = signal.SIGKILL) -> None:
         os.killpg(pid, number)
     except ProcessLookupError:
         return
+    except PermissionError:  # what is left there runs as another user
+        return
+
+
+def _kill_child(pid: int, number: int = signal.SIGKILL) -> None:
+    """End a child that is not reaped yet, with what it has started. One that was just forked has no group so far."""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
     except PermissionError:  # what is left there runs as another user
         return
 
