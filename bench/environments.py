@@ -26,6 +26,13 @@ REQUIREMENTS = {
     "dbos": ["dbos==3.4.0", "psycopg[binary]"],
     "quix": ["quixstreams==3.28.1", "rocksdict"],
     "faust": ["faust-streaming==0.15.3", "orjson"],
+    "dlt-sql": [
+        "dlt[duckdb,parquet,sql_database]==1.31.0",
+        "duckdb==1.5.6",
+        "pyarrow==26.0.1",
+        "psycopg2-binary>=2.9,<3",
+        "connectorx>=0.4,<0.5",
+    ],
     "dlt": ["dlt[duckdb,parquet]==1.31.0", "duckdb==1.5.6", "pyarrow==26.0.1"],
 }
 

@@ -25,6 +25,6 @@ def keep(bench: str, machine: dict[str, Any], figures: Any) -> None:
         "bench": bench,
         "at": now.isoformat(timespec="seconds"),
         "machine": machine,
-        "milliseconds": figures,
+        "figures": figures,
     }
     (RESULTS / f"{bench}-{now:%Y%m%dT%H%M%SZ}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -30,7 +30,7 @@ def messages(count: int, keys: int = 1000, first: int = 0, per_ms: int = 10) -> 
     return frame.select("key", pl.struct(pl.all()).struct.json_encode().alias("value"), "ts")
 
 
-def fill(servers: str, topic: str, count: int, keys: int = 1000) -> int:
+def fill(servers: str, topic: str, count: int, keys: int = 1000, per_ms: int = 10) -> int:
     """Write messages to a topic, keyed; returns the bytes of all values."""
     from confluent_kafka import Producer
 
@@ -46,7 +46,7 @@ def fill(servers: str, topic: str, count: int, keys: int = 1000) -> int:
     )
     size = 0
     for first in range(0, count, 100_000):
-        part = messages(min(100_000, count - first), keys, first)
+        part = messages(min(100_000, count - first), keys, first, per_ms)
         for key, value, ts in part.iter_rows():
             data = value.encode()
             size += len(data)

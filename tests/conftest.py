@@ -13,9 +13,13 @@ from typing import Any, TypeAlias
 import pytest
 from hypothesis import settings
 
+from harness import mariadb as mariadb_harness
 from harness import services
 from harness.brokers import kafka_or_why, kafka_servers
+from harness.mariadb import MariaDB
+from harness.objectstore import ObjectStore, serving
 from harness.postgres import CannotStart, Postgres, running
+from harness.s3keys import KEY, SECRET
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.testing.clock import ManualClock
 
@@ -30,6 +34,12 @@ if os.environ.get("CI") == "true":
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     services.summary(terminalreporter)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A build that does not come to its end, for whatever reason, has said what failed until then."""
+    if report.failed and services.in_ci() and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\nfailed: {report.nodeid} ({report.when})\n{report.longreprtext}", flush=True)
 
 
 #: The longest files. Where files are dealt out to several processes, one that came last would keep the others waiting.
@@ -58,6 +68,40 @@ def postgres(postgres_or_why: Postgres | str, request: pytest.FixtureRequest) ->
     assert isinstance(postgres_or_why, Postgres)
     services.note_used(request, "PostgreSQL", postgres_or_why.version)
     return postgres_or_why
+
+
+@pytest.fixture(scope="session")
+def mariadb_or_why() -> Iterator[MariaDB | str]:
+    """The session's MariaDB, or why it cannot start."""
+    with contextlib.ExitStack() as stack:
+        try:
+            yield stack.enter_context(mariadb_harness.running())
+        except mariadb_harness.CannotStart as error:
+            yield str(error)
+
+
+@pytest.fixture
+def mariadb(mariadb_or_why: MariaDB | str, request: pytest.FixtureRequest) -> MariaDB:
+    """The session's MariaDB."""
+    if isinstance(mariadb_or_why, str):
+        services.missing("MariaDB", mariadb_or_why)
+    assert isinstance(mariadb_or_why, MariaDB)
+    services.note_used(request, "MariaDB", mariadb_or_why.version)
+    return mariadb_or_why
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """The session's S3 server."""
+    with serving() as made:
+        yield made
+
+
+@pytest.fixture
+def object_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys of the session's S3 server, where AWS's own tools look for them."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
 
 
 @pytest.fixture

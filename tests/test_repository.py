@@ -56,7 +56,9 @@ def test_a_command_that_does_not_exist_exits_with_2_and_shows_those_that_do(argu
     result = run(*arguments)
     assert result.returncode == 2
     shown = result.stdout + result.stderr
-    benches = "one of: kills, load, orchestrate, runs, simulate, startup, stream\n"
+    benches = (
+        "one of: fire, kills, load, objects, orchestrate, runs, simulate, sources, startup, stream, stream_limits\n"
+    )
     assert (benches if "bench" in arguments else "demo") in shown
 
 
@@ -172,6 +174,7 @@ def test_the_build_passes_only_when_lint_and_tests_do_and_something_passed(tmp_p
         "run": f"[ $1 = lint ] && exit {lint}\n[ \"$CI\" = true ] && echo '{summary}'\nexit {test}",
         # So that nothing is installed: the build looks whether these are there.
         "programs/initdb": "",
+        "programs/mariadbd": "",
         "programs/rabbitmq-server": "",
         "programs/redis-server": "",
         "programs/uv": "",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.commands import CommandLine
-from harness.streams import CARS, lines, row, running, work
+from harness.streams import CARS, care_of, lines, row, running, work
 
 ROWS = [row(1), row(3, "b", 30.0), row(21), row(22, "b", 32.0), row(45), row(46, "b", 5.0)]
 
@@ -21,7 +21,7 @@ NODES = """\
 stage  node  does  after  reads  writes  by  errors  count  a second  watermark
 1 x2  0  source  -  telemetry  -  -  dead_letter  0  0  -
 1 x2  1  with_columns  0  -  -  -  dead_letter  -  -  -
-1 x2  2  window  1  -  -  -  stop  -  -  -
+1 x2  2  tumbling_window  1  -  -  -  stop  -  -  -
 1 x2  3  to_topic  2  -  means  -  dead_letter  0  0  -
 next: tidemill stream lag cars.means"""
 
@@ -63,7 +63,7 @@ def test_a_stream_is_shown_with_its_nodes(fed: CommandLine) -> None:
     made = fed("stream", "show", "cars.means", "--json").object
     assert [(edge["from"], edge["to"]) for edge in made["edges"]] == [(0, 1), (1, 2), (2, 3)]
     assert [(one["stage"], one["tasks"], one["state"]) for one in made["stages"]] == [(1, 2, True)]
-    assert [node["verb"] for node in made["nodes"]] == [None, "with_columns", "window", "to_topic"]
+    assert [node["verb"] for node in made["nodes"]] == [None, "with_columns", "tumbling_window", "to_topic"]
     assert (made["reads"], made["writes"], made["counts"]["messages"]) == (["telemetry"], ["means"], 0)
 
 
@@ -124,6 +124,13 @@ def test_a_misspelt_topic_gets_the_nearest(fed: CommandLine, command: list[str])
     assert 'did you mean "telemetry"?' in result.err
 
 
+def test_a_declared_topic_that_is_not_made_yet_has_no_messages(fed: CommandLine) -> None:
+    made = {one["name"]: one["partitions"] for one in fed("stream", "topics", "--json").object["topics"]}
+    assert made["means"] == 0
+    assert fed("stream", "peek", "means", "--json").object["messages"] == []
+    assert "means has no messages" in fed("stream", "peek", "means").err
+
+
 def test_a_misspelt_stream_gets_the_nearest(fed: CommandLine) -> None:
     result = fed("stream", "show", "cars.meens")
     assert result.exit_code == 2
@@ -149,3 +156,12 @@ def test_a_stream_that_cannot_be_planned_is_told_beside_the_others(cars: Command
 
 def test_following_has_no_end_that_json_could_wait_for(fed: CommandLine) -> None:
     assert fed("stream", "peek", "telemetry", "-f", "--json").exit_code == 2
+
+
+def test_following_waits_for_a_topic_that_is_not_made_yet(cars: CommandLine) -> None:
+    with care_of(cars.folder) as care:
+        seen = care.follow("telemetry")
+        assert next(seen) is None
+        care.feed("telemetry", [lines([row(1)]).encode(), lines([row(2)]).encode()])
+        found = [one for _, one in zip(range(5), seen, strict=False) if one is not None]
+    assert [one.offset for one in found] == [0, 1]

@@ -13,19 +13,21 @@ from typing import Any
 import pytest
 
 from harness import services
+from harness.archiving import kept
 from harness.brokers import Broker, rabbitmq_or_why, rabbitmq_url, redis_or_why, redis_url
 from harness.consuming import consuming
 from harness.executing import appears
 from harness.postgres import Postgres
 from harness.topics import Place, kafka_place, memory_place, sql_place
 from tidemill.adapters.sql.store import SqlMetadata
+from tidemill.ports.topic import Partition
 from tidemill.testing.clock import ManualClock
 
 __all__ = ["consumer_of", "rabbitmq_or_why", "rabbitmq_url", "redis_or_why", "redis_url"]
 
 
 #: What keeps the promises of the port `topic`.
-TOPICS = ["memory", "sqlite", "kafka", pytest.param("postgresql", marks=pytest.mark.postgres)]
+TOPICS = ["memory", "sqlite", "past", "kafka", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
 
 @pytest.fixture(params=TOPICS)
@@ -40,6 +42,19 @@ def memory_topics() -> Iterator[Place]:
     """Topics in memory."""
     with memory_place() as made:
         yield made
+
+
+@pytest.fixture
+def past_topics(sqlite_template: Path, tmp_path: Path) -> Iterator[Place]:
+    """Topics that reach back into archives, of which there are none."""
+    with kept("memory", sqlite_template, tmp_path) as a:
+
+        def forget(_partition: Partition, _before: int) -> None:
+            a.topics.tidy(a.clock.now())  # type: ignore[attr-defined]  # topics in memory
+
+        place = Place(a.both, a.clock, forget)
+        yield place
+        place.close()
 
 
 @pytest.fixture

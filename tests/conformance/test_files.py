@@ -15,21 +15,30 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.objectstore import KEY, SECRET, ObjectStore
 from tidemill.adapters.localfs.files import LocalFiles
 from tidemill.adapters.memory.files import MemoryFiles
+from tidemill.adapters.s3.bucket import Bucket
+from tidemill.adapters.s3.files import S3Files
 from tidemill.model.errors import Refused
 from tidemill.ports.files import TEMPORARY_PREFIX, Files
 
-ADAPTERS: dict[str, Callable[[Path], Files]] = {
-    "localfs": lambda folder: LocalFiles(folder / "root"),
-    "memory": lambda folder: MemoryFiles(),
+ADAPTERS: dict[str, Callable[[Path, ObjectStore], Files]] = {
+    "localfs": lambda folder, _store: LocalFiles(folder / "root"),
+    "memory": lambda _folder, _store: MemoryFiles(),
+    "s3": lambda _folder, store: S3Files(bucket_of(store, "deep/er")),
+    "s3 whole bucket": lambda _folder, store: S3Files(bucket_of(store, "")),
 }
 LATER = timedelta(hours=1)
 
 
+def bucket_of(store: ObjectStore, prefix: str) -> Bucket:
+    return Bucket(store.bucket(), prefix, store.endpoint, "us-east-1", key=KEY, secret=SECRET)
+
+
 @pytest.fixture(params=ADAPTERS)
-def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
-    return ADAPTERS[request.param](tmp_path)
+def files(request: pytest.FixtureRequest, tmp_path: Path, object_store: ObjectStore) -> Files:
+    return ADAPTERS[request.param](tmp_path, object_store)
 
 
 def put(files: Files, path: str, content: bytes = b"x") -> None:
@@ -163,9 +172,13 @@ some_paths = st.lists(st.lists(segment, min_size=1, max_size=3).map("/".join), m
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_list_gives_paths_in_order_by_prefix(
-    adapter: str, tmp_path_factory: pytest.TempPathFactory, wanted: list[str], data: st.DataObject
+    adapter: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    object_store: ObjectStore,
+    wanted: list[str],
+    data: st.DataObject,
 ) -> None:
-    files = ADAPTERS[adapter](tmp_path_factory.mktemp("list"))
+    files = ADAPTERS[adapter](tmp_path_factory.mktemp("list"), object_store)
     kept = [p for p in wanted if not any(q.startswith(p + "/") for q in wanted)]
     for path in kept:
         put(files, path)

@@ -252,7 +252,7 @@ def test_every_lookup_of_the_port_uses_an_index(tmp_path: Path, clock: ManualClo
             sent.append((statement, parameters[0] if many else parameters))
 
         use_every_lookup(store, clock)
-        for table in ("batches", "runs", "tasks", "checks", "files"):
+        for table in ("batches", "runs", "tasks", "checks", "files", "stream_checks"):
             store.rows(table)
     lookups = {
         statement: parameters

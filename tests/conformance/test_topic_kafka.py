@@ -24,8 +24,10 @@ from harness.programs import CannotStart, Program, free_port
 from harness.topics import Ledger, Peer, Place, kafka_place, read, settle, values
 from tidemill.adapters.kafka.topics import KafkaTopics
 from tidemill.adapters.system.clock import SystemClock
+from tidemill.flow.stream.stretch import whole
 from tidemill.model.errors import Fenced, SettingsError, TidemillError, Unreachable
-from tidemill.ports.topic import Guarantee, Member, Partition, Position, TopicSpec, Writer
+from tidemill.model.stream import Guarantee
+from tidemill.ports.topic import Member, Partition, Position, TopicSpec, Writer
 
 CLOCK = SystemClock()
 TASKS = 6
@@ -99,6 +101,19 @@ def test_aborted_messages_are_in_the_log_and_nobody_is_given_them(place: Place, 
     assert (found.values, found.offsets) == ([b"b"], [2]), "a, its marker, b"
     # What follows is a marker, an aborted message and its marker: whoever waits for the end does not wait for ever.
     place.until(lambda: not reader.read(10, 0.05) and reader.ends() == {here: 3})
+
+
+def test_who_looks_into_a_topic_does_not_wait_for_a_transaction_that_is_open(place: Place) -> None:
+    """Of a process that was killed, say: the broker gives it a minute to come back."""
+    topic = place.topic()
+    done, left_open = place.writer("exactly-once"), place.writer("exactly-once")
+    done.send(topic, [b"a"])
+    done.commit({})
+    left_open.send(topic, [b"b"])
+    left_open.flush()
+    assert [value for found in whole(place.topics, place.clock, topic) for value in found.values] == [b"a"]
+    left_open.commit({})
+    assert [value for found in whole(place.topics, place.clock, topic) for value in found.values] == [b"a", b"b"]
 
 
 def raw(servers: str, topic: str, many: int) -> list[bytes | None]:
@@ -295,8 +310,8 @@ def everything_of(error: BaseException) -> str:
 def own() -> Iterator[Own]:
     """A cluster of the test's own, of one broker."""
     try:
-        with kafka.running() as cluster, kafka_place(cluster.servers) as made:
-            made.session = timedelta(seconds=30)  # nobody polls while the broker starts
+        with kafka.running() as cluster, kafka_place(cluster.servers, 120) as made:
+            made.session = timedelta(seconds=45)  # nobody polls while the broker starts
             yield made, cluster.brokers[0], cluster.servers
     except CannotStart as error:
         services.missing("Kafka", str(error))

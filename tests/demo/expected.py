@@ -13,6 +13,9 @@ DAYS = [f"2013-01-{day:02}" for day in range(1, 9)]
 #: Miles an hour from which a wind has force 1, 2, ... 12.
 BEAUFORT = [1, 4, 8, 13, 19, 25, 32, 39, 47, 55, 64, 73]
 
+#: Where airports go among three partitions, by Kafka's hash of the key (murmur2).
+PARTITIONS = {"EWR": 1, "JFK": 1, "LGA": 0}
+
 
 def departures() -> pd.DataFrame:
     """The flights as the feeds have them."""
@@ -94,6 +97,21 @@ def delay_by_carrier() -> pd.DataFrame:
         "p90_dep_delay": groups.dep_delay.quantile(0.9),
         "mean_arr_delay": groups.arr_delay.mean(),
     }).reset_index()  # fmt: skip
+
+
+def delay_per_airport_hour() -> pd.DataFrame:
+    """A row an airport and hour of the schedule."""
+    found = clean_departures().assign(window_start=lambda f: f.scheduled_at.dt.floor("h"))
+    groups = found.groupby(["origin", "window_start"])
+    made = pd.DataFrame({"departures": groups.size(), "mean_dep_delay": groups.dep_delay.mean()}).reset_index()
+    return made.assign(window_end=made.window_start + pd.Timedelta(hours=1))
+
+
+def closed_hours() -> pd.DataFrame:
+    """Those of them that are over a day before the last flight of their partition was to leave."""
+    last = clean_departures().groupby(clean_departures().origin.map(PARTITIONS)).scheduled_at.max()
+    hours = delay_per_airport_hour()
+    return hours[hours.window_end <= hours.origin.map(PARTITIONS).map(last) - pd.Timedelta(days=1)]
 
 
 def delay_by_weather() -> pd.DataFrame:

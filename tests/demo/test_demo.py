@@ -19,6 +19,11 @@ import pytest
 
 import tidemill as tm
 from demo import expected
+from tidemill.demo.live import DIFFERENT
+from tidemill.ports.topic import Partition
+from tidemill.wiring.services import open_metadata, system_clock
+from tidemill.wiring.settings import load_settings
+from tidemill.wiring.topics import open_topics
 
 pytestmark = pytest.mark.slow
 
@@ -155,6 +160,8 @@ def test_the_reference_tables(demo: Demo) -> None:
         ("flights.delay_by_carrier", expected.delay_by_carrier, ("flight_date", "carrier")),
         ("flights.delay_by_weather", expected.delay_by_weather, ("beaufort", "frost")),
         ("flights.airline_delays", expected.airline_delays, ("airline",)),
+        ("flights.delay_per_airport_hour", expected.delay_per_airport_hour, ("origin", "window_start")),
+        ("live.delay_per_airport_hour", expected.closed_hours, ("origin", "window_start")),
     ],
 )
 def test_delays(demo: Demo, table: str, wanted: Callable[[], pd.DataFrame], key: tuple[str, ...]) -> None:
@@ -166,9 +173,9 @@ def test_nothing_else_is_published(demo: Demo) -> None:
     listed = re.findall(r"^  (\w+\.\w+) +(\d*) +(\w+)$", demo.shown, re.M)
     assert [name for name, _, _ in listed] == [
         "flights.airline_delays", "flights.clean_departures", "flights.delay_by_carrier", "flights.delay_by_weather",
-        "flights.departures", "flights.dim_plane", "flights.fct_departures", "flights.weather",
-        "reference.aircraft", "reference.aircraft_file", "reference.airlines_file", "reference.airports_file",
-        "reference.dim_airline", "reference.dim_airport",
+        "flights.delay_per_airport_hour", "flights.departures", "flights.dim_plane", "flights.fct_departures",
+        "flights.weather", "live.delay_per_airport_hour", "reference.aircraft", "reference.aircraft_file",
+        "reference.airlines_file", "reference.airports_file", "reference.dim_airline", "reference.dim_airport",
     ]  # fmt: skip
     for name, rows, _ in listed[1:]:
         assert len(demo.table(name)) == int(rows)
@@ -206,6 +213,55 @@ def test_both_files_of_the_bad_day_are_in_the_archive(demo: Demo) -> None:
     assert gzip.decompress(archived[0]) != gzip.decompress(good)
 
 
+# The stream
+
+OFFSETS = re.compile(r"^offsets +([\d,]+) sent +([\d,]+) counted +([\d,]+) a second  lag +([\d,]+)  (.*)$", re.M)
+
+
+def looks(shown: str) -> list[tuple[int, int, int, str]]:
+    """What the demo said of offsets: sent, counted, lag, and how tables compared."""
+    found = OFFSETS.findall(shown)
+    return [(*(int(text.replace(",", "")) for text in (a, b, lag)), compared) for a, b, _, lag, compared in found]
+
+
+def test_the_stream_gives_what_the_batch_gives_though_its_process_is_killed(demo: Demo) -> None:
+    pids = re.findall(r"^started +process (\d+)$", demo.shown, re.M)
+    killed = re.findall(r"^killed +process (\d+) with kill -9", demo.shown, re.M)
+    assert len(set(pids)) == 2
+    assert killed == pids[:1]
+    before, after = demo.shown.split("killed ")
+    assert looks(before)[-1][1] < 6998, "it was killed in the middle"
+    for part in (before, after):
+        assert all(re.fullmatch(r" *\d+ closed hours, 0 differ|no hour closed yet", one[3]) for one in looks(part))
+    assert looks(after)[-1][3].strip() == f"{len(expected.closed_hours())} closed hours, 0 differ"
+
+
+def test_what_is_said_of_the_stream_is_what_offsets_say(demo: Demo) -> None:
+    said = looks(demo.shown)
+    assert all(sent - counted == lag for sent, counted, lag, _ in said)
+    assert [(sent, counted) for sent, counted, _, _ in said] == sorted((one[0], one[1]) for one in said)
+    settings = load_settings(demo.folder)
+    metadata = open_metadata(settings, system_clock())
+    topics = open_topics(settings, metadata, system_clock())
+    ends = topics.describe("departures")
+    assert ends is not None
+    partitions = [Partition("departures", number) for number in range(3)]
+    counted = topics.committed("live.delay_per_airport_hour", partitions)
+    metadata.close()
+    assert said[-1][:3] == (sum(ends.end), sum(one.offset for one in counted.values()), 0) == (6998, 6998, 0)
+
+
+def test_hours_that_differ_would_be_seen(demo: Demo) -> None:
+    assert tm.query(DIFFERENT, project=demo.folder).to_pandas().empty
+    batch = "flights.delay_per_airport_hour"
+    wrong = f"(select * replace (departures + (origin = 'JFK')::int as departures) from {batch})"
+    fewer = f"(select * from {batch} where not (origin = 'LGA' and hour(window_start) = 20))"
+    hours = expected.closed_hours()
+    jfk, lga = (hours.origin == "JFK").sum(), ((hours.origin == "LGA") & (hours.window_start.dt.hour == 20)).sum()
+    for other, count in ((wrong, 2 * jfk), (fewer, lga)):
+        assert len(tm.query(DIFFERENT.replace(batch, other), project=demo.folder).to_pandas()) == count > 0
+
+
 def test_no_network_is_used(demo: Demo) -> None:
     assert demo.network == ""
 
@@ -221,7 +277,7 @@ def test_a_second_demo_in_the_folder_changes_no_row(demo: Demo, tmp_path: Path) 
     before = {name: demo.table(name) for name in re.findall(r"^  (\w+\.\w+) ", demo.shown, re.M)}
     again = run_demo(demo.folder, tmp_path / "guard")
     assert again.shown.startswith("found ")
-    assert "same       13 of 13 tables hold exactly the rows that they held before" in again.shown
+    assert "same       15 of 15 tables hold exactly the rows that they held before" in again.shown
     assert "untouched  main: 8 days, 6,998 departures" in again.shown
     assert "tidemill run flights 2013-01-08 --refetch" in again.shown
     for name, was in before.items():

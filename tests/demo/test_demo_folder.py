@@ -47,7 +47,8 @@ def test_its_pipelines_are_valid(made: DemoFolder) -> None:
         specs = {name: p.spec() for name, p in load_pipelines(load_settings(made.root)).items()}
     finally:
         registry.clear()
-    assert set(specs) == {"flights", "reference"}
+    assert set(specs) == {"flights", "live", "reference"}
+    assert set(specs["live"].streams) == {"delay_per_airport_hour"}
     kinds = {type(c).__name__ for spec in specs.values() for checks in spec.checks.values() for c in checks}
     shown = {"Condition", "NotNull", "InSet", "Between", "Matches", "Unique", "References", "Figure"}
     assert kinds == {f"{kind}Expectation" for kind in shown}, "the demo shows every kind of check"

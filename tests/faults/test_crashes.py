@@ -14,7 +14,7 @@ import pytest
 from harness import crashing, services
 from harness.deaths import Eve, die_everywhere
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from harness import services
 from harness.deaths import Eve, die_everywhere
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_death_at_every_effect_of_the_first_run_loses_and_doubles_nothing(

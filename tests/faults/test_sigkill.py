@@ -28,10 +28,11 @@ from harness.forking import PATIENCE, pipe, ran, started
 from tidemill.wiring.services import alive
 from tidemill.wiring.settings import Settings
 
-pytestmark = pytest.mark.slow
-
 KILLS = int(os.environ.get("TIDEMILL_SIGKILLS", "50"))
 SEED = int(os.environ.get("TIDEMILL_SIGKILL_SEED", random.randrange(1 << 32)))
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 6 * KILLS)]
+
 DAYS = crashing.DAYS
 #: The factor by which the time of kills is adapted.
 ADAPT = 1.1

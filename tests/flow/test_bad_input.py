@@ -93,16 +93,17 @@ def test_a_quote_that_is_never_closed(refused: Refusal) -> None:
     )
 
 
-def test_a_zip_archive(refused: Refusal) -> None:
+def test_a_zip_archive_that_leads_out(refused: Refusal) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("orders.csv", "id\n" + "1\n" * 1_000_000)
+        archive.writestr("orders.csv", "id,v\n3,c\n")
+        archive.writestr("../orders.csv", "id,v\n4,d\n")
     refused(
         "orders.zip",
         packed.getvalue(),
-        "error: feeds/2026-01-02/orders.zip is a zip archive, which is not read.",
+        'error: The member "../orders.csv" of feeds/2026-01-02/orders.zip has a path that leads out of the archive.',
         "  at: feeds/2026-01-02/orders.zip",
-        "  try: unpack it and feed what is inside: CSV, JSON Lines, Avro or Parquet; plain, gzip, zstd or bzip2",
+        "  try: pack it again, or unpack it before",
         refetch=True,
     )
 

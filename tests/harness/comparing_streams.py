@@ -284,7 +284,7 @@ def prune(case: Case) -> Case:
     engine = Engine({name: rows.schema for name, rows in _TABLES.items()})
     trees = case.trees
     for path in case.paths():
-        if len(path) > 1 and path[-2].kinds.stamped and path[-1].verb in (*TIMED, "window_current"):
+        if len(path) > 1 and path[-2].kinds.stamped and path[-1].verb in (*TIMED, "window_current", "sql"):
             frame = Frame.of(Input("f", "topic", data[0].topic))
             for step in path:
                 frame = step.on_frame(frame, on_stream)

@@ -9,6 +9,7 @@ import csv
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ import polars as pl
 from sqlalchemy import Connection, Engine, event
 
 from harness.project import Project, without_system_columns
+from harness.s3keys import KEY, SECRET
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.flow.branches import drop_branch
 from tidemill.flow.maintain import vacuum
 from tidemill.model.branch import MAIN, RefKind, RefState
+from tidemill.testing.clock import ManualClock
 from tidemill.testing.faults import FaultPoints
 
 DAYS = [f"2026-01-{d:02d}" for d in range(1, 11)]
@@ -122,6 +125,8 @@ def check_whole(project: Project, days: list[str]) -> None:
 def check_no_orphans(project: Project) -> None:
     """After the collector, the lake holds what `main` needs and nothing else; so does the archive."""
     services = project.services
+    if "://" in project.settings.lake_url:  # stores tell whole seconds, and a file counts as stored at their end
+        services = replace(services, clock=ManualClock(services.clock.now() + timedelta(seconds=2)))
     with services.metadata.read() as tx:
         left = tx.refs.all(kinds=[RefKind.RUN], states=[RefState.OPEN, RefState.FAILED])
     for ref in left:
@@ -156,6 +161,8 @@ def run_days(root: Path, days: list[str], report: Path, at: int | None = None) -
     """Run `days`; with `at` die at that fault point, counted from the first run on."""
 
     def work() -> None:
+        # What forks this process was begun before the test said who it is.
+        os.environ |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
         points = FaultPoints(at)
         project = Project(root, wrap_files=points.files, wrap_metadata=points.metadata)
         p = declare(project)

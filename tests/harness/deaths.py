@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness import crashing
 from harness.forking import ran
+from harness.objectstore import ObjectStore, settings_in
 from tidemill.testing.faults import DIED
 
 
@@ -14,19 +15,30 @@ class Eve:
     """A project with some days published, and the day that comes next.
 
     Pointers are absolute addresses, so every case works in the one folder, restored from a copy.
+
+    Args:
+        base: a folder.
+        days: so many are published before.
+        store: where lake and archive are instead of the folder, in a bucket of their own.
     """
 
-    def __init__(self, base: Path, days: int) -> None:
+    def __init__(self, base: Path, days: int, store: ObjectStore | None = None) -> None:
         self.before, self.day = crashing.DAYS[:days], crashing.DAYS[days]
         self.root, self._copy, self._report = base / "project", base / "copy", base / "report.txt"
+        self._store, self._bucket = store, store.bucket() if store is not None else ""
         crashing.write_feeds(self.root, crashing.DAYS)
+        if store is not None:
+            (self.root / "tidemill.toml").write_text(settings_in(store, self._bucket), encoding="utf-8")
         assert ran(crashing.run_days, self.root, self.before, self._report) == 0, self.told()
         shutil.copytree(self.root, self._copy)
+        self._objects = store.content(self._bucket) if store is not None else {}
 
     def restore(self) -> None:
         """Make the project as it was on the eve."""
         shutil.rmtree(self.root)
         shutil.copytree(self._copy, self.root)
+        if self._store is not None:
+            self._store.restore(self._bucket, self._objects)
 
     def told(self) -> str:
         """What the last process reported."""
@@ -51,13 +63,14 @@ class Eve:
         assert ran(crashing.recover, self.root, self.before, self.day, self._report) == 0, self.told()
 
 
-def die_everywhere(eve: Eve) -> int:
-    """Die at every effect of the run; how many there were."""
+def die_everywhere(eve: Eve, first: int = 0, step: int = 1) -> int:
+    """Die at every effect of the run, or at each `step`-th from number `first` on; gives how many deaths there were."""
     effects = eve.effects()
-    for at, effect in enumerate(effects):
+    places = range(first, len(effects), step)
+    for at in places:
         try:
             eve.die_and_recover(at)
         except AssertionError as error:
-            error.add_note(f"died at effect {at} of {len(effects)}: {effect}")
+            error.add_note(f"died at effect {at} of {len(effects)}: {effects[at]}")
             raise
-    return len(effects)
+    return len(places)

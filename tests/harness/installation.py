@@ -132,7 +132,7 @@ class Installation:
         log = self.folder / "up.log"
         return log.read_text() if log.exists() else ""
 
-    def wait(self, what: Callable[[], T], timeout: float = 60) -> T:
+    def wait(self, what: Callable[[], T], timeout: float = 150) -> T:
         """What `what` gives, once it is true; fails when that takes too long."""
         until = time.monotonic() + timeout
         while True:
@@ -143,7 +143,7 @@ class Installation:
                 raise AssertionError(f"it did not come to that within {timeout} s; runs {self.runs()}\n{self.said()}")
             time.sleep(0.02)  # between two looks, not to pass
 
-    def wait_for_runs(self, pipeline: str, count: int, timeout: float = 60) -> dict[int, RunState]:
+    def wait_for_runs(self, pipeline: str, count: int, timeout: float = 150) -> dict[int, RunState]:
         """Wait until so many runs of a pipeline have ended."""
 
         def ended() -> dict[int, RunState] | None:

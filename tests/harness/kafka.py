@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,14 +50,22 @@ class Kafka:
 
 
 @contextlib.contextmanager
-def running(brokers: int = 1, settings: dict[str, str] | None = None) -> Iterator[Kafka]:
-    """Start a cluster: one broker takes 2 s, three that share two cores 6. Raises CannotStart."""
+def running(
+    brokers: int = 1, settings: dict[str, str] | None = None, doors: Mapping[str, int] | None = None
+) -> Iterator[Kafka]:
+    """Start a cluster: one broker takes 2 s, three that share two cores 6. Raises CannotStart.
+
+    Args:
+        brokers: how many.
+        settings: more of their settings.
+        doors: further listeners of an only broker: protocol (`SASL_SSL` ...) and port.
+    """
     java, libraries = _java(), _libraries()
     with tempfile.TemporaryDirectory(prefix="tidemill-kafka-") as folder:
         for attempt in range(PORT_TRIES):
             root = Path(folder, str(attempt))
             root.mkdir()
-            nodes = _nodes(root, java, libraries, brokers, settings or {})
+            nodes = _nodes(root, java, libraries, brokers, settings or {}, doors or {})
             try:
                 _start(nodes)
             except CannotStart as error:
@@ -78,7 +86,9 @@ class _Node:
     program: Program
 
 
-def _nodes(root: Path, java: str, libraries: Path, count: int, settings: dict[str, str]) -> list[_Node]:
+def _nodes(
+    root: Path, java: str, libraries: Path, count: int, settings: dict[str, str], doors: Mapping[str, int]
+) -> list[_Node]:
     """Brokers that are also controllers, with their storage formatted."""
     ports = [(free_port(), free_port()) for _ in range(count)]
     voters = ",".join(f"{number}@127.0.0.1:{ports[number - 1][1]}" for number in range(1, count + 1))
@@ -89,6 +99,10 @@ def _nodes(root: Path, java: str, libraries: Path, count: int, settings: dict[st
         home.mkdir()
         file = home / "server.properties"
         options = _settings(number, port, controller, voters, count, home) | settings
+        for protocol, door in doors.items():
+            options["listeners"] += f",{protocol}://127.0.0.1:{door}"
+            options["advertised.listeners"] += f",{protocol}://127.0.0.1:{door}"
+            options["listener.security.protocol.map"] += f",{protocol}:{protocol}"
         file.write_text("".join(f"{name}={value}\n" for name, value in options.items()))
         quick = [java, "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *classes]
         with (home / "format.log").open("wb") as log:

@@ -9,8 +9,9 @@ from tidemill.adapters.memory.topics import MemoryTopics
 from tidemill.flow.stream.keeping import Kept
 from tidemill.flow.stream.recovery import Recovering
 from tidemill.model.errors import Unreachable
+from tidemill.model.stream import Guarantee
 from tidemill.ports.state import StateStore
-from tidemill.ports.topic import Guarantee, Partition, TopicSpec, Writer
+from tidemill.ports.topic import Partition, TopicSpec, Writer
 from tidemill.testing.clock import ManualClock
 
 LOG = Partition("delays.changelog", 1)

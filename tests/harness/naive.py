@@ -178,7 +178,7 @@ def aggregate(rows: Sequence[Mapping[str, Any]], kind: str, of: str | None, *mor
         case "earliest" | "latest":
             return _by_time(rows, kind, of, more[0])
     assert kind == "reduce", kind
-    initial, function = more
+    initial, function, *_ = more
     state = copy.deepcopy(initial)
     for value in values:
         state = function(state, value)
@@ -344,3 +344,31 @@ def counted(lines: Lines, by: Sequence[str], size: int, wanted: Aggregates, *, s
                 values = {**dict(zip(by, key, strict=True)), **ends, **aggregates(held, wanted)}
                 found.append(Line(values, held[-1].place, ("count",), marked=marked(held)))
     return in_place(found)
+
+
+def remembering(
+    lines: Lines,
+    by: Sequence[str],
+    on: str,
+    ttl: int | None,
+    function: Callable[[dict[str, Any], dict[str, Any]], Iterable[Mapping[str, Any]]],
+    late: Lines,
+) -> Lines:
+    """Rows of each key by their times, each with what was written not longer than `ttl` before it.
+
+    `function` may change the dict that it gets.
+    """
+    states: dict[tuple[Any, ...], tuple[int, dict[str, Any]]] = {}
+    found = []
+    fresh = in_time(timed(lines, on), on, 0, late)
+    for line in sorted(fresh, key=lambda line: (time_of(line, on), line.place)):
+        now, key = time_of(line, on), tuple(line.values[name] for name in by)
+        at, state = states.get(key, (now, {}))
+        state = {} if ttl is not None and now - at > ttl else copy.deepcopy(state)
+        before = copy.deepcopy(state)
+        for number, made in enumerate(function(dict(line.values), state)):
+            place = (now, *line.place, number)
+            found.append(Line(dict(made), place, ("remembering",), marked=line.marked))
+        if state != before:
+            states[key] = (now, state)
+    return found

@@ -21,7 +21,7 @@ from tidemill.wiring.services import open_metadata, system_clock
 from tidemill.wiring.settings import load_settings
 
 #: Seconds after which a bell that does not ring is a failure.
-PATIENCE = 20
+PATIENCE = 60
 
 GOOD = 'import tidemill as tm\ngood = tm.Pipeline("good", "@daily")\ngood.files("in/*.csv", name="orders")\n'
 

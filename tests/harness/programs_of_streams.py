@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.stream_kinds import AFTER_CHANGES, VERBS, Absent, Kinds, Step
+from harness.stream_steps_in_sql import IN_SQL
 from harness.stream_steps_on_groups import ON_GROUPS
 from harness.stream_steps_on_rows import ON_ROWS
 
-_MAKERS = {**ON_ROWS, **ON_GROUPS}
+_MAKERS = {**ON_ROWS, **ON_GROUPS, **IN_SQL}
 
 
 def make(verb: str, rng: random.Random, kinds: Kinds) -> Step:

@@ -10,6 +10,7 @@ project.rows("select * from shop.orders")          # what readers of main see
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from tidemill.ports.files import Files
 from tidemill.ports.metadata import Metadata
 from tidemill.wiring.runner import keys_of, run_pipeline
 from tidemill.wiring.services import connect
-from tidemill.wiring.settings import Settings
+from tidemill.wiring.settings import FILE, Settings, load_settings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -39,7 +40,7 @@ class Project:
     """A project and its services.
 
     Args:
-        root: its folder.
+        root: its folder; a `tidemill.toml` in it is read.
         metadata_url: where the metadata lives; a SQLite file in the folder by default.
         wrap_files: around the files of lake and archive.
         wrap_metadata: around the metadata store.
@@ -54,8 +55,9 @@ class Project:
         wrap_metadata: Callable[[Metadata], Metadata] | None = None,
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
-        defaults = Settings(root, "test")
-        self.settings = Settings(root, "test", metadata_url=metadata_url or defaults.metadata_url)
+        # A settings file, where a test has written one, says where lake and archive are.
+        defaults = load_settings(root, {}) if (root / FILE).is_file() else Settings(root, "test")
+        self.settings = replace(defaults, metadata_url=metadata_url or defaults.metadata_url)
         self.root = root
         self.services: Services = connect(self.settings, wrap_files=wrap_files, wrap_metadata=wrap_metadata)
         registry.clear()

@@ -9,14 +9,15 @@ from typing import Any
 from harness.naive import Lines
 from tidemill.model.frame import Frame
 
-#: Verbs as pairs of them are counted. `unique_within` and `join_table` are `unique` and `join` in their other use.
+#: Verbs as pairs of them are counted. `unique_within` and `join_table` are `unique` and `join` in their other use;
+#: `sql` is a query over rows, or over windows.
 STATELESS = (
     "select", "with_columns", "filter", "rename", "drop", "cast", "explode", "unnest", "map_rows", "flat_map",
-    "map_batches", "join_table", "join_lookup", "concat",
+    "map_batches", "join_table", "join_lookup", "concat", "sql",
 )  # fmt: skip
 TIMED = (
     "tumbling_window", "hopping_window", "sliding_window", "session_window", "join_asof", "join_interval",
-    "unique_within",
+    "unique_within", "map_with_state",
 )  # fmt: skip
 VERBS = (*STATELESS, *TIMED, "group_by", "count_window", "unique", "reduce")
 #: What gives results again when they change: at the end of a program, or before one of those that may follow them.

@@ -55,7 +55,7 @@ def play_pairs(verb: str, pool: Sequence[str], seed: int, f: bytes, g: bytes, fo
 #: What does not make times of its own, or wait for a number of rows: what late rows are tried with.
 _NOT_LATE = (
     "count_window", "group_by", "reduce", "unique", "unique_last", "window_current", "join_table", "with_columns",
-    "map_rows", "flat_map", "map_batches",
+    "map_rows", "flat_map", "map_batches", "sql",
 )  # fmt: skip
 
 

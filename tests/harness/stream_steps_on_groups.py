@@ -28,7 +28,7 @@ _MORE = ("n_unique", "quantile", "std")
 _BY_ORDER = ("first", "last")
 
 
-def _aggregates(
+def aggregates_of(
     rng: random.Random, k: Kinds, by: Sequence[str], *, endless: bool = False
 ) -> tuple[dict[str, tuple[Any, ...]], dict[str, str], bool]:
     """What to compute: as the naive implementation wants it, the kinds of it, and whether order matters to it."""
@@ -48,7 +48,8 @@ def _aggregates(
         if kind == "quantile":
             more = (rng.choice((0.0, 0.5, 0.9)),)
         elif kind == "reduce":
-            more = (0 if k.columns[source] == "int" else 0.0, _folded)
+            of_ints = k.columns[source] == "int"
+            more = (0 if of_ints else 0.0, _folded, rng.choice((None, "long" if of_ints else "double")))
         elif kind in ("earliest", "latest"):
             more = (k.time,)
         wanted[name] = (kind, source, *more)
@@ -71,10 +72,18 @@ def _aggregates(
 
 def _values(wanted: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
     """The aggregates as `tm.agg` has them."""
-    return {name: getattr(agg, how[0])(*how[1:]) if how[1] is not None else agg.count() for name, how in wanted.items()}
+    return {name: _value(*how) for name, how in wanted.items()}
 
 
-def _after(k: Kinds, kinds: Mapping[str, str], *, ordered: bool, time: str | None, **more: Any) -> Kinds:
+def _value(kind: str, of: str | None, *more: Any) -> Any:
+    if of is None:
+        return agg.count()
+    if kind == "reduce":
+        return agg.reduce(of, *more[:2], returns=more[2])
+    return getattr(agg, kind)(of, *more)
+
+
+def after_groups(k: Kinds, kinds: Mapping[str, str], *, ordered: bool, time: str | None, **more: Any) -> Kinds:
     """What is known after rows of several were put into one."""
     return Kinds(
         kinds,
@@ -89,7 +98,7 @@ def _after(k: Kinds, kinds: Mapping[str, str], *, ordered: bool, time: str | Non
 
 
 def _typeless(k: Kinds, wanted: Mapping[str, tuple[Any, ...]]) -> bool:
-    return k.typeless or any(how[0] == "reduce" for how in wanted.values())
+    return k.typeless or any(how[0] == "reduce" and how[-1] is None for how in wanted.values())
 
 
 def _window(kind: str) -> Callable[[random.Random, Kinds], Step]:
@@ -104,7 +113,7 @@ def _windowed(kind: str, rng: random.Random, k: Kinds, emit: str) -> Step:
     by = rng.choice(([k.key], [k.key], []))
     grace = timedelta(seconds=rng.choice((0, 0, 2)))
     one, two = timedelta(seconds=rng.choice((2, 3, 5))), timedelta(seconds=rng.choice((2, 4, 7)))
-    wanted, kinds, ordered = _aggregates(rng, k, by)
+    wanted, kinds, ordered = aggregates_of(rng, k, by)
     extent: dict[str, Any] = {"on": time, "by": by or None, "grace": grace}
 
     def on_frame(f: Frame, w: World) -> Frame:
@@ -140,7 +149,7 @@ def _windowed(kind: str, rng: random.Random, k: Kinds, emit: str) -> Step:
         goes = "window_end"
     columns = {**kinds, "window_start": "time", "window_end": "time"}
     changing = (*by, "window_start", "window_end") if emit == "current" else None
-    after = _after(
+    after = after_groups(
         k,
         columns,
         ordered=ordered,
@@ -163,22 +172,30 @@ def _counted(rng: random.Random, k: Kinds, emit: str) -> Step:
         raise Absent
     by = rng.choice(([k.key], [k.key], []))
     size = rng.randint(1, 2 if k.counted else 3)
-    wanted, kinds, _ = _aggregates(rng, k, by)
+    wanted, kinds, _ = aggregates_of(rng, k, by)
     time = "t" if k.time in ("window_start", "window_end") else k.time
     if k.time is not None and time is not None:
         wanted[time], kinds[time] = ("max", k.time), "time"
     columns = {**kinds, "window_start": "int", "window_end": "int"}
 
     def on_frame(f: Frame, w: World) -> Frame:
-        results = f.count_window(size, by=by or None).agg(**_values(wanted))
+        timed = f if k.time is None else f.filter(f[k.time].is_not_null())
+        results = timed.count_window(size, by=by or None).agg(**_values(wanted))
         made: Frame = getattr(results, emit)()
         return made
 
     return Step(
         "window_current" if emit == "current" else "count_window",
         on_frame,
-        lambda lines, w, late: naive.counted(lines, by, size, wanted, short=not w.streams or emit == "current"),
-        _after(
+        # A window's last row gives it its time; without one the window could be late for what comes after it.
+        lambda lines, w, late: naive.counted(
+            lines if k.time is None else naive.timed(lines, k.time),
+            by,
+            size,
+            wanted,
+            short=not w.streams or emit == "current",
+        ),
+        after_groups(
             k,
             columns,
             ordered=True,
@@ -194,7 +211,7 @@ def _counted(rng: random.Random, k: Kinds, emit: str) -> Step:
 
 def _group_by(rng: random.Random, k: Kinds) -> Step:
     keys = rng.choice(([k.key], [k.key], [k.key, "v"]))
-    wanted, kinds, ordered = _aggregates(rng, k, keys, endless=True)
+    wanted, kinds, ordered = aggregates_of(rng, k, keys, endless=True)
     if "v" in keys:
         del wanted["v"]
         kinds["v"] = k.columns["v"]
@@ -204,7 +221,7 @@ def _group_by(rng: random.Random, k: Kinds) -> Step:
         "group_by",
         lambda f, w: f.group_by(*keys).agg(**_values(wanted)),
         lambda lines, w, late: naive.grouped(lines, keys, wanted),
-        _after(k, kinds, ordered=ordered, time=None, changing=tuple(keys)),
+        after_groups(k, kinds, ordered=ordered, time=None, changing=tuple(keys)),
     )
 
 
@@ -220,7 +237,7 @@ def _reduce(rng: random.Random, k: Kinds) -> Step:
         "reduce",
         lambda f, w: f.reduce(k.key, {"v": zero, "n": 0}, more),
         lambda lines, w, late: naive.reduced(lines, [k.key], {"v": zero, "n": 0}, more),
-        _after(k, {k.key: "text", "v": k.columns["v"], "n": "int"}, ordered=True, time=None, changing=(k.key,)),
+        after_groups(k, {k.key: "text", "v": k.columns["v"], "n": "int"}, ordered=True, time=None, changing=(k.key,)),
     )
 
 
@@ -249,6 +266,42 @@ def _unique_within(rng: random.Random, k: Kinds) -> Step:
     )
 
 
+def _map_with_state(rng: random.Random, k: Kinds) -> Step:
+    """Numbers a key's rows, and leaves out or doubles some; the row that marks the end always stays."""
+    time = time_name(k)
+    if k.alone:
+        raise Absent
+    by = rng.choice(([k.key], [k.key], []))
+    ttl = rng.choice((None, timedelta(seconds=2), timedelta(seconds=6)))
+    of, key, name = rng.choice(k.numbers), k.key, f"m{k.fresh}"
+    whole_row = rng.random() < 0.5
+    kept = list(k.columns) if whole_row else [n for n in k.columns if n in (k.key, "v", "l", "s", time, *by)]
+
+    def more(row: Any, state: Any) -> list[dict[str, Any]]:
+        state["n"] = state.get("n", 0) + 1
+        if row[of] is not None:
+            state.setdefault("seen", []).append(row[of] > 0)
+        times = 1 if str(row[key]).startswith("z") else (state["n"] + len(state.get("seen", ()))) % 3
+        return [{**{n: row[n] for n in kept}, name: state["n"] * 10 + number} for number in range(times)]
+
+    types = {n: _TYPES[k.columns[n]] for n in kept} | {name: "long"}
+    declared: dict[str, Any] = {"adds": {name: "long"}} if whole_row else {"returns": types}
+    columns = {n: k.columns[n] for n in kept} | {name: "int"}
+    return Step(
+        "map_with_state",
+        lambda f, w: f.filter(f[time].is_not_null()).map_with_state(more, by=by or None, on=time, ttl=ttl, **declared),
+        lambda lines, w, late: naive.remembering(lines, by, time, None if ttl is None else whole(ttl), more, late),
+        Kinds(columns, k.key, time, sure=k.sure and not k.mixed, fresh=k.fresh + 1, thin=k.thin, counted=k.counted),
+    )
+
+
+#: Types by kind, of what a function returns.
+_TYPES = {
+    "text": "string", "int": "long", "float": "double", "time": "timestamptz", "list": "list<long>",
+    "struct": "struct<a: long, b: string>",
+}  # fmt: skip
+
+
 def _current(rng: random.Random, k: Kinds) -> Step:
     kind = rng.choice(("tumbling_window", "hopping_window", "sliding_window", "session_window", "count"))
     return _counted(rng, k, "current") if kind == "count" or k.time is None else _windowed(kind, rng, k, "current")
@@ -264,6 +317,7 @@ ON_GROUPS: Mapping[str, Callable[[random.Random, Kinds], Step]] = {
     "reduce": _reduce,
     "unique": _unique,
     "unique_within": _unique_within,
+    "map_with_state": _map_with_state,
     "unique_last": lambda rng, k: _unique(rng, k, "last"),
     "window_current": _current,
 }

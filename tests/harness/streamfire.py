@@ -1,7 +1,7 @@
 """Streams under fire: processes and brokers are killed while a producer runs, and then the results are counted.
 
-What was acknowledged to the producer is the input; windows over it are computed by plain SQL. The output topics (read
-committed) and the table of the lake must hold each of them once.
+What the input topic has is the input, and it has what was acknowledged to the producer; windows over it are computed by
+plain SQL. The output topics (read committed) and the table of the lake must hold each of them once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from contextlib import suppress
@@ -23,6 +22,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from harness import fire_input
 from harness.kafka import Kafka
 
 PARTITIONS = 4
@@ -45,8 +45,54 @@ def sums(events):
     teams = f.tumbling_window("1s", on="at", by="team").agg(**made).final().to_topic("teams")
     return [keys, teams]
 """
-#: Event time of the messages that end everything.
-_END = 3_600_000
+#: Seconds without an acknowledgement after which the producer is taken for stuck, and replaced.
+STUCK = 20.0
+
+
+class Input:
+    """The process that writes messages.
+
+    Args:
+        log: where it says how far it is.
+        servers: of the cluster.
+        rate: messages a second.
+        first: the number of the first.
+    """
+
+    def __init__(self, log: Path, servers: str, rate: int, first: int) -> None:
+        self.log = log
+        self._first = first
+        self._acknowledged = 0
+        self._moved_at = time.monotonic()
+        command = [sys.executable, fire_input.__file__, servers, "events", *map(str, (PARTITIONS, rate, first))]
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+
+    def progress(self) -> tuple[int, int]:
+        """The next number, and how many messages were acknowledged; as far as it has said."""
+        lines = [line.split() for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        said = [line for line in lines if len(line) == 3 and all(part.isdigit() for part in line)]
+        return (int(said[-1][0]), int(said[-1][1])) if said else (self._first, 0)
+
+    def is_stuck(self) -> bool:
+        """Whether it has died, or nothing was acknowledged for long."""
+        acknowledged = self.progress()[1]
+        if acknowledged != self._acknowledged:
+            self._acknowledged, self._moved_at = acknowledged, time.monotonic()
+        return self._process.poll() is not None or time.monotonic() - self._moved_at > STUCK
+
+    def finish(self) -> bool:
+        """Have it write its last messages; whether all was acknowledged."""
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(70) == 0
+        return False
+
+    def kill(self) -> int:
+        """End it; gives how many messages were acknowledged."""
+        self._process.kill()
+        self._process.wait()
+        return self.progress()[1]
 
 
 @dataclass
@@ -65,9 +111,9 @@ class Fire:
     rng: random.Random
     rate: int = 2000
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    sent: list[tuple[int, str, str, int]] = field(default_factory=list)
     kills: Counter[str] = field(default_factory=Counter)
-    refused: int = 0
+    input: Input | None = None
+    acknowledged: int = 0
 
     def prepare(self) -> None:
         """Topics and project."""
@@ -94,48 +140,42 @@ class Fire:
                 )
             )  # fmt: skip
 
-    def produce(self, stopping: threading.Event) -> None:
-        """Write messages until it is time to stop; then those that end everything."""
-        from confluent_kafka import Producer
+    def produce(self, first: int = 0, rate: int | None = None) -> Input:
+        """Start writing messages from a number on; whatever wrote before is ended."""
+        if self.input is not None:
+            self.acknowledged += self.input.kill()
+        rate = self.rate if rate is None else rate
+        self.input = Input(self.folder / f"input-{time.monotonic_ns()}.log", self.kafka.servers, rate, first)
+        return self.input
 
-        producer = Producer(
-            {
-                "bootstrap.servers": self.kafka.servers, "enable.idempotence": True, "linger.ms": 5, "log_level": 0,
-                "message.timeout.ms": 120_000, "partitioner": "murmur2_random",
-            }
-        )  # fmt: skip
+    def look_after_input(self) -> None:
+        """A producer that does not get on is replaced by one that goes on with the next number."""
+        assert self.input is not None
+        if self.input.is_stuck():
+            self.kills["producer"] += 1
+            self.produce(self.input.progress()[0])
 
-        def send(ts: int, number: int, partition: int | None) -> None:
-            row = (ts, f"k{number % 50}", f"t{number % 7}", number % 100)
-            value = json.dumps(dict(zip(("ts", "key", "team", "v"), row, strict=True))).encode()
+    def finish_input(self) -> None:
+        """Write what ends everything; all that was written is acknowledged, or the producer was replaced.
 
-            def told(error: object, _message: object) -> None:
-                if error is None:
-                    self.sent.append(row)
-                else:
-                    self.refused += 1
-
-            where: dict[str, Any] = {} if partition is None else {"partition": partition}
-            producer.produce("events", value, row[1].encode(), on_delivery=told, **where)
-            producer.poll(0)
-
-        number, began = 0, time.monotonic()
-        while not stopping.is_set():
-            due = int((time.monotonic() - began) * self.rate)
-            while number < due:
-                send(number * 1000 // self.rate, number, None)
-                number += 1
-            time.sleep(0.01)
-        for partition in range(PARTITIONS):
-            send(number * 1000 // self.rate + _END, partition, partition)
-        left = producer.flush(120)
-        assert left == 0, f"{left} messages were never acknowledged"
+        Raises:
+            AssertionError: that cannot be written.
+        """
+        for _ in range(3):
+            assert self.input is not None
+            if self.input.finish():
+                self.acknowledged += self.input.progress()[1]
+                return
+            self.kills["producer"] += 1
+            self.produce(self.input.progress()[0], 0)
+        raise AssertionError(f"the last messages cannot be written: {self.input.log.read_text()[-2000:]}")
 
     def harass(self, seconds: float) -> None:
         """Kill, and start again, for so long."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             time.sleep(self.rng.uniform(0.5, 3.0))
+            self.look_after_input()
             if len(self.kafka.brokers) > 1 and self.rng.random() < 0.25:
                 broker = self.rng.choice(self.kafka.brokers)
                 broker.kill()
@@ -159,6 +199,8 @@ class Fire:
 
     def end(self) -> None:
         """Stop the processes as one should."""
+        if self.input is not None:
+            self.input.kill()
         for process in self.processes:
             process.send_signal(signal.SIGINT)
         for process in self.processes:
@@ -170,15 +212,22 @@ class Fire:
 
     # What came of it
 
-    def expected(self, by: str) -> Counter[tuple[Any, ...]]:
-        """The windows over the acknowledged input, without those that end everything."""
-        rows = pl.DataFrame(self.sent, schema=["ts", "key", "team", "v"], orient="row")  # noqa: F841  # read below
-        least = max(row[0] for row in self.sent) - _END // 2
-        query = f"select {by}, ts // 1000, count(*), sum(v) from rows where ts < {least} group by all"
+    def written(self) -> list[tuple[int, str, str, int]]:
+        """The input: what its topic has."""
+        return [(row["ts"], row["key"], row["team"], row["v"]) for row in self._messages("events")]
+
+    def expected(self, written: list[tuple[int, str, str, int]], by: str) -> Counter[tuple[Any, ...]]:
+        """The windows over the input, without those that end everything."""
+        rows = pl.DataFrame(written, schema=["ts", "key", "team", "v"], orient="row")  # noqa: F841  # read below
+        query = f"select {by}, ts // 1000, count(*), sum(v) from rows where ts < {fire_input.END} group by all"
         return Counter(duckdb.sql(query).fetchall())
 
-    def topic(self, name: str, by: str, wait: float = 5.0) -> Counter[tuple[Any, ...]]:
+    def topic(self, name: str, by: str) -> Counter[tuple[Any, ...]]:
         """The windows in a topic, as far as they are committed."""
+        return Counter(self._window(row, by) for row in self._messages(name))
+
+    def _messages(self, name: str, wait: float = 5.0) -> list[dict[str, Any]]:
+        """All that is committed in a topic: nothing more has come for so many seconds."""
         from confluent_kafka import Consumer, TopicPartition
 
         consumer = Consumer(
@@ -186,13 +235,13 @@ class Fire:
              "enable.auto.commit": False, "log_level": 0}
         )  # fmt: skip
         consumer.assign([TopicPartition(name, number, 0) for number in range(PARTITIONS)])
-        found: Counter[tuple[Any, ...]] = Counter()
+        found: list[dict[str, Any]] = []
         quiet = time.monotonic()
         while time.monotonic() - quiet < wait:
             for message in consumer.consume(10_000, 0.5):
                 if message.error() is None:
                     quiet = time.monotonic()
-                    found[self._window(json.loads(message.value()), by)] += 1
+                    found.append(json.loads(message.value()))
         consumer.close()
         return found
 
@@ -213,3 +262,66 @@ class Fire:
         except UnknownName:
             return Counter()  # no batch of it was published yet
         return Counter(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+
+
+#: Seconds after the last message in which all results must be there.
+PATIENCE = 120
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a session: `lost` and `doubled` have of each output the windows that are wrong."""
+
+    messages: int
+    acknowledged: int
+    windows: int
+    kills: dict[str, int]
+    lost: dict[str, Counter[Any]]
+    doubled: dict[str, Counter[Any]]
+
+    def __str__(self) -> str:
+        wrong = [sum(map(Counter.total, some.values())) for some in (self.lost, self.doubled)]
+        return (
+            f"{self.messages} messages, kills {self.kills}, {self.windows} windows, {wrong[0]} lost, {wrong[1]} doubled"
+        )
+
+
+def play(kafka: Kafka, folder: Path, seed: int, seconds: float) -> Outcome:
+    """Two processes of a stream, a producer, and so many seconds of deaths; then the results are counted."""
+    fire = Fire(kafka, folder, random.Random(seed))
+    fire.prepare()
+    fire.start()
+    fire.start()
+    try:
+        fire.produce()
+        fire.harass(seconds)
+        fire.finish_input()
+        written = fire.written()
+        keys, teams = fire.expected(written, "key"), fire.expected(written, "team")
+        found = _until_complete(fire, keys, teams)
+    finally:
+        fire.end()
+    wanted = {"keys": keys, "teams": teams, "table": keys}
+    return Outcome(
+        len(written),
+        fire.acknowledged,
+        keys.total() + teams.total(),
+        dict(fire.kills),
+        {name: wanted[name] - found[name] for name in wanted},
+        {name: found[name] - wanted[name] for name in wanted},
+    )
+
+
+def _until_complete(fire: Fire, keys: Counter[Any], teams: Counter[Any]) -> dict[str, Counter[Any]]:
+    """What is there once everything is there, or when patience ends."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        found = {"keys": fire.topic("keys", "key"), "teams": fire.topic("teams", "team"), "table": Counter()}
+        complete = found["keys"] >= keys and found["teams"] >= teams
+        if complete or time.monotonic() > until:
+            while time.monotonic() < until:
+                found["table"] = fire.table()
+                if found["table"] >= keys:
+                    break
+                time.sleep(1)
+            return found

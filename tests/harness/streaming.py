@@ -48,6 +48,8 @@ class Play:
     given: dict[int, list[pl.DataFrame]] = field(default_factory=dict)
     late: dict[int, list[pl.DataFrame]] = field(default_factory=dict)
     failures: list[Any] = field(default_factory=list)
+    #: By node and check: rows that were looked at, and that failed.
+    judged: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
 
     def task(self, stage: int, number: int) -> StreamTask:
         key = (stage, number)
@@ -74,6 +76,10 @@ class Play:
         for one in outcome.late:
             self.late.setdefault(one.node, []).append(one.rows)
         self.failures += outcome.failures
+        for found in outcome.judged:
+            for place, (rows, failed) in enumerate(found.counts):
+                before = self.judged.get((found.node, place), (0, 0))
+                self.judged[found.node, place] = before[0] + rows, before[1] + failed
         for block in outcome.blocks:
             other = self.task(self.topology.nodes[block.exchange].stage, block.task)
             other.receive(block.exchange, block.data)

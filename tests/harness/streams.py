@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands import CommandLine
+from tidemill.wiring.metrics_settings import MetricsSettings
 from tidemill.wiring.services import connect, open_metadata, system_clock
 from tidemill.wiring.settings import load_settings
 from tidemill.wiring.stream_care import StreamCare
@@ -58,16 +59,18 @@ def care_of(folder: Path) -> Iterator[StreamCare]:
 
 
 @contextmanager
-def running(cli: CommandLine, *names: str) -> Iterator[Callable[[Callable[[StreamCare], Any]], Any]]:
+def running(
+    cli: CommandLine, *names: str, told: list[str] | None = None, metrics: MetricsSettings | None = None
+) -> Iterator[Callable[[Callable[[StreamCare], Any]], Any]]:
     """Streams run in this process meanwhile; gives what waits until something of them is so."""
-    stop, told = threading.Event(), []
+    stop, told = threading.Event(), [] if told is None else told
     settings = load_settings(cli.folder)
     with care_of(cli.folder) as care:
         # Files are loaded, and modules imported, before the thread does so: what files declare is known to the process
         # once, and pytest rewrites modules as they are imported, which CPython 3.11 cannot do in two threads at a time.
         assert care.overview()
         connect(settings).metadata.close()
-        thread = threading.Thread(target=run_streams, args=(settings, names, stop.is_set, told.append))
+        thread = threading.Thread(target=run_streams, args=(settings, names, stop.is_set, told.append, metrics))
         thread.start()
 
         def until(what: Callable[[StreamCare], Any]) -> Any:

@@ -13,8 +13,9 @@ from tidemill.adapters.memory.topics import MemoryTopics
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.adapters.sql.topics import SqlTopics
 from tidemill.adapters.system.clock import SystemClock
+from tidemill.model.stream import Guarantee
 from tidemill.ports.clock import Clock
-from tidemill.ports.topic import Cleanup, Guarantee, Member, Messages, Partition, Reader, Topics, TopicSpec, Writer
+from tidemill.ports.topic import Cleanup, Member, Messages, Partition, Reader, Topics, TopicSpec, Writer
 from tidemill.testing.clock import ManualClock
 
 #: Seconds, by the broker's clock, after which something that should come is missing.
@@ -225,8 +226,11 @@ def sql_place(url: str) -> Iterator[Place]:
 
 
 @contextlib.contextmanager
-def kafka_place(servers: str) -> Iterator[Place]:
-    """Topics of a Kafka. Its brokers remove old messages every five minutes: they are told to."""
+def kafka_place(servers: str, patience: float = 20) -> Iterator[Place]:
+    """Topics of a Kafka, which may not answer for `patience` seconds.
+
+    Its brokers remove old messages every five minutes: they are told to.
+    """
     from confluent_kafka import TopicPartition
     from confluent_kafka.admin import AdminClient
 
@@ -235,7 +239,7 @@ def kafka_place(servers: str) -> Iterator[Place]:
         for future in client.delete_records([TopicPartition(*partition, before)]).values():
             future.result(PATIENCE)
 
-    topics = KafkaTopics({"bootstrap.servers": servers}, patience=timedelta(seconds=20))
+    topics = KafkaTopics({"bootstrap.servers": servers}, patience=timedelta(seconds=patience))
     place = Place(topics, SystemClock(), forget, session=timedelta(seconds=2))
     yield place
     place.close()

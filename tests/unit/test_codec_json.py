@@ -31,6 +31,11 @@ def codec(columns: dict[str, str], **more: Any) -> JsonCodec:
 @example(({"a": "long"}, [b'{"a":1,"a":2}', b"{}"]), False)
 @example(({"a": "list<long>"}, [b'{"a":{"x":null}}']), False)
 @example(({"a": "long"}, [b'{"z":"a"}', b'{"a":1,"a":2}']), False)
+@example(({"a": "long"}, [b'{"a":null,"a":null}']), False)
+@example(({"a": "long"}, [b'{"a":null,"a":null}', b"{}"]), False)
+@example(({"a": "long"}, [b'{"a":1,"a":null}', b'{"a":null}']), False)
+@example(({"a": "long", "b": "long"}, [b'{"a":null,"a":null}']), False)
+@example(({"a": "long"}, [b'{"a":"x"}', b'{"a":1}']), False)
 def test_messages_are_read_as_a_load_reads_lines(batch: tuple[dict[str, str], list[bytes]], closed: bool) -> None:
     """Rows, types and complaints are those of a table with the same columns, whichever path reads them."""
     columns, messages = batch

@@ -405,6 +405,24 @@ def test_reduce_of_nothing_has_the_columns_of_its_keys_and_state() -> None:
     assert found.schema == {"k": pl.String, "total": pl.Int64}
 
 
+def test_a_fold_that_declares_its_type_is_known_before_a_row_is_read() -> None:
+    def longest(state: str, value: str | None) -> str:
+        return max(state, value or "", key=len)
+
+    rows = pl.DataFrame({"k": ["a", "a"], "v": ["x", "yy"]})
+    for data in (rows, rows.clear()):
+        made = Frame.literal(data).group_by("k").agg(most=agg.reduce("v", "", longest, returns="string"))
+        schema = ENGINE.columns(made, {})
+        assert schema is not None
+        assert [(column.name, str(column.type)) for column in schema] == [("k", "string"), ("most", "string")]
+        assert ENGINE.collect(made, {}).schema == {"k": pl.String, "most": pl.String}
+    assert ENGINE.columns(Frame.literal(rows).group_by("k").agg(most=agg.reduce("v", "", longest)), {}) is None
+    with pytest.raises(DataError, match="declared as Int64"):
+        ENGINE.collect(Frame.literal(rows).group_by("k").agg(most=agg.reduce("v", "", longest, returns="long")), {})
+    with pytest.raises(DefinitionError, match="reduce"):
+        agg.reduce("v", "", longest, returns="strin")
+
+
 def test_reduce_names_a_missing_key() -> None:
     with pytest.raises(UserError, match='no column "kk"'):
         run_function(lambda f: f.reduce("kk", {}, balance), pl.DataFrame({"k": [1]}))

@@ -151,7 +151,7 @@ join_asof on=ts by=car tolerance=1h
     rename at=ts
     cast lap=int
 unique car, ts keep=last on=ts within=1h
-window tumbling on=ts every=1h30m by=car -> n=count(), kmh=mean(kmh), last=latest(lap, on=ts), p=quantile(kmh, 0.9), \
+tumbling_window on=ts every=1h30m by=car -> n=count(), kmh=mean(kmh), last=latest(lap, on=ts), p=quantile(kmh, 0.9), \
 mode=col("kind").mode() emit=current grace=5s
 group_by car, late=[(col("n")) > (dyn int: 1)] -> agg=reduce(n, max)"""
     assert found.explain() == wanted

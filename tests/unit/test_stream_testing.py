@@ -10,7 +10,7 @@ import pytest
 
 import tidemill as tm
 from tidemill.authoring import registry
-from tidemill.model.errors import RunFailed, UnknownName
+from tidemill.model.errors import RunFailed, UnknownName, UserError
 from tidemill.testing import StreamTest
 from tidemill.testing.clock import ManualClock
 
@@ -89,7 +89,7 @@ def test_rows_that_come_too_late_are_told_apart(counts: StreamTest) -> None:
     counts.checkpoint()
     assert found(counts) == [("a", "00:00", 1)]
     (late,) = counts.late()
-    assert (late["kind"], late["step"], late["row"]["car"]) == ("late", "window", "a")
+    assert (late["kind"], late["step"], late["row"]["car"]) == ("late", "tumbling_window", "a")
 
 
 def test_lateness_keeps_windows_open() -> None:
@@ -188,3 +188,34 @@ def test_importing_the_helpers_loads_none_of_them() -> None:
     assert set(tidemill.testing.__all__) == {"ManualClock", "StreamTest"}
     with pytest.raises(AttributeError, match='has no "Nothing"'):
         tidemill.testing.Nothing  # noqa: B018  # asking is the point
+
+
+def test_what_becomes_of_a_row_goes_by_the_step_that_cannot_take_it_also_where_steps_run_as_one() -> None:
+    """`with_columns`, `cast`, and both functions, are one query and one loop; errors are still each one's own."""
+
+    def numbers(telemetry: Any) -> Any:
+        made = telemetry.with_columns(n=tm.col("car").str.slice(0)).cast(n="long")
+        typed = {"car": "string", "n": "long"}
+        return made.map_rows(lambda row: row, returns=typed).map_rows(lambda row: {"n": 6 // row["n"]}, adds={})
+
+    errors = {"with_columns": "stop", "cast": "skip", "map_rows": "dead_letter"}
+    test = StreamTest(made(numbers, TELEMETRY, to=tm.topic("out"), errors=errors))
+    test.feed("telemetry", [row(1, car="2"), row(2, car="two"), row(3, car="0"), row(4, car="3")])
+    test.checkpoint()
+    assert [one["n"] for one in test.rows("out")] == [3, 2]
+    assert [(one["step"], one["error"].partition(":")[0]) for one in test.dead_letters()] == [
+        ("map_rows", "ZeroDivisionError")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [
+        ({"map_row": "skip"}, 'There is no verb "map_row"'),
+        ({"tumbling_window": "dead_letter"}, "tumbling_window takes no decision about a single row"),
+        ({"map_rows": "forget"}, "'forget' is not known"),
+    ],
+)
+def test_errors_name_verbs_that_can_refuse_a_row(errors: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        made(lambda telemetry: telemetry, TELEMETRY, name="same", to=tm.topic("out"), errors=errors)

@@ -51,7 +51,7 @@ def test_steps_that_look_at_one_row_share_the_stage_of_their_topic() -> None:
 def test_a_key_that_the_topic_is_spread_by_needs_no_exchange() -> None:
     found = plan(topic("f", key=("k",)).tumbling_window("1s", on="t", by="k").agg(n=N).final())
     assert [one.kind for one in found.nodes] == ["source", "step", "step"]
-    assert not node(found, "window1").lanes
+    assert not node(found, "tumbling_window1").lanes
 
 
 def test_another_key_is_exchanged_into_as_many_tasks() -> None:
@@ -72,17 +72,17 @@ def test_a_stamp_is_made_where_its_column_is_made() -> None:
     found = plan(shifted.tumbling_window("1s", on="y", by="k").agg(n=N).final())
     (stamp,) = node(found, "with_columns").stamps
     assert (stamp.column, stamp.lateness) == ("z", timedelta(seconds=5))
-    assert node(found, "window1").uses == stamp.number
+    assert node(found, "tumbling_window1").uses == stamp.number
 
 
 def test_results_of_windows_are_never_late_and_those_of_count_windows_as_their_topic() -> None:
     f = topic("f", lateness=5)
     windows = f.tumbling_window("1s", on="t", by="k").agg(n=N).final()
     found = plan(windows.tumbling_window("9s", on="window_end", by="k").agg(n=N).final())
-    assert [one.lateness for one in node(found, "window1").stamps] == [timedelta(0)]
+    assert [one.lateness for one in node(found, "tumbling_window1").stamps] == [timedelta(0)]
     pairs = f.count_window(2, by="k").agg(t=tm.agg.max("t")).final()
     found = plan(pairs.tumbling_window("9s", on="t", by="k").agg(n=N).final())
-    assert [one.lateness for one in node(found, "window1").stamps] == [timedelta(seconds=5)]
+    assert [one.lateness for one in node(found, "count_window1").stamps] == [timedelta(seconds=5)]
 
 
 def test_only_what_takes_rows_in_order_waits_behind_a_gate_and_only_where_lanes_meet() -> None:
@@ -109,7 +109,7 @@ def test_lanes_are_there_only_in_tasks_that_have_them() -> None:
     f, g = topic("f"), topic("g")
     one = f.tumbling_window("1s", on="t").agg(k=tm.agg.min("k")).final().select("k")
     found = plan(concat(one, g.select("k")))
-    window, source = node(found, "window1").number, node(found, "g").number
+    window, source = node(found, "tumbling_window1").number, node(found, "g").number
     assert lanes_at(found, window, 0) == {lane_of(window, 0)}
     assert lanes_at(found, window, 1) == frozenset()
     assert lanes_at(found, source, 1) == {lane_of(source, 1)}
@@ -143,6 +143,8 @@ _STEPS: dict[str, Program] = {
     "group_by": lambda f, g: f.group_by("k").agg(n=N),
     "reduce": lambda f, g: f.reduce("k", {"n": 0}, lambda state, row: state),
     "unique": lambda f, g: f.unique("k"),
+    "sql": lambda f, g: f.sql("select * from self where v > 0"),
+    "map_with_state": lambda f, g: f.map_with_state(lambda row, state: row, by="k", on="window_end", adds={}),
     "unique_within": lambda f, g: f.unique("k", within="1s", on="window_end"),
 }
 

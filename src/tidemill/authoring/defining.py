@@ -17,6 +17,7 @@ from tidemill.model.graph import Graph, Node, Retry
 from tidemill.model.pipeline import Materialized, OnFailure, PipelineSpec, Task, TaskKind, tasks_of
 from tidemill.model.table import TableName, WriteMode
 from tidemill.model.timetable import parse_duration
+from tidemill.model.webhook import Webhook
 
 #: What a pipeline may be scheduled by: a preset, a cron expression or several, a step, tables, files.
 When: TypeAlias = "str | timedelta | Sequence[str] | Handle | Published | AllOf | AnyOf | FilesArrive | None"
@@ -87,6 +88,7 @@ def definition_of(spec: PipelineSpec, schedule: Schedule, zone: str, rules: Rule
         tags=rules.tags,
         owner=rules.owner,
         streams=tuple(spec.streams),
+        webhooks=tuple(name for name, source in spec.sources.items() if isinstance(source.origin, Webhook)),
     )
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tidemill.authoring import registry
-from tidemill.model.errors import UserError
+from tidemill.authoring.place import here
+from tidemill.model.errors import DefinitionError, UserError
 from tidemill.model.expectation import Expectation, expect
 
 if TYPE_CHECKING:
@@ -19,20 +20,40 @@ class Whole:
     """Marks a parameter that reads a whole table; `table` is empty where the parameter's name names it."""
 
     table: str | None = None
+    partition: str | None = None
+    offset: str | None = None
+    until: Any = None
 
 
-def whole(table: str | None = None) -> Any:
+def whole(
+    table: str | None = None, *, partition: str | None = None, offset: str | None = None, until: Any = None
+) -> Any:
     """Default of a parameter that reads a whole table instead of this run's batch.
 
     Args:
         table: `name` of this pipeline or `pipeline.name`; None: the parameter's own name.
+        partition: as the `bootstrap` of a stream: the column that says in which partition a row's message was.
+        offset: likewise, at which offset.
+        until: as the `bootstrap` of a stream: rows from before this time count, and messages from then on.
     """
-    return Whole(table)
+    return Whole(table, partition, offset, until)
 
 
 def whole_name(default: object) -> str | None:
-    """The table that a parameter's default names; "" where the parameter does; None: it reads the batch."""
-    return (default.table or "") if isinstance(default, Whole) else None
+    """The table that a parameter's default names; "" where the parameter does; None: it reads the batch.
+
+    Raises:
+        DefinitionError: it says where a past ends, which means nothing here.
+    """
+    if not isinstance(default, Whole):
+        return None
+    if (default.partition, default.offset, default.until) != (None, None, None):
+        raise DefinitionError(
+            "tm.whole(): partition, offset and until are for the bootstrap of a stream.",
+            where=here(),
+            hint="frame.filter(...) in the function reads a part of a table",
+        )
+    return default.table or ""
 
 
 class Handle:
@@ -60,16 +81,18 @@ class Handle:
             mostly: the least share of rows that must pass; for expressions.
             max_failed: the most rows that may fail; for expressions.
         """
-        self.pipeline.expect(
-            self.name,
+        self._expect(
             [
                 c
                 if isinstance(c, Expectation)
                 else expect(c, name=name, severity=severity, mostly=mostly, max_failed=max_failed)
                 for c in checks
-            ],
+            ]
         )
         return self
+
+    def _expect(self, checks: list[Expectation]) -> None:
+        self.pipeline.expect(self.name, checks)
 
     def preview(self, when: str | None = None, rows: int = 10) -> Any:
         """The first rows that this table would get for an interval; nothing is published."""

@@ -7,7 +7,7 @@ from dataclasses import fields
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from tidemill.authoring.place import here
+from tidemill.authoring.place import here, placed
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.pipeline import SourceKind
 from tidemill.model.table import (
@@ -20,6 +20,7 @@ from tidemill.model.table import (
     TableSpec,
     WriteMode,
 )
+from tidemill.plan.jsonpath import Step, compile_path
 from tidemill.ports.decoder import DecodeOptions
 
 E = TypeVar("E", bound=StrEnum)
@@ -45,7 +46,19 @@ def decode_options(options: dict[str, Any]) -> Mapping[str, Any]:
     if "key" in taken:
         taken["key"] = _names(taken["key"])
     DecodeOptions(**taken)
+    if taken.get("records") is not None:
+        placed(records_path, taken["records"])
     return taken
+
+
+def records_path(path: str) -> tuple[Step, ...]:
+    """Read `records`. Raises DefinitionError: it is no path, or one from the end of an array."""
+    steps = compile_path(path, "records")
+    if any(isinstance(step, int) and step < 0 for step in steps):
+        raise DefinitionError(
+            f'records="{path}" counts from an end, which is not known while reading.', hint="use [0], [*] and names"
+        )
+    return steps
 
 
 def contract_of(options: dict[str, Any]) -> Contract:

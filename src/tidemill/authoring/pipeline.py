@@ -13,12 +13,14 @@ from typing import Any, overload
 
 from tidemill.authoring import registry
 from tidemill.authoring.defining import Rules, When, definition_of
+from tidemill.authoring.feeds import files_origin
 from tidemill.authoring.handles import Source, Table, whole_name
 from tidemill.authoring.options import check_source_options, decode_options, made_table, names_of, table_spec
-from tidemill.authoring.place import assigned_name, here, is_interactive, line_of, place_of, placed
+from tidemill.authoring.place import assigned_name, feed_name, here, is_interactive, line_of, place_of, placed
 from tidemill.authoring.schedules import moment_in, read_schedule
 from tidemill.authoring.streams import HasStreams
 from tidemill.model.batch import Interval
+from tidemill.model.connector import Connector
 from tidemill.model.definition import Definition
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.expectation import Expectation
@@ -131,47 +133,59 @@ class Pipeline(HasStreams):
         *,
         name: str | None = None,
         optional: bool = False,
+        connection: str | None = None,
+        new: bool = False,
+        complete_after: str | timedelta | None = None,
+        done: str | None = None,
         **options: Any,
     ) -> Source:
         """Declare a feed of files, archived byte for byte and loaded into the table `name`.
 
         Args:
-            pattern: path relative to the project; a template with `{{ ds }}`, `{{ data_interval_start }}` ...; `*`
-                and `**` match many.
+            pattern: path in the project or the connection's place, or an address: `s3://bucket/...`, `https://...`,
+                `sftp://...`, `ftp://...`; a template with `{{ ds }}` and the like; `*` and `**` match many.
             name: the table's name; left out, the name that the result is assigned to.
             optional: an interval without any file is an empty batch instead of an error.
+            connection: the name of the one that says where, and who asks.
+            new: each batch takes the files that are new or changed since the one before; a bookmark source.
+            complete_after: a file changed within this time ("1m") is not complete: left for later with `new`, else
+                waited for.
+            done: the file beside another one that says that it is complete: "{name}.ok", "_SUCCESS".
             options: `contract`, `columns`, `max_rejected`, `partition`, `sort`, `publish`, `doc`, and how to decode:
                 `format`, `csv`, `flatten`, `key`, `jsonpaths`, limits.
         """
-        found = name or assigned_name()
-        if found is None:
-            raise DefinitionError(
-                "This feed has no name.", where=here(), hint='assign it to a name, or pass name="departures"'
-            )
-        return self._add_source(found, FilesOrigin(pattern, optional), SourceKind.INTERVAL, options)
+        found = feed_name(name)
+        origin = files_origin(pattern, optional, connection, new, complete_after, done)
+        return self._add_source(found, origin, SourceKind.BOOKMARK if new else SourceKind.INTERVAL, options)
 
     @overload
-    def source(self, function: Callable[..., Any]) -> Source: ...
+    def source(self, given: Callable[..., Any]) -> Source: ...
+    @overload
+    def source(self, given: Connector, *, name: str | None = None, **options: Any) -> Source: ...
     @overload
     def source(self, *, name: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], Source]: ...
 
     def source(
-        self, function: Callable[..., Any] | None = None, *, name: str | None = None, **options: Any
+        self, given: Callable[..., Any] | Connector | None = None, *, name: str | None = None, **options: Any
     ) -> Source | Callable[[Callable[..., Any]], Source]:
-        """Declare a feed by a generator function that yields rows (mappings), lists of rows, or Arrow tables.
+        """Declare a feed by what `tidemill.sources` has, `shop.source(sources.sql("shop_db", "orders"))`, or by a
+        generator function that yields rows (mappings), lists of rows, or Arrow tables.
 
         A parameter `interval` makes it an interval source: it is asked for any interval, in any order. A parameter
         `bookmark` makes it a bookmark source: it goes on from `bookmark.value` and calls `bookmark.advance(...)`.
 
         Args:
-            function: the generator.
-            name: the table's name; left out, the function's.
+            given: the generator, or one of `tidemill.sources`.
+            name: the table's name; left out, the function's, or what is read is called.
             options: as for `files`, and `archive` ("jsonl" or "avro"), `compression` ("zstd", "gzip", "none"),
                 `on_failure` ("wait" or "absorb") for bookmark sources.
         """
-        if function is None:
+        if given is None:
             return lambda f: self._function_source(f, name, options)
-        return self._function_source(function, name, options)
+        if not isinstance(given, Connector):
+            return self._function_source(given, name, options)
+        found = feed_name(name or given.called)
+        return self._add_source(found, given, given.kind, options)
 
     def _function_source(self, function: Callable[..., Any], name: str | None, options: dict[str, Any]) -> Source:
         wants = inspect.signature(function).parameters
@@ -189,12 +203,15 @@ class Pipeline(HasStreams):
         return made
 
     def _add_source(
-        self, name: str, origin: FilesOrigin | FunctionOrigin, kind: SourceKind, options: dict[str, Any]
+        self, name: str, origin: FilesOrigin | FunctionOrigin | Connector, kind: SourceKind, options: dict[str, Any]
     ) -> Source:
         placed(check_table_name, name, "source")
         self._claim(name)
         decode = decode_options(options)
-        check_source_options(name, isinstance(origin, FilesOrigin), kind, options)
+        if isinstance(origin, Connector):
+            decode = {**origin.decode, **decode}
+        keeps_files = origin.keeps_files if isinstance(origin, Connector) else isinstance(origin, FilesOrigin)
+        check_source_options(name, keeps_files, kind, options)
         archive = options.pop("archive", "jsonl")
         compression = options.pop("compression", "zstd")
         on_failure = names_of(OnFailure, options.pop("on_failure", "wait"), "on_failure")

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tidemill.model.errors import TidemillError
+from tidemill.model.errors import DefinitionError, TidemillError
 from tidemill.model.place import user_frame, user_place
 
 T = TypeVar("T")
@@ -25,6 +25,16 @@ def placed(check: Callable[..., T], *arguments: Any) -> T:
     except TidemillError as error:
         error.where = error.where or here()
         raise
+
+
+def feed_name(given: str | None) -> str:
+    """The name that a feed is given, or else the one that it is assigned to. Raises DefinitionError: it has none."""
+    found = given or assigned_name()
+    if found is None:
+        raise DefinitionError(
+            "This feed has no name.", where=here(), hint='assign it to a name, or pass name="departures"'
+        )
+    return found
 
 
 def assigned_name() -> str | None:

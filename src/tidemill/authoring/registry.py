@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
     from tidemill.authoring.dag import DAG
     from tidemill.authoring.pipeline import Pipeline
+    from tidemill.authoring.streams import Stream
     from tidemill.model.batch import Interval
     from tidemill.model.definition import Definition
+    from tidemill.model.frame import Frame, Topic
     from tidemill.ports.dbt import Dbt
 
 
@@ -56,6 +58,10 @@ class Runner(Protocol):
 
     def call(self, function: Callable[..., Any], frames: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """See `Table.__call__`."""
+        ...
+
+    def peek(self, what: Topic | Frame | Stream, rows: int, messages: int, to: str | None = None) -> Any:
+        """See `DeclaredTopic.peek`, `Frame.peek`, `Stream.peek`."""
         ...
 
 

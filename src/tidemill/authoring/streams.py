@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
+from tidemill.authoring import registry
+from tidemill.authoring.bootstraps import read_bootstrap
 from tidemill.authoring.handles import Handle, whole_name
+from tidemill.authoring.live import as_source
 from tidemill.authoring.place import here, is_interactive, placed
+from tidemill.authoring.stream_checks import read_checks
+from tidemill.model.codec import Absent
 from tidemill.model.duration import Duration, read_duration
-from tidemill.model.errors import DefinitionError
-from tidemill.model.frame import Frame, Topic
-from tidemill.model.frame.arguments import read_names, read_types
-from tidemill.model.frame.topic import Absent, OnIdle
-from tidemill.model.stream import Guarantee, OnError, StreamSpec
+from tidemill.model.errors import DefinitionError, UnknownName
+from tidemill.model.expectation import Expectation
+from tidemill.model.frame import VERBS, Topic
+from tidemill.model.frame.arguments import read_count, read_names, read_types
+from tidemill.model.frame.peeking import peek_by
+from tidemill.model.frame.topic import OnIdle
+from tidemill.model.stream import LOST, ROW_BY_ROW, Guarantee, OnError, StreamSpec
 from tidemill.model.table import TableName, check_table_name
+
+
+class DeclaredTopic(Topic):
+    """What `tm.topic` returns."""
+
+    __slots__ = ()
+
+    def peek(self, rows: int = 5) -> Any:
+        """The last rows of the topic as a Polars frame: for notebooks. What cannot be decoded is left out.
+
+        No position moves. Of a topic without declared columns the fields of JSON objects are the columns.
+        """
+        return registry.runner().peek(self, read_count("peek", rows), rows)
+
+
+peek_by(lambda frame, rows, messages: registry.runner().peek(frame, rows, messages))
 
 
 def topic(
@@ -30,7 +54,11 @@ def topic(
     retention: Duration | None = None,
     absent: Absent = "null",
     codec: Any = "json",
-) -> Topic:
+    archive: bool | Duration = False,
+    ahead: Duration | None = None,
+    source: Any = None,
+    checks: Sequence[Any] | None = None,
+) -> DeclaredTopic:
     """A topic that streams read or write.
 
     Args:
@@ -49,6 +77,14 @@ def topic(
         retention: how long messages stay, where Tidemill makes the topic; None: for ever.
         absent: a column that a message does not have is "null", or an "error" of the message.
         codec: how values are written.
+        archive: keep every raw message in the project's archive, whatever the topic removes; True: a batch a minute,
+            or how often. It is done where a stream runs that reads or writes the topic.
+        ahead: a message whose event time is so much later than its own timestamp cannot be taken: an event is told
+            of after it happened. One that could be would make all later rows late. None: only times beyond the
+            year 2262 are refused.
+        source: what feeds the topic: one of `tidemill.live`, or an object of yours; None: others write it.
+        checks: expectations (`tm.not_null("car")`) or boolean expressions; a stream that reads the topic judges each
+            row by them.
     """
     if absent not in get_args(Absent):
         raise DefinitionError(f"absent={absent!r} is not known.", where=here(), hint='absent="null" or "error"')
@@ -58,6 +94,18 @@ def topic(
         raise DefinitionError(
             f"{name!r} is no name for a topic.", where=here(), hint="letters, digits, `.`, `_`, `-`; at most 249"
         )
+    kept = None if retention is None else read_duration(retention, "retention", where=here())
+    archived = (
+        None if archive is False else read_duration("1m" if archive is True else archive, "archive", where=here())
+    )
+    if kept is not None and archived is not None and archived >= kept:
+        raise DefinitionError(
+            f'Topic "{name}" would remove messages before they are archived.',
+            where=here(),
+            hint="retention has to be longer than archive, and by far: archiving may rest while nothing runs",
+        )
+    if ahead is not None and time is None:
+        raise DefinitionError("ahead= is about the event time.", where=here(), hint="time= names its column")
     found = read_types("topic", "columns", columns)
     keys = read_names("topic", "key", key, empty=True)
     for column in (*keys, *([time] if time else [])):
@@ -65,7 +113,7 @@ def topic(
             raise DefinitionError(
                 f'Topic "{name}" has no column "{column}".', where=here(), hint=f"its columns are {', '.join(found)}"
             )
-    return Topic(
+    return DeclaredTopic(
         name,
         found,
         keys,
@@ -75,8 +123,12 @@ def topic(
         partitions,
         absent,
         codec,
-        None if retention is None else read_duration(retention, "retention", where=here()),
+        kept,
         on_idle,
+        archived,
+        None if ahead is None else read_duration(ahead, "ahead", where=here(), zero=True),
+        as_source(source, time),
+        read_checks(checks, f'Topic "{name}"'),
     )
 
 
@@ -87,6 +139,22 @@ class Stream(Handle):
         """Call the function."""
         assert self.function is not None
         return self.function(*arguments, **named)
+
+    def peek(self, rows: int = 5, *, messages: int = 1_000, to: str | None = None) -> Any:
+        """The last rows of what the stream makes of what its topics hold now, as a Polars frame: for notebooks.
+
+        In memory: no position moves, no state is touched, nothing is written, no function given to `sink` is called.
+        Windows that the messages do not close give nothing, and what was before them is not known.
+
+        Args:
+            rows: how many, at most.
+            messages: so many of the last ones of each partition are looked at.
+            to: the sink whose rows are meant, where there are several: a topic, or a table's name.
+        """
+        return registry.runner().peek(self, read_count("peek", rows), read_count("peek", messages), to)
+
+    def _expect(self, checks: list[Expectation]) -> None:
+        self.pipeline.judge(self.name, checks)
 
 
 class HasStreams:
@@ -105,6 +173,8 @@ class HasStreams:
         guarantee: str = "exactly-once",
         every: Duration = "1s",
         errors: Mapping[str, str] | str | None = None,
+        bootstrap: Any = None,
+        checks: Sequence[Any] | None = None,
         **inputs: Any,
     ) -> Any:
         """Declare what is done with messages as they come: a function from frames to frames, as for a table.
@@ -117,21 +187,36 @@ class HasStreams:
             guarantee: "exactly-once" or "at-least-once".
             every: results count at the latest after this long.
             errors: what becomes of rows that cannot be taken: "stop", "dead_letter", "skip"; for all verbs, or by verb.
+                "decode": messages that cannot be read; "expect": rows that fail a check.
+                `{"lost": "skip"}`: go on where messages were removed from a topic before they were read.
+            bootstrap: what the first start reads before what the topics still have: "archive", or a table of the
+                past, `tm.whole("table", ...)`; for all topics, or by parameter.
+            checks: expectations (`tm.not_null("car")`) or boolean expressions, by which each row of the result is
+                judged before it goes to a sink.
             inputs: see `topics`.
         """
+        how = (guarantee, every, errors, bootstrap, checks)
         if topics and not isinstance(topics[0], Topic):
-            return self._stream(topics[0], name, topics[1:], inputs, to, guarantee, every, errors)
-        return lambda f: self._stream(f, name, topics, inputs, to, guarantee, every, errors)
+            return self._stream(topics[0], name, topics[1:], inputs, to, *how)
+        return lambda f: self._stream(f, name, topics, inputs, to, *how)
 
     def _stream(self, function: Any, name: str | None, topics: Any, inputs: Any, to: Any, *how: Any) -> Stream:
-        guarantee, every, errors = how
+        guarantee, every, errors, bootstrap, checks = how
         made = stream_spec(
-            self.name, function, name, topics, inputs, to=to, guarantee=guarantee, every=every, errors=errors
-        )
+            self.name, function, name, topics, inputs, to=to, guarantee=guarantee, every=every, errors=errors,
+            bootstrap=bootstrap, checks=checks,
+        )  # fmt: skip
         if made.name in self._streams and not is_interactive(here()):
             raise DefinitionError(f'Pipeline "{self.name}" has two streams named "{made.name}".', where=here())
         self._streams[made.name] = made
         return Stream(self, made.name, made.function)  # type: ignore[arg-type]  # only pipelines have streams
+
+    def judge(self, stream: str, checks: Sequence[Any]) -> None:
+        """Add checks to one of the pipeline's streams; `checks=` and `Stream.expect` are the usual ways."""
+        spec = self._streams[stream]
+        newer = {check.name for check in checks if isinstance(check, Expectation)}
+        kept = [check for check in spec.checks if check.name not in newer]
+        self._streams[stream] = replace(spec, checks=read_checks([*kept, *checks], f'Stream "{stream}"'))
 
 
 def stream_spec(
@@ -145,6 +230,8 @@ def stream_spec(
     guarantee: str,
     every: Duration,
     errors: Mapping[str, str] | str | None,
+    bootstrap: Any,
+    checks: Sequence[Any] | None = None,
 ) -> StreamSpec:
     """Read the arguments of `@pipeline.stream`. Raises DefinitionError."""
     function = _function_of(function)
@@ -189,6 +276,8 @@ def stream_spec(
         _errors(errors),
         here(),
         inspect.getdoc(function) or "",
+        read_bootstrap(bootstrap, called, found, pipeline),
+        read_checks(checks, f'Stream "{called}"'),
     )
 
 
@@ -207,6 +296,16 @@ def _errors(errors: Mapping[str, str] | str | None) -> dict[str, OnError]:
             raise DefinitionError(
                 f"errors: {what!r} is not known.", where=here(), hint='"stop", "dead_letter" or "skip"'
             )
-        if verb and verb != "decode" and not hasattr(Frame, verb):
-            raise DefinitionError(f'errors: there is no verb "{verb}".', where=here(), hint='{"map_rows": "skip"}')
+        if verb == LOST:
+            if what == "dead_letter":
+                raise DefinitionError("errors: what is lost is no letter.", where=here(), hint='"stop" or "skip"')
+            continue
+        if verb not in ("", *ROW_BY_ROW, *VERBS):
+            raise UnknownName.of("verb", verb, (LOST, *ROW_BY_ROW), where=here())
+        if verb and verb not in ROW_BY_ROW:
+            raise DefinitionError(
+                f"errors: {verb} takes no decision about a single row.",
+                where=here(),
+                hint=f"verbs that do: {', '.join(ROW_BY_ROW)}",
+            )
     return dict(given)  # type: ignore[arg-type]  # values were just checked

@@ -12,7 +12,7 @@ from tidemill.cli.failure import short
 from tidemill.cli.grid import Column, Styled
 from tidemill.cli.invocation import Invocation
 from tidemill.cli.text import after, count, duration, moment, size
-from tidemill.model.batch import Batch, BatchState, Manifest
+from tidemill.model.batch import Batch, BatchState, Manifest, topic_of
 from tidemill.model.branch import MAIN, RefState
 from tidemill.model.errors import UnknownName
 from tidemill.model.run import RUN_ENDS, Run, RunState, TaskRun
@@ -77,6 +77,8 @@ def _object(tx: Tx, batch: Batch) -> dict[str, Any]:
     if not rows:  # the newest attempt started below the loads: what is archived tells
         newest = {m.source: m for m in reversed(tx.archive.recent(batch_id=batch.id))}
         rows = [m.contents.rows for m in newest.values() if m.contents is not None]
+        if topic_of(batch.pipeline) is not None:  # messages are counted as they are archived, and never loaded
+            rows = [m.rows for m in newest.values() if m.rows is not None]
     interval = batch.key.interval
     return {
         "batch_id": batch.id,
@@ -168,7 +170,7 @@ def _print_facts(
     facts = [
         ("batch", str(about["batch_id"])),
         ("pipeline", f"{about['pipeline']} {about['when']}"),
-        ("state", f"{about['state']}, {count(about['attempts'], 'attempts')}"),
+        ("state", about["state"] + (f", {count(about['attempts'], 'attempts')}" if about["attempts"] else "")),
         ("code", about["code_version"] or "-"),
     ]
     for step in ("extracted", "archived", "loaded", "published"):
@@ -251,6 +253,8 @@ def _print_checks(invocation: Invocation, checks: list[CheckRecord]) -> None:
 
 
 def _next(about: dict[str, Any], branch: str | None) -> str:
+    if topic_of(about["pipeline"]) is not None:
+        return "tidemill stream topics"
     if about["state"] == BatchState.PUBLISHED:
         return f"tidemill branch revert {about['batch_id']}"
     return f"tidemill branch diff {branch}" if branch else f"tidemill replay {about['batch_id']}"

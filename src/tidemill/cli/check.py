@@ -16,6 +16,7 @@ from tidemill.cli.text import count
 if TYPE_CHECKING:
     from tidemill.model.expectation import Expectation
     from tidemill.model.pipeline import PipelineSpec, SourceSpec
+    from tidemill.model.stream import StreamSpec
     from tidemill.model.table import Contract, TableSpec
 
 
@@ -50,6 +51,7 @@ def check(invocation: Invocation, pipeline: str | None) -> None:
         _print(invocation, spec)
     tables = sum(len(spec.sources) + len(spec.transforms) for spec in specs)
     checks = sum(len(c) for spec in specs for c in spec.checks.values())
+    checks += sum(len(_stream_checks(spec)) for spec in specs)
     invocation.out.facts(
         [("valid", count(len(specs), "pipelines"), count(tables, "tables"), count(checks, "checks"))]
     )  # fmt: skip
@@ -86,6 +88,8 @@ def _print(invocation: Invocation, spec: PipelineSpec) -> None:
     out.grid(columns, rows, indent="  ")
     out.line()
     checks = [[name, *_check_cells(c)] for name, found in spec.checks.items() for c in found]
+    checks += [[judged, *_stream_cells(spec.streams[stream], c)]
+               for stream, judged, c in _stream_checks(spec)]  # fmt: skip
     if checks:
         headings = [Column("check of"), Column("expects", wraps=True), Column("a failure", wraps=True), Column("rows")]
         out.grid(headings, checks, indent="  ")
@@ -107,6 +111,27 @@ def _check_cells(check: Expectation) -> list[str]:
     return [expects, " ".join([does, f"({check.threshold})" if check.threshold else ""]).strip(), check.of.value]
 
 
+def _stream_checks(spec: PipelineSpec) -> list[tuple[str, str, Expectation]]:
+    """The checks of streams: whose, what they judge (a topic, or the stream's result), and the check."""
+    found = []
+    for stream in spec.streams.values():
+        of_topics = ((topic.name, check) for topic in stream.topics.values() for check in topic.checks)
+        found += [(stream.name, judged, check) for judged, check in of_topics]
+        found += [(stream.name, stream.full_name, check) for check in stream.checks]
+    return found
+
+
+#: What becomes of rows that fail a check of severity `error`, by what the stream's `errors` say.
+_ROWS = {"dead_letter": "quarantines the row", "stop": "stops the stream", "skip": "drops the row"}
+
+
+def _stream_cells(stream: StreamSpec, check: Expectation) -> list[str]:
+    expects, _, _ = _check_cells(check)
+    does = _ROWS[stream.errors.get("expect") or stream.errors.get("") or "dead_letter"]
+    counted = " ".join(["is counted", f"({check.threshold})" if check.threshold else ""]).strip()
+    return [expects, does if check.severity.value == "error" else counted, f"each in {stream.name}"]
+
+
 def _tables(spec: PipelineSpec) -> list[dict[str, Any]]:
     from tidemill.model.pipeline import Materialized
 
@@ -121,9 +146,13 @@ def _tables(spec: PipelineSpec) -> list[dict[str, Any]]:
 
 
 def _origin(source: SourceSpec) -> str:
+    from tidemill.model.connector import Connector
     from tidemill.model.pipeline import FilesOrigin
 
-    made_by = "files" if isinstance(source.origin, FilesOrigin) else "function"
+    if isinstance(source.origin, Connector):
+        made_by = str(source.origin)
+    else:
+        made_by = "files" if isinstance(source.origin, FilesOrigin) else "function"
     return f"{made_by}, by {source.kind.value}"
 
 
@@ -175,4 +204,9 @@ def _object(spec: PipelineSpec) -> dict[str, Any]:
         "params": dict(spec.params),
         "tables": [{**t, "table": f"{spec.name}.{t['table']}"} for t in _tables(spec)],
         "checks": checks,
-    }
+        "stream_checks": [
+            {"stream": stream, "judged": judged, "name": c.name, "expected": c.expected, "severity": c.severity.value,
+             "mostly": c.mostly, "max_failed": c.max_failed}
+            for stream, judged, c in _stream_checks(spec)
+        ],
+    }  # fmt: skip

@@ -204,7 +204,7 @@ def _over(until: datetime | None, now: datetime) -> bool:
 
 def _files(settings: Settings, subject: str, url: str) -> Finding:
     """A file can be written, read and removed."""
-    from tidemill.wiring.services import open_files
+    from tidemill.wiring.storage import open_files
 
     files = open_files(settings, url)
     path = f"doctor-{uuid.uuid4().hex}"

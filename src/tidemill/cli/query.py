@@ -48,7 +48,8 @@ def query(
     """Read tables with SQL (DuckDB's dialect).
 
     SQL is one SELECT, or - to read it from standard input. Tables are pipeline.table, or a bare name that only one
-    pipeline has. Tidemill's own are tidemill.batches, runs, tasks, checks and files.
+    pipeline has. Tidemill's own are tidemill.batches, runs, tasks, checks, files and
+    stream_checks.
 
     All tables are read as of one moment: main's last publish, --branch, or --at.
     """

@@ -149,12 +149,18 @@ def _declared(invocation: Invocation, target: str) -> Any:
 def _archived_work(invocation: Invocation, batch_id: int, pipelines: Mapping[str, Any]) -> Work:
     """A batch by its id, if all that it read is in the archive."""
     from tidemill.cli.report import when_of
+    from tidemill.model.batch import topic_of
     from tidemill.model.errors import Refused, UnknownName
 
     with invocation.services.metadata.read() as tx:
         batch = tx.batches.get(batch_id)
         if batch is None:
             raise UnknownName.of("batch", str(batch_id), (str(b.id) for b in tx.batches.recent(limit=50)))
+        if (topic := topic_of(batch.pipeline)) is not None:
+            raise Refused(
+                f'Batch {batch_id} is raw messages of topic "{topic}": streams read them.',
+                hint="tidemill stream replay STREAM --from TIME --until TIME",
+            )
         if batch.pipeline not in pipelines:
             raise UnknownName.of("pipeline", batch.pipeline, pipelines, where=f"batch {batch_id}")
         spec = pipelines[batch.pipeline].spec()
@@ -317,12 +323,15 @@ class _Telling:
 
 def _is_file_at_fault(report: RunReport, spec: PipelineSpec) -> bool:
     """True where an archived file cannot be read: only the sender's next one, fetched again, can mend the run."""
+    from tidemill.model.connector import Connector
     from tidemill.model.errors import DecodeError
     from tidemill.model.pipeline import FilesOrigin
 
     failed = next((t.task for t in report.tasks if t.error is report.error), None)
     source = spec.sources.get(failed.name) if failed is not None else None
-    return isinstance(report.error, DecodeError) and source is not None and isinstance(source.origin, FilesOrigin)
+    if source is None or not isinstance(report.error, DecodeError):
+        return False
+    return source.origin.keeps_files if isinstance(source.origin, Connector) else isinstance(source.origin, FilesOrigin)
 
 
 def _place(report: RunReport, spec: PipelineSpec) -> str | None:

@@ -13,6 +13,7 @@ from tidemill.cli.grid import Column, Styled
 from tidemill.cli.invocation import Invocation, pass_invocation
 from tidemill.cli.stream_letters import dlq, redrive
 from tidemill.cli.stream_past import replay, reset
+from tidemill.cli.stream_sources import refeed, sources
 from tidemill.cli.stream_topics import feed, peek, topics
 from tidemill.cli.text import count, duration, moment, size
 
@@ -30,8 +31,9 @@ def stream() -> None:
 
 @stream.command(cls=Command, objects=False)
 @click.argument("names", nargs=-1, metavar="[STREAM]...")
+@click.option("--metrics", metavar="HOST:PORT", help="Serve this process's metrics there, at /metrics.")
 @pass_invocation
-def run(invocation: Invocation, names: tuple[str, ...]) -> int:
+def run(invocation: Invocation, names: tuple[str, ...], metrics: str | None) -> int:
     """Run streams in this process until Ctrl-C.
 
     STREAM is `pipeline.stream`, or a pipeline's name for all of its; without one every stream of the project runs.
@@ -41,8 +43,9 @@ def run(invocation: Invocation, names: tuple[str, ...]) -> int:
     from tidemill.wiring.streaming import run_streams
 
     settings = invocation.known_settings()
+    shown = settings.metrics.at(metrics) if metrics else None
     with asked_to_stop() as (stopping, _):
-        return run_streams(settings, names, stopping, invocation.out.note)
+        return run_streams(settings, names, stopping, invocation.out.note, shown)
 
 
 @stream.command("ls", cls=Command)
@@ -98,10 +101,11 @@ def show(invocation: Invocation, name: str) -> None:
         out.object(found)
         return
     counts = found["counts"]
-    facts = [
+    facts: list[tuple[str, ...]] = [
         ("stream", found["stream"], found["state"]),
         ("declared", short(found["place"])),
         ("reads", ", ".join(found["reads"])),
+        *(("fed", topic, f"from {source}") for topic, source in found["sources"].items()),
         ("writes", ", ".join(found["writes"]) or "-"),
         ("guarantee", found["guarantee"]),
         ("lag", count(sum(one["lag"] for one in found["lag"]), "messages")),
@@ -116,6 +120,9 @@ def show(invocation: Invocation, name: str) -> None:
     out.facts([[*fact, *[""] * (3 - len(fact))] for fact in facts])
     out.line()
     _print_nodes(invocation, found)
+    if found["checks"]:
+        out.line()
+        _print_checks(invocation, found["checks"])
     if found["processes"]:
         out.line()
         _print_processes(invocation, found["processes"])
@@ -148,6 +155,23 @@ def _print_nodes(invocation: Invocation, found: dict[str, Any]) -> None:
             node["verb"] or node["kind"], ", ".join(parents.get(node["node"], [])) or "-", reads,
             node["writes"] or "-", ", ".join(node["by"]) or "-", node["errors"],
             count(node["count"]) if counted else "-", _rate(node["rate"]) if counted else "-", moment(mark),
+        ])  # fmt: skip
+    invocation.out.grid(columns, rows)
+
+
+def _print_checks(invocation: Invocation, checks: list[dict[str, Any]]) -> None:
+    columns = [
+        Column("check of"), Column("expects", wraps=True), Column("severity"), Column("rows", right=True),
+        Column("failed", right=True), Column("share", right=True, yields=1), Column("met"),
+    ]  # fmt: skip
+    rows = []
+    for one in checks:
+        failed = count(one["failed"])
+        share = f"{one['failed'] / one['rows']:.2%}" if one["rows"] else "-"
+        met = "-" if one["passed"] is None else "yes" if one["passed"] else "no"
+        rows.append([
+            one["judged"], one["expected"] or one["name"], one["severity"], count(one["rows"]),
+            Styled(failed, "warn") if one["failed"] else failed, share, Styled(met, "warn") if met == "no" else met,
         ])  # fmt: skip
     invocation.out.grid(columns, rows)
 
@@ -207,5 +231,5 @@ def _rate(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 100 or rate == 0 else f"{rate:.1f}"
 
 
-for _command in (topics, feed, peek, dlq, redrive, reset, replay):
+for _command in (topics, feed, peek, sources, refeed, dlq, redrive, reset, replay):
     stream.add_command(_command)

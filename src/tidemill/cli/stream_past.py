@@ -33,7 +33,7 @@ def reset(invocation: Invocation, name: str, to: str, dry_run: bool, yes: bool) 
     out = invocation.out
     if not invocation.json:
         out.facts([
-            ("would read", str(partition), f"from {count(offset)}",
+            ("would read", str(partition), f"from {'its table' if offset is None else count(offset)}",
              f"instead of {count(found.before[partition])}" if partition in found.before else "as at first")
             for partition, offset in sorted(found.positions.items())
         ])  # fmt: skip

@@ -13,7 +13,7 @@ from tidemill.cli.invocation import Invocation, pass_invocation
 from tidemill.cli.text import count, moment, plain
 
 if TYPE_CHECKING:
-    from tidemill.wiring.stream_care import Seen
+    from tidemill.wiring.stream_care import Seen, TopicRow
 
 
 @click.command(cls=Command)
@@ -31,16 +31,28 @@ def topics(invocation: Invocation, every: bool) -> None:
     if not found:
         out.note("no topic yet")
         return
+    sources = any(one.source is not None for one in found)
+    archives = any(one.unarchived is not None for one in found)
     columns = [
-        Column("topic"), Column("partitions", right=True), Column("messages", right=True), Column("role"),
-        Column("streams", yields=1),
+        Column("topic"), Column("partitions", right=True), Column("messages", right=True),
+        *([Column("archived", right=True), Column("to archive", right=True)] if archives else []),
+        Column("role"), Column("streams", yields=1),
+        *([Column("source", yields=2)] if sources else []),
     ]  # fmt: skip
     out.grid(columns, [
         [one.name, count(one.partitions) if one.partitions else Styled("not made", "dim"), count(one.messages),
-         one.role, ", ".join(one.streams) or "-"]
+         *(_archive(one) if archives else []), one.role, ", ".join(one.streams) or "-",
+         *([one.source or "-"] if sources else [])]
         for one in found
     ])  # fmt: skip
     out.next(f"tidemill stream peek {found[0].name}")
+
+
+def _archive(one: TopicRow) -> list[str]:
+    """How many messages are archived, and how many are to be; offsets are in the JSON."""
+    if one.unarchived is None:
+        return ["-", "-"]
+    return [count(sum(end - first for first, end in one.archived)), count(one.unarchived)]
 
 
 @click.command(cls=Command)

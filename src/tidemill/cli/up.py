@@ -20,13 +20,15 @@ def up(invocation: Invocation, workers: int | None) -> int:
     """Start all that a project needs to run by itself.
 
     That is a scheduler with workers, the parser of pipelines, the attendant, and the streams, where a pipeline declares
-    any. Ctrl-C stops them all.
+    any. With [metrics] or [otel] in the settings, metrics are served, too. Ctrl-C stops them all.
 
     Schedules begin runs by themselves from now on, and changed files of pipelines are read at once.
     """
-    from tidemill.wiring.serving import PARTS
+    from tidemill.wiring.metrics import is_wanted
+    from tidemill.wiring.serving import METRICS, PARTS
 
-    return _serve(invocation, PARTS, workers)
+    shown = (METRICS,) if is_wanted(invocation.known_settings()) else ()
+    return _serve(invocation, (*PARTS, *shown), workers)
 
 
 @click.group(cls=Group)
@@ -80,6 +82,20 @@ def streams(invocation: Invocation) -> int:
     Any number of these, on any computers that reach the broker, share the work. Changed code makes them begin anew.
     """
     return _serve(invocation, ("streams",), None)
+
+
+@serve.command(cls=Command, objects=False)
+@pass_invocation
+def metrics(invocation: Invocation) -> int:
+    """Serve the installation's metrics.
+
+    To Prometheus at the address of the settings, [metrics] listen, and with [otel] to a collector. They show what is on
+    record of all processes, on any computers.
+    """
+    from tidemill.wiring.metrics import see_wanted
+
+    see_wanted(invocation.known_settings())
+    return _serve(invocation, ("metrics",), None)
 
 
 def _serve(

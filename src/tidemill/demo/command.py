@@ -60,6 +60,7 @@ def _tell(screen: Screen, project: DemoFolder, *, full: bool, again: bool) -> No
         before = story.contents() if again else {}
         story.week()
         story.repair(story.bad_day())
+        story.live()
         if full:
             story.rest()
         story.tables()

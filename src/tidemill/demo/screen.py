@@ -10,7 +10,11 @@ from typing import Any
 
 import click
 
-_VERBS: Mapping[str, Mapping[str, Any]] = {"failed": {"fg": "red"}, "published": {"fg": "green"}}
+_VERBS: Mapping[str, Mapping[str, Any]] = {
+    "failed": {"fg": "red"},
+    "killed": {"fg": "red"},
+    "published": {"fg": "green"},
+}
 
 
 class Screen:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.demo.folder import BAD_DAY, DemoFolder
+from tidemill.demo.live import LiveStory
 from tidemill.demo.screen import Screen
 from tidemill.demo.spoil import BROKEN
 from tidemill.flow.observe import RunReport
@@ -23,6 +24,8 @@ from tidemill.model.errors import RunFailed
 from tidemill.model.table import BATCH_ID, INPUT_SUFFIX, LOADED_AT, TableName
 from tidemill.plan.sql import quote
 from tidemill.wiring.runner import keys_of, run_pipeline
+from tidemill.wiring.settings import load_settings
+from tidemill.wiring.stream_care import StreamCare
 
 #: The days that are run before the bad one, and the run key of the reference tables.
 WEEK = "2013-01-01..2013-01-07"
@@ -119,6 +122,17 @@ class Story:
             "select version, bytes, sha256 from tidemill.files\n"
             f"    where {batch} and source = 'departures' order by version desc limit 2"
         )
+
+    def live(self) -> None:
+        """The same flights as messages of a topic, and a stream over them."""
+        care = StreamCare(load_settings(self.folder.root), self.services.metadata)
+        try:
+            LiveStory(
+                self.folder.root, care, self.services.clock, self.screen,
+                lambda sql: self._rows(sql, MAIN), lambda name: name in self._pointers(MAIN),
+            ).tell(BAD_DAY)  # fmt: skip
+        finally:
+            care.close()
 
     def rest(self) -> None:
         """All later days of which there is a feed, a line a month."""

@@ -11,7 +11,7 @@ from tidemill.flow.publish import Look, PublishConflict, PublishPlan, look, plan
 from tidemill.flow.services import Services
 from tidemill.flow.stage import Stage, spec_from
 from tidemill.flow.write import commit_rows
-from tidemill.model.batch import Batch, BatchState
+from tidemill.model.batch import Batch, BatchState, topic_of
 from tidemill.model.branch import MAIN, ChangeKind, Ref, RefKind, RefState, StagedFile
 from tidemill.model.errors import Conflict, Fenced, Refused, UnknownName
 from tidemill.model.pipeline import PipelineSpec
@@ -131,6 +131,11 @@ def revert_batch(services: Services, batch_id: int) -> PublishPlan:
         batch = tx.batches.get(batch_id)
         if batch is None:
             raise UnknownName.of("batch", str(batch_id), (str(b.id) for b in tx.batches.recent(limit=50)))
+        if (topic := topic_of(batch.pipeline)) is not None:
+            raise Refused(
+                f'Batch {batch_id} is raw messages of topic "{topic}": it is on no table.',
+                hint="tidemill stream topics",
+            )
         if batch.state is not BatchState.PUBLISHED:
             raise Refused(
                 f"Batch {batch_id} ({batch.key}) is not on {MAIN}: it is {batch.state}.", hint="tidemill data batches"

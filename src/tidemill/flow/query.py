@@ -17,7 +17,7 @@ from tidemill.ports.metadata import View
 
 #: The namespace of Tidemill's own tables in SQL, and what they are.
 SYSTEM = "tidemill"
-SYSTEM_TABLES = ("batches", "runs", "tasks", "checks", "files")
+SYSTEM_TABLES = ("batches", "runs", "tasks", "checks", "files", "stream_checks")
 #: How long a reader's files are kept for it if its process dies.
 _READER = timedelta(hours=1)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tidemill.model.errors import DefinitionError
 from tidemill.model.place import user_place
+from tidemill.model.types import parse_type
 
 if TYPE_CHECKING:
     import polars
@@ -62,6 +63,8 @@ class Fold(Aggregate):
 
     initial: Any
     function: Callable[[Any, Any], Any]
+    #: The type of the last state; None: found from the states.
+    returns: Any = None
 
     def __str__(self) -> str:
         return f"reduce({_shown(self.of)}, {getattr(self.function, '__name__', self.function)})"
@@ -142,7 +145,7 @@ def collect(of: Of) -> Aggregate:
     return Aggregate("collect", _of("collect", of))
 
 
-def reduce(of: Of, initial: Any, function: Callable[[Any, Any], Any]) -> Fold:
+def reduce(of: Of, initial: Any, function: Callable[[Any, Any], Any], *, returns: Any = None) -> Fold:
     """Fold your function over the values in row order: `state = function(state, value)`.
 
     Args:
@@ -150,6 +153,7 @@ def reduce(of: Of, initial: Any, function: Callable[[Any, Any], Any]) -> Fold:
         initial: the state before the first value (copied for every group), or a function without arguments
             that makes it.
         function: takes the state and a value, returns the new state. The last state is the result.
+        returns: its type ("long", "list<string>", a Polars type): with it steps behind can be checked before rows come.
     """
     if not callable(function):
         raise DefinitionError(
@@ -157,7 +161,12 @@ def reduce(of: Of, initial: Any, function: Callable[[Any, Any], Any]) -> Fold:
             where=_where(),
             hint='tm.agg.reduce("x", 0, lambda state, value: state + value)',
         )
-    return Fold("reduce", _of("reduce", of), initial, function)
+    if isinstance(returns, str):
+        try:
+            parse_type(returns)
+        except DefinitionError as error:
+            raise DefinitionError(f"reduce: {error.what}", where=_where(), hint=error.hint) from None
+    return Fold("reduce", _of("reduce", of), initial, function, returns)
 
 
 def is_expression(value: object) -> bool:

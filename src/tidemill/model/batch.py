@@ -71,6 +71,20 @@ class Interval:
         return f"{self.start:%Y-%m-%dT%H:%M}..{self.end:%Y-%m-%dT%H:%M}"
 
 
+#: Before a topic's name, in what stands for the pipeline of its batches: no pipeline has a dot in its name.
+_OWNER = "topic."
+
+
+def owner_of(topic: str) -> str:
+    """What stands for the pipeline in batches of a topic's raw messages."""
+    return _OWNER + topic
+
+
+def topic_of(pipeline: str) -> str | None:
+    """The topic whose raw messages the batches of this "pipeline" are; None: it is a pipeline."""
+    return pipeline.removeprefix(_OWNER) if pipeline.startswith(_OWNER) else None
+
+
 class BatchState(StrEnum):
     """Where a batch stands, seen from `main`."""
 

@@ -104,6 +104,7 @@ class Definition:
         file: relative to the project. `place` is `file:line`.
         callbacks: events of runs that its code wants to hear of: `failure`, `success`, `deadline`.
         streams: the names of its streams.
+        webhooks: the names of its sources that others POST to.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Definition:
     owner: str = ""
     callbacks: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
+    webhooks: tuple[str, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Definition) and self.as_json() == other.as_json()
@@ -157,7 +159,7 @@ class Definition:
             values[name] = _moment(values.get(name))
         for name in ("run_timeout", "deadline"):
             values[name] = _length(values.get(name))
-        for name in ("tags", "callbacks", "streams"):
+        for name in ("tags", "callbacks", "streams", "webhooks"):
             values[name] = tuple(values.get(name, ()))
         return cls(
             name=found["name"],
@@ -172,7 +174,7 @@ class Definition:
 _PLAIN = (
     "zone", "start", "end", "catchup", "max_active_runs", "max_active_tasks", "run_timeout", "deadline", "sequential",
     "absorb", "paused", "params", "file", "place", "doc", "tags", "owner", "callbacks",
-    "streams",
+    "streams", "webhooks",
 )  # fmt: skip
 
 

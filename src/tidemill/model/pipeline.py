@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tidemill.model.errors import DefinitionError
 from tidemill.model.expectation import Expectation, ReferencesExpectation
@@ -18,6 +18,9 @@ from tidemill.model.graph import Graph, Node
 from tidemill.model.stream import StreamSpec
 from tidemill.model.table import PublishMode, TableName, TableSpec
 from tidemill.model.timetable import Timetable
+
+if TYPE_CHECKING:
+    from tidemill.model.connector import Connector
 
 
 class Scope(StrEnum):
@@ -64,13 +67,25 @@ class Materialized(StrEnum):
     INCREMENTAL = "incremental"
 
 
+#: How addresses of files may begin.
+FILE_SCHEMES = ("s3", "https", "http", "sftp", "ftp", "ftps")
+
+
 @dataclass(frozen=True, slots=True)
 class FilesOrigin:
-    """Files by a pattern: a template (`feeds/{{ ds }}/*.csv.gz`) relative to the project, globs allowed."""
+    """Files by a pattern: a template (`feeds/{{ ds }}/*.csv.gz`) in the project, globs allowed; or an address."""
 
     pattern: str
     #: True: no file for an interval is an empty batch; False: it is an error.
     optional: bool = False
+    #: The connection that tells the place, or who asks there; None: none.
+    connection: str | None = None
+    #: True: a bookmark says which files were taken, and each batch takes those that are new or changed since.
+    new: bool = False
+    #: Files that were changed within this time are still being written.
+    complete_after: timedelta | None = None
+    #: The name of the file that marks one as complete, `{name}` standing for its name; None: there are no such files.
+    done: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +101,7 @@ class SourceSpec:
 
     name: str
     table: TableSpec
-    origin: FilesOrigin | FunctionOrigin
+    origin: FilesOrigin | FunctionOrigin | Connector
     kind: SourceKind = SourceKind.INTERVAL
     on_failure: OnFailure = OnFailure.WAIT
     #: Format in which records are archived (files stay as they are): jsonl or avro.

@@ -216,6 +216,18 @@ SYSTEM_COLUMNS = (Column(BATCH_ID, LONG), Column(LOADED_AT, TIMESTAMPTZ))
 INPUT_COLUMNS = (Column(ROW, LONG), Column(DELETED, BOOLEAN))
 
 
+def split_name(table: str) -> tuple[str | None, str]:
+    """The schema (None: the connection's own) and the name of `schema.name`.
+
+    Raises:
+        DefinitionError: it is neither `name` nor `schema.name`.
+    """
+    parts = table.split(".")
+    if len(parts) > 2 or not all(parts):
+        raise DefinitionError(f'"{table}" cannot name a table there.', hint='"name" or "schema.name"')
+    return (parts[0], parts[1]) if len(parts) == 2 else (None, parts[0])
+
+
 class WriteMode(StrEnum):
     """How a batch's rows enter a table (rule 7)."""
 

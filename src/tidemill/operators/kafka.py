@@ -11,9 +11,9 @@ from tidemill.authoring.arguments import as_length
 from tidemill.authoring.task import BaseOperator
 from tidemill.authoring.task_context import TaskContext
 from tidemill.model.errors import DefinitionError, TidemillError
+from tidemill.model.stream import Guarantee
 from tidemill.operators.messages import each, send_all
 from tidemill.operators.python import arguments_for
-from tidemill.ports.topic import Guarantee
 
 
 class KafkaProduceOperator(BaseOperator):

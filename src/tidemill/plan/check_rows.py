@@ -30,6 +30,11 @@ def condition_of(check: RowExpectation, schema: pl.Schema) -> pl.Expr:
     return answer.fill_null(False) if check.null_fails else answer
 
 
+def failing_of(check: RowExpectation, schema: pl.Schema) -> pl.Expr:
+    """The expression that says of each row whether it fails; never null: a row that is left out does not."""
+    return (~condition_of(check, schema)).fill_null(False)
+
+
 def _answer(check: RowExpectation, schema: pl.Schema) -> pl.Expr:
     """A column that has held nulls only has no type yet; what cannot be asked of it has no answer."""
     untyped = [c for c in check.columns if schema[c] == pl.Null]

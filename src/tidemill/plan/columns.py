@@ -16,6 +16,7 @@ from tidemill.model.frame.operation import (
     JoinAsof,
     JoinInterval,
     JoinLookup,
+    MapWithState,
     Operation,
     Reduce,
     Rename,
@@ -25,7 +26,7 @@ from tidemill.model.frame.operation import (
     Windowed,
     WithColumns,
 )
-from tidemill.model.frame.topic import Sink
+from tidemill.model.frame.topic import Expect, Sink
 
 
 def passes(step: Operation, column: str, before: Sequence[str] | None) -> str | None:
@@ -39,6 +40,9 @@ def passes(step: Operation, column: str, before: Sequence[str] | None) -> str | 
     match step:
         case Filter() | Drop() | Unique() | Sink():
             return column
+        case Expect():
+            # Time goes by the rows that are left: one that fails, of the year 9999 say, must make no other late.
+            return None if step.drops else column
         case Rename():
             older = {new: old for old, new in step.names.items()}
             return older.get(column, None if column in step.names else column)
@@ -64,7 +68,7 @@ def passes(step: Operation, column: str, before: Sequence[str] | None) -> str | 
 def renamed(step: Operation, column: str) -> str | None:
     """Under which name the step's result has the values of its input's `column`; None: it may not have them."""
     match step:
-        case Filter() | Unique() | JoinLookup() | JoinAsof() | JoinInterval() | Sink():
+        case Filter() | Unique() | JoinLookup() | JoinAsof() | JoinInterval() | Expect() | Sink():
             return column
         case Join():
             return column if step.how in ("inner", "left", "semi", "anti") else None
@@ -81,7 +85,7 @@ def renamed(step: Operation, column: str) -> str | None:
             return None if column in step.types else column
         case Explode() | Unnest():
             return None if column in step.columns else column
-        case Windowed() | Reduce():
+        case Windowed() | Reduce() | MapWithState():
             return column if column in step.by else None
         case GroupBy():
             return column if column in step.keys else None

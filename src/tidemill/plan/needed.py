@@ -25,6 +25,7 @@ from tidemill.model.frame.operation import (
     Windowed,
     WithColumns,
 )
+from tidemill.model.frame.topic import Expect
 from tidemill.plan.topology import Node, Topology
 
 
@@ -69,6 +70,8 @@ def _through(topology: Topology, child: Node, node: Node, everything: frozenset[
             return (below - written) | _roots((*step.columns, *step.named.values()), everything)
         case Filter():
             return below | _roots(step.conditions, everything)
+        case Expect():
+            return below | {column for check in step.checks for column in check.columns}
         case Rename():
             older: Mapping[str, str] = {new: old for old, new in step.names.items()}
             return {older.get(name, name) for name in below}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from tidemill.model.errors import DataError
+from tidemill.model.errors import DataError, LimitError
 
 _SEED = 0x9747B28C
 _M = 0x5BD1E995
@@ -157,17 +157,22 @@ LARGEST_OPTION = "max.message.bytes"
 LARGEST = 1_048_588
 
 
+def largest(options: Mapping[str, str]) -> int:
+    """Bytes that a message of a topic with these options may have."""
+    return int(options.get(LARGEST_OPTION, LARGEST))
+
+
 def must_fit(columns: Columns, options: Mapping[str, str], topic: str) -> None:
-    """Raise DataError where a message is larger than the topic takes."""
-    most = int(options.get(LARGEST_OPTION, LARGEST))
-    if _longest(columns.keys) + _longest(columns.values) + (most if columns.headers else 0) <= most:
+    """Raise LimitError where a message is larger than the topic takes."""
+    most = largest(options)
+    if columns.headers is None and _longest(columns.keys) + _longest(columns.values) <= most:
         return
     for at in range(len(columns)):
         size = len(columns.keys[at] or b"") + len(columns.values[at] or b"")
         if columns.headers is not None:
             size += sum(len(name.encode()) + len(value or b"") for name, value in columns.headers[at])
         if size > most:
-            raise DataError(
+            raise LimitError(
                 f'A message of {size:,} bytes is larger than topic "{topic}" takes ({most:,}).',
                 hint=f'give the topic the option "{LARGEST_OPTION}"',
             )

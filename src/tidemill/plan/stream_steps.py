@@ -14,18 +14,19 @@ from tidemill.model.frame.operation import (
     JoinAsof,
     JoinInterval,
     MapBatches,
+    MapWithState,
     Operation,
     Reduce,
     Unique,
     Windowed,
 )
-from tidemill.model.frame.topic import Topic
+from tidemill.model.frame.topic import Expect, Topic
 from tidemill.model.frame.window import WINDOW_END, WINDOW_START, Count
 
 
 def is_stateful(step: Operation) -> bool:
     """Whether it remembers rows or what came of them."""
-    return isinstance(step, Windowed | GroupBy | JoinAsof | JoinInterval | Unique | Reduce)
+    return isinstance(step, Windowed | GroupBy | JoinAsof | JoinInterval | Unique | Reduce | MapWithState)
 
 
 def keeps_rows(step: Operation) -> bool:
@@ -36,7 +37,7 @@ def keeps_rows(step: Operation) -> bool:
 def keys_of(step: Operation) -> tuple[str, ...] | None:
     """The columns whose equal values must be in one task; None: it needs none together."""
     match step:
-        case Windowed() | JoinAsof() | JoinInterval() | Reduce():
+        case Windowed() | JoinAsof() | JoinInterval() | Reduce() | MapWithState():
             return step.by
         case Unique():
             return step.keys
@@ -50,7 +51,7 @@ def time_of(step: Operation) -> str | None:
     match step:
         case Windowed():
             return step.window.on
-        case JoinAsof() | JoinInterval() | Unique():
+        case JoinAsof() | JoinInterval() | Unique() | MapWithState():
             return step.on
     return None
 
@@ -62,7 +63,7 @@ def in_order_only(step: Operation) -> bool:
             return isinstance(step.window, Count)
         case Unique():
             return step.within is None
-        case Reduce():
+        case Reduce() | MapWithState():
             return True
         case GroupBy():
             return any(isinstance(a, Fold) for _, a in step.aggregates)
@@ -101,7 +102,8 @@ def result_keys(step: Operation) -> tuple[str, ...] | None:
 
 def may_follow_changes(step: Operation) -> bool:
     """Whether it can go on with results that are given again when they change."""
-    return not (is_stateful(step) or isinstance(step, Filter | Explode | FlatMap | MapBatches | Join | Concat))
+    selective = Filter | Explode | FlatMap | MapBatches | Join | Concat | Expect
+    return not (is_stateful(step) or isinstance(step, selective))
 
 
 def is_stream(frame: Frame) -> bool:

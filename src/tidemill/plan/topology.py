@@ -27,6 +27,7 @@ from tidemill.model.frame.operation import (
     JoinAsof,
     JoinInterval,
     JoinLookup,
+    MapWithState,
     Operation,
     Windowed,
 )
@@ -340,13 +341,16 @@ class _Planner:
         return [(number, column)] if name is None else self._trace(before.number, name)
 
     def _lateness(self, number: int, column: str) -> timedelta:
-        """What the topics behind a node allow. Windows come in the order of their ends, so none is late; count
-        windows come in the order of their last rows, whose times are as far apart as those of the topic.
+        """What the topics behind a node allow. Windows come in the order of their ends, what functions with a state
+        make in that of its times, so none is late; count windows come in the order of their last rows, whose times
+        are as far apart as those of the topic.
         """
         node = self._nodes[number]
         if node.kind == "source":
             return node.topic.lateness
         if isinstance(node.step, Windowed) and node.step.window.on is not None:
+            return timedelta(0)
+        if isinstance(node.step, MapWithState) and column == node.step.on:
             return timedelta(0)
         return max(self._lateness(parent, column) for parent in node.parents)
 

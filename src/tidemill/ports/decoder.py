@@ -29,26 +29,40 @@ class DecodeOptions:
     """How to read feeds.
 
     Args:
-        format: csv, jsonl, avro, parquet; None finds out.
+        format: csv, jsonl, avro, parquet, html, xlsx; None finds out. Of archives, that of their members.
         csv: delimiter, quote, header (bool), column_names, null_values, encoding.
+        excel: sheet, header (row or bool), range, column_names, null_values.
+        members: a pattern of the names of an archive's members that are read; None: all.
         flatten: nested lists become child tables `<table>__<field>`, structs become columns `<field>_<sub>`.
         key: the parent's key columns that child rows carry (default: the parent's position in the batch, `_row` in the
             parent and `_parent_row` in its children).
         jsonpaths: column -> JSONPath, for JSON feeds mapped by hand.
+        records: JSONPath of the records in a JSON document, such as `$.data[*]`; None: the document's own lines, or
+            its array's elements.
+        records_optional: a document without that place has no records; otherwise it is an error.
+        html: of web pages `match` (a text in the table, or its id) and `number` (from 0) of the tables that match.
+        parts: a pattern such as `details*`: only parts with such names have rows; None: all.
         max_unpacked: bytes one feed may unpack to; max_ratio: unpacked/packed bytes; max_depth: of nesting;
-        max_field: bytes of one field; max_columns.
+        max_field: bytes of one field; max_columns; max_members: of an archive.
     """
 
     format: str | None = None
     csv: Mapping[str, Any] = field(default_factory=dict)
+    excel: Mapping[str, Any] = field(default_factory=dict)
+    members: str | None = None
     flatten: bool = False
     key: tuple[str, ...] = ()
     jsonpaths: Mapping[str, str] = field(default_factory=dict)
+    records: str | None = None
+    records_optional: bool = False
+    html: Mapping[str, Any] = field(default_factory=dict)
+    parts: str | None = None
     max_unpacked: int = 64 << 30
     max_ratio: float = 1000.0
     max_depth: int = 64
     max_field: int = 16 << 20
     max_columns: int = 10_000
+    max_members: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class FrameEngine(Protocol):
         in memory up to a limit, then in temporary files. Group-by and tumbling and hopping windows hold their
         groups (with their values where all are needed: quantile, collect, reduce); joins the right frame;
         `unique` the rows it keeps; `reduce` its states. Sliding, session and count windows, `unique(within=)`,
-        `join_asof` and `join_interval` sort: they hold the columns in use.
+        `join_asof`, `join_interval` and `map_with_state` sort: they hold the columns in use, the last one its states.
       - The user's Python functions run in the thread that reads the result, so that breakpoints and debuggers
         stop in them; each is called once per row. Their exceptions come out as they are, with a note that says
         step, row number and row. (Functions inside expressions, `pl.Expr.map_elements`, run in engine threads.)

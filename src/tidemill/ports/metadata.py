@@ -393,8 +393,8 @@ class Metadata(Protocol):
         ...
 
     def rows(self, table: str) -> tuple[Schema, list[tuple[Any, ...]]]:
-        """Columns and rows of a system table: batches, runs, tasks, checks, files. The types are needed where there
-        are no rows yet. Raises UnknownName.
+        """Columns and rows of a system table: batches, runs, tasks, checks, files, stream_checks. The types are needed
+        where there are no rows yet. Raises UnknownName.
         """
         ...
 

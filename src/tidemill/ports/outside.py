@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from tidemill.ports.containers import Containers
+from tidemill.ports.destination import Destination
 from tidemill.ports.http import HttpClient
 from tidemill.ports.mail import Mail
 from tidemill.ports.managed_jobs import ManagedJobs
@@ -30,6 +31,10 @@ class Outside(Protocol):
 
     def sql(self, connection: str) -> SqlClient:
         """A database."""
+        ...
+
+    def destination(self, connection: str) -> Destination:
+        """A database that batches are loaded into."""
         ...
 
     def containers(self, connection: str | None) -> Containers:

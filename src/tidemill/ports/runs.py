@@ -132,6 +132,14 @@ class Runs(Protocol):
         """Runs of schedulers that have not ended, oldest first; of one pipeline, or of all."""
         ...
 
+    def watched(self, after: int, run_ids: Iterable[int]) -> list[WatchedRun]:
+        """Runs with greater ids than `after`, and those of `run_ids`, by id: for whoever watches runs come and go."""
+        ...
+
+    def task_counts(self) -> Mapping[tuple[str, str], int]:
+        """How many tasks of runs that have not ended there are, by pipeline and state."""
+        ...
+
     def late(self, run_id: int, now: datetime) -> None:
         """Note that it was told that the run is late."""
         ...
@@ -167,3 +175,13 @@ class UnderWay:
     created_at: datetime
     interval: Interval | None
     late_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedRun:
+    """A run, as whoever watches sees it."""
+
+    run_id: int
+    pipeline: str
+    state: RunState
+    created_at: datetime

@@ -6,6 +6,8 @@ A task is fed with stretches of its inputs and gives out what follows from them.
     the same (results of windows that change, and of groups: their last state is).
   - A row that a user's function or an expression cannot take is given back as a `Failure`; the others go on.
   - A row that is late for what it belongs to is given back as late.
+  - A row that fails a check of severity `error` is given back as a `Failure` with the names of the checks that it
+    failed, and goes no further. What all checks have found is told, each row once.
 """
 
 from __future__ import annotations
@@ -66,6 +68,7 @@ class Failure:
         source, offset: the message that it came of; None behind a stateful step.
         error: what happened, as text, with the user's line.
         row: its values.
+        checks: those that it failed; empty: it could not be taken at all.
     """
 
     node: int
@@ -73,6 +76,15 @@ class Failure:
     offset: int | None
     error: str
     row: Mapping[str, Any]
+    checks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the checks of a node have found: by check, in their order, rows that were looked at and rows that failed."""
+
+    node: int
+    counts: tuple[tuple[int, int], ...]
 
 
 @dataclass(slots=True)
@@ -84,6 +96,7 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
     #: Late rows, by the node that would have taken them.
     late: list[Given] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)
 
 
 class StreamTask(Protocol):
@@ -137,6 +150,10 @@ class StreamEngine(Protocol):
 
     def unpack(self, pieces: Sequence[bytes]) -> polars.DataFrame:
         """The rows of what `pack` gave, one piece after the other; a column that a piece lacks is null."""
+        ...
+
+    def told(self, rows: polars.DataFrame) -> list[dict[str, Any]]:
+        """Rows as dicts, to be shown; a time that no calendar has is in microseconds since 1970."""
         ...
 
     def split(self, rows: polars.DataFrame, by: Any) -> Mapping[str | None, polars.DataFrame]:

@@ -1,14 +1,36 @@
-"""Port `streams`: a part of the metadata store. What processes of streams tell of themselves, for people and pages."""
+"""Port `streams`: a part of the metadata store. What processes of streams tell for people and pages: of themselves, and
+what checks have found.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 
+@dataclass(frozen=True, slots=True)
+class CheckCount:
+    """What a check of a stream has found in an hour of the clock.
+
+    Args:
+        hour: its beginning.
+        judged: whose rows: a topic's name, or the stream's own for its result.
+        name, severity: of the check.
+        rows: how many were looked at. `failed`: of these.
+    """
+
+    hour: datetime
+    judged: str
+    name: str
+    severity: str
+    rows: int
+    failed: int
+
+
 class Streams(Protocol):
-    """The newest facts of each process. Nothing goes by them: they are shown."""
+    """The newest facts of each process, and the counts of checks. Nothing goes by them: they are shown."""
 
     def tell(self, stream: str, process: str, at: datetime, facts: Mapping[str, Any]) -> None:
         """Replace what a process has told of its part in a stream; `facts` are JSON."""
@@ -24,4 +46,24 @@ class Streams(Protocol):
 
     def forget_before(self, at: datetime) -> None:
         """Forget processes that have told nothing since a time."""
+        ...
+
+    def count(self, stream: str, task: str, since: int, counts: Iterable[CheckCount]) -> None:
+        """Keep what a task's checks have found in an hour so far.
+
+        Counts of a task's life (`since` names it) only grow: of what is told twice, or late, the greater stays.
+        """
+        ...
+
+    def counted(self, stream: str | None = None, begin: datetime | None = None) -> list[tuple[str, CheckCount]]:
+        """What checks have found, of all tasks together, with the stream's name: by stream, hour, and name.
+
+        Args:
+            stream: only of this one.
+            begin: only hours that begin then, or later.
+        """
+        ...
+
+    def forget_counts(self, before: datetime) -> None:
+        """Forget what was found in hours before a time."""
         ...

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from tidemill.model.errors import DefinitionError
+from tidemill.model.stream import Guarantee
+from tidemill.plan.partitioning import LARGEST
 from tidemill.ports.metadata import Tx
 
-Guarantee = Literal["at-least-once", "exactly-once"]
 Cleanup = Literal["delete", "compact"]
 
 #: A message's headers in order; names may occur again.
@@ -25,6 +26,14 @@ Headers: TypeAlias = "Sequence[tuple[str, bytes | None]]"
 LONGEST_NOTE = 2_000
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+def moment_of(timestamp: int) -> datetime | None:
+    """A message's timestamp as a time; None: it has none, or claims one that no calendar has."""
+    try:
+        return None if timestamp < 0 else datetime.fromtimestamp(timestamp / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 class Partition(NamedTuple):
@@ -76,12 +85,18 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True)
 class TopicInfo:
-    """A topic as it is. `first` and `end` by partition number: offsets of the oldest message and after the newest."""
+    """A topic as it is. `first` and `end` by partition number: offsets of the oldest message and after the newest.
+
+    `largest`: bytes that a message may have. `id`: of this topic, as long as it lives; one that is deleted and made
+    again under its name has another.
+    """
 
     name: str
     first: tuple[int, ...]
     end: tuple[int, ...]
     cleanup: Cleanup = "delete"
+    largest: int = LARGEST
+    id: str = ""
 
     @property
     def partitions(self) -> int:
@@ -162,6 +177,13 @@ class Reader(Protocol):
         """
         ...
 
+    def positions(self) -> Mapping[Partition, int]:
+        """Of the partitions that are being read: the offset up to which there is nothing more to give. It is after the
+        last message that was given, and after offsets there that nobody gets, as far as these are known: whoever goes
+        on from it has lost nothing, even if all before it was removed.
+        """
+        ...
+
     def lost(self) -> Mapping[Partition, tuple[int, int]]:
         """Since the last call: partitions whose next message is no longer kept, as (wanted, oldest that is)."""
         ...
@@ -235,8 +257,8 @@ class Writer(Protocol):
             headers: of each.
 
         Raises:
-            UnknownName: there is no such topic. DataError: a message is larger than the topic takes; nothing of
-            the call is sent. Unreachable, Fenced: also for messages of earlier calls.
+            UnknownName: there is no such topic. LimitError: a message is larger than the topic takes; nothing of
+            the call is sent. DataError, Unreachable, Fenced: also for messages of earlier calls.
         """
         ...
 
@@ -298,6 +320,14 @@ class Topics(Protocol):
 
     def delete(self, name: str) -> None:
         """Remove a topic with all messages. Raises UnknownName."""
+        ...
+
+    def trim(self, upto: Mapping[Partition, int]) -> None:
+        """Let messages before these offsets go; all from there on stay. Some of those before may stay, too.
+
+        Raises:
+            UnknownName: there is no such topic or partition. Refused: this account may not, or the topic compacts.
+        """
         ...
 
     def at(self, topic: str, timestamp: int) -> tuple[int, ...]:

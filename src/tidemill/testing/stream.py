@@ -12,7 +12,8 @@ from typing import Any
 from tidemill.adapters.memory.state import MemoryStates
 from tidemill.adapters.memory.topics import MemoryTopics
 from tidemill.authoring.streams import Stream
-from tidemill.flow.stream.process import Loader, StreamProcess
+from tidemill.flow.stream.outlets import Loader
+from tidemill.flow.stream.process import StreamProcess
 from tidemill.model.duration import Duration, read_duration
 from tidemill.model.errors import UnknownName
 from tidemill.model.frame import Frame
@@ -127,12 +128,12 @@ class StreamTest:
         return [(key, value) for key, value, _ in self._read(topic)]
 
     def table(self, name: str) -> list[dict[str, Any]]:
-        """All rows that were given to a table."""
+        """All rows that were given to a table, or to a destination: `table("warehouse.orders")`."""
         values = [value for _, value, _ in self._read(f"{self._spec.full_name}.{name}.rows") if value is not None]
         if not values:
             return []
-        assert self._tables.engine is not None
-        found: list[dict[str, Any]] = self._tables.engine.unpack(values).to_dicts()
+        _, engine = self._maker.plan(self._spec, make=False)
+        found: list[dict[str, Any]] = engine.unpack(values).to_dicts()
         return found
 
     def late(self) -> list[dict[str, Any]]:
@@ -140,8 +141,25 @@ class StreamTest:
         return self._letters("late")
 
     def dead_letters(self) -> list[dict[str, Any]]:
-        """What could not be taken: `value` as it came, `kind`, `step`, `error`, `topic`, `partition`, `offset`."""
+        """What could not be taken: `value` as it came, `kind`, `step`, `error`, `topic`, `partition`, `offset`.
+
+        Rows that failed a check are among them, of kind `quarantined`, with their `row`.
+        """
         return self._letters("dead-letters")
+
+    def checks(self, of: str | None = None) -> dict[str, tuple[int, int]]:
+        """By check: rows that were looked at, and of these those that failed; as of the last checkpoint.
+
+        Args:
+            of: only those of a topic, by its name, or of the result, by `pipeline.stream`.
+        """
+        found: dict[str, tuple[int, int]] = {}
+        for work in self.process.works.values():
+            counts = work.tally.found() if work.tally is not None else ()
+            for one in (count for count in counts if of in (None, count.judged)):
+                rows, failed = found.get(one.name, (0, 0))
+                found[one.name] = rows + one.rows, failed + one.failed
+        return found
 
     def _letters(self, kind: str) -> list[dict[str, Any]]:
         import json
@@ -186,10 +204,12 @@ class _Tables:
         from tidemill.adapters.polars.tables import given_rows
 
         self._rows = {name: given_rows(rows, name) for name, rows in given.items()}
-        self.engine: StreamEngine | None = None
 
     def schema(self, name: TableName) -> Any:
         return self._found(name).schema
+
+    def rows(self, name: TableName) -> Any:
+        return self._found(name).lazy()
 
     def lookup(self, name: TableName, frame: Frame, every: timedelta) -> LookUp:
         from tidemill.adapters.polars.engine import PolarsEngine
@@ -205,7 +225,6 @@ class _Tables:
         topic: str,
         engine: StreamEngine,
     ) -> Loader:
-        self.engine = engine
         return Waiting()
 
     def _found(self, name: TableName) -> Any:

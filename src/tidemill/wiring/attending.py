@@ -26,6 +26,7 @@ from tidemill.ports.bell import Bell
 from tidemill.ports.clock import Clock
 from tidemill.ports.metadata import Event, Metadata
 from tidemill.ports.notifier import Notifier
+from tidemill.wiring.connectors import open_inbox
 from tidemill.wiring.services import open_metadata, system_clock
 from tidemill.wiring.settings import NotifySettings, Settings
 
@@ -94,7 +95,18 @@ def _hooks(settings: Settings, metadata: Metadata, clock: Clock, ring: Callable[
             run = tx.runs.get(run_id)
         return {"run_id": run_id, "batch_id": run.batch_id if run is not None else None}
 
-    return HookServer(settings.hooks.host, settings.hooks.port, settings.hooks.token, begin)
+    inbox = open_inbox(settings)
+
+    def keep(pipeline: str, source: str, key: str | None, body: bytes) -> Mapping[str, Any]:
+        with metadata.read() as tx:
+            _, definition = known(tx, pipeline)
+        if source not in definition.webhooks:
+            error = UnknownName.of("webhook", source, definition.webhooks)
+            error.what = f'Pipeline "{pipeline}" has no webhook "{source}".'
+            raise error
+        return {"number": inbox.put(pipeline, source, key, body, clock.now())}
+
+    return HookServer(settings.hooks.host, settings.hooks.port, settings.hooks.token, begin, keep)
 
 
 class _UserTriggers:

@@ -14,11 +14,15 @@ from tidemill.wiring.settings import Settings
 
 if TYPE_CHECKING:
     from tidemill.ports.containers import Containers
+    from tidemill.ports.destination import Destination
     from tidemill.ports.http import HttpClient
     from tidemill.ports.mail import Mail
     from tidemill.ports.managed_jobs import ManagedJobs
     from tidemill.ports.sqlclient import SqlClient
     from tidemill.ports.topic import Topics
+
+
+_POSTGRES = ("postgresql", "postgres")
 
 
 class OutsideSystems:
@@ -69,22 +73,29 @@ class OutsideSystems:
         """A database."""
         from tidemill.adapters.dbapi.sqlclient import DuckClient, PostgresClient, SqliteClient
 
-        found = self._found(connection, ("sqlite", "duckdb", "postgresql", "postgres"))
-        if found["conn_type"] in ("sqlite", "duckdb"):
-            if not found["schema"]:
-                raise SettingsError(
-                    f'The connection "{connection}" names no file.', hint=f"{found['conn_type']}:///data/shop.db"
-                )
-            path = self._root / found["schema"]
-            return SqliteClient(path) if found["conn_type"] == "sqlite" else DuckClient(path)
-        parts = {
-            "host": found["host"],
-            "port": found["port"],
-            "user": found["login"],
-            "password": found["password"],
-            "dbname": found["schema"],
-        }
-        return PostgresClient({**{name: value for name, value in parts.items() if value}, **found["extra"]})
+        found = self._found(connection, ("sqlite", "duckdb", *_POSTGRES))
+        if found["conn_type"] in _POSTGRES:
+            return PostgresClient(of_libpq(found))
+        path = self._file(found)
+        return SqliteClient(path) if found["conn_type"] == "sqlite" else DuckClient(path)
+
+    def destination(self, connection: str) -> Destination:
+        """A database that batches are loaded into."""
+        found = self._found(connection, ("duckdb", *_POSTGRES))
+        if found["conn_type"] in _POSTGRES:
+            from tidemill.adapters.postgres.destination import PostgresDestination
+
+            return PostgresDestination(of_libpq(found))
+        from tidemill.adapters.duckdb.destination import DuckDestination
+
+        return DuckDestination(self._file(found))
+
+    def _file(self, found: Mapping[str, Any]) -> Path:
+        if not found["schema"]:
+            raise SettingsError(
+                f'The connection "{found["conn_id"]}" names no file.', hint=f"{found['conn_type']}:///data/shop.db"
+            )
+        return self._root / str(found["schema"])
 
     def containers(self, connection: str | None) -> Containers:
         """An engine of containers."""
@@ -148,3 +159,9 @@ class OutsideSystems:
     def _must_have(module: str, extra: str) -> None:
         if importlib.util.find_spec(module) is None:
             raise SettingsError(f"{module} is not installed.", hint=f'pip install "tidemill[{extra}]"')
+
+
+def of_libpq(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What libpq takes, of a connection."""
+    names = {"host": "host", "port": "port", "user": "login", "password": "password", "dbname": "schema"}
+    return {**{name: found[ours] for name, ours in names.items() if found[ours]}, **found["extra"]}

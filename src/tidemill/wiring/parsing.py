@@ -15,8 +15,9 @@ from tidemill.adapters.localfs.code import CodeFolder, FolderSource
 from tidemill.adapters.localfs.versions import CodeVersions
 from tidemill.flow.parse import Parsed, Parser, ParserParts
 from tidemill.plan.code import Patterns
-from tidemill.wiring.services import open_files, open_metadata, system_clock
+from tidemill.wiring.services import open_metadata, system_clock
 from tidemill.wiring.settings import STATE_FOLDER, Settings
+from tidemill.wiring.storage import open_files
 from tidemill.wiring.stream_serving import StreamNote
 
 if TYPE_CHECKING:

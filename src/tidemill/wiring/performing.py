@@ -22,8 +22,9 @@ from tidemill.ports.executor import NOTHING, PUBLISH, Job
 from tidemill.ports.tasklogs import TaskLogs, TryPlace
 from tidemill.wiring.dbt import open_dbt
 from tidemill.wiring.outside import OutsideSystems
-from tidemill.wiring.services import open_files, open_metadata, system_clock
+from tidemill.wiring.services import open_metadata, system_clock
 from tidemill.wiring.settings import STATE_FOLDER, Settings
+from tidemill.wiring.storage import open_files
 from tidemill.wiring.surroundings import (
     ArchivedValues,
     EnvironmentConnections,

@@ -18,7 +18,7 @@ def query(
 
     Args:
         sql: DuckDB SQL; tables are `pipeline.table`, or a bare name that only one pipeline has; Tidemill's own are
-            `tidemill.batches, runs, tasks, checks, files`.
+            `tidemill.batches, runs, tasks, checks, files, stream_checks`.
         branch: the branch or tag to read.
         at: a time, or a snapshot id where the query reads one table.
         project: the project's folder; None: the one at or above the current folder.

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.model.batch import BatchKey, Interval
 from tidemill.model.errors import RunFailed, TidemillError, UnknownName, UserError
+from tidemill.model.frame import Frame, Topic
 from tidemill.plan.schedule import latest_complete, parse_intervals
 from tidemill.wiring.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from tidemill.authoring.streams import Stream
     from tidemill.flow.observe import Observer, RunReport
     from tidemill.flow.services import Services
     from tidemill.model.pipeline import PipelineSpec
@@ -155,6 +157,20 @@ class ProjectRunner:
         from tidemill.adapters.polars.function import run_function
 
         return run_function(function, *frames, **named)
+
+    def peek(self, what: Topic | Frame | Stream, rows: int, messages: int, to: str | None = None) -> Any:
+        """See `DeclaredTopic.peek`, `Frame.peek`, `Stream.peek`."""
+        from tidemill.wiring.stream_peek import Peeking
+
+        pipeline = None if isinstance(what, Topic | Frame) else what.pipeline
+        settings = load_settings(None) if pipeline is None else _settings_for(pipeline)
+        with Peeking(settings, services_of(settings).metadata) as peeking:
+            if isinstance(what, Topic):
+                return peeking.topic(what, rows)
+            if isinstance(what, Frame):
+                return peeking.frame(what, rows, messages)
+            spec = what.pipeline.spec()
+            return peeking.stream(spec, spec.streams[what.name], rows, messages, to)
 
 
 def _settings_for(pipeline: Pipeline) -> Settings:

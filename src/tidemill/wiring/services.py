@@ -9,11 +9,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from tidemill.model.errors import DefinitionError, SettingsError
+from tidemill.model.connector import Connector
+from tidemill.model.errors import SettingsError
 from tidemill.model.pipeline import FilesOrigin, FunctionOrigin, SourceSpec
 from tidemill.wiring.loading import loading
 from tidemill.wiring.project import code_version
 from tidemill.wiring.settings import FILE, STATE_FOLDER, Settings, origins
+from tidemill.wiring.storage import Reach, open_files
+from tidemill.wiring.surroundings import EnvironmentConnections
 
 if TYPE_CHECKING:
     from tidemill.flow.services import Services
@@ -55,6 +58,7 @@ def connect(
 
     clock = system_clock()
     lake, archive = open_files(settings, settings.lake_url), open_files(settings, settings.archive_url)
+    reach = Reach.of(lake)
     metadata = open_metadata(settings, clock)
     if wrap_files is not None:
         lake, archive = wrap_files(lake), wrap_files(archive)
@@ -68,10 +72,10 @@ def connect(
         catalog=IcebergCatalog(lake, clock),
         decoder=ArrowDecoder(),
         records=late(_records),
-        frames=late(_frames),
-        auditor=late(_auditor),
-        sql=late(_sql),
-        source=source_maker(settings),
+        frames=late(partial(_frames, reach)),
+        auditor=late(partial(_auditor, reach)),
+        sql=late(partial(_sql, reach)),
+        source=source_maker(settings, clock),
         clock=clock,
         holder=holder(),
         alive=alive,
@@ -104,22 +108,22 @@ def _records() -> RecordEncoder:
     return ArchiveRecordEncoder()
 
 
-def _frames() -> FrameEngine:
+def _frames(reach: Reach) -> FrameEngine:
     from tidemill.adapters.polars.engine import PolarsEngine
 
-    return PolarsEngine()
+    return PolarsEngine(open_file=reach.open_file, storage_options=reach.storage_options)
 
 
-def _auditor() -> Auditor:
+def _auditor(reach: Reach) -> Auditor:
     from tidemill.adapters.polars.checks import PolarsAuditor
 
-    return PolarsAuditor()
+    return PolarsAuditor(reach.scanner())
 
 
-def _sql() -> SqlEngine:
+def _sql(reach: Reach) -> SqlEngine:
     from tidemill.adapters.duckdb.engine import DuckDBEngine
 
-    return DuckDBEngine()
+    return DuckDBEngine(open_file=reach.open_file)
 
 
 def system_clock() -> Clock:
@@ -162,38 +166,22 @@ def _ignore_state(root: Path) -> None:
         ignore.write_text("*\n", encoding="utf-8")
 
 
-def open_files(settings: Settings, url: str) -> Files:
-    """Open a folder of files by its address."""
-    if "://" in url and not url.startswith("file://"):
-        scheme = url.split("://", 1)[0]
-        raise SettingsError(
-            f'No adapter takes addresses that begin with "{scheme}://".',
-            where=str(settings.root / "tidemill.toml"),
-            hint="a folder such as .tidemill/lake",
-        )
-    from tidemill.adapters.localfs.files import LocalFiles
-
-    folder = settings.root / url.removeprefix("file://")
-    folder.mkdir(parents=True, exist_ok=True)
-    return LocalFiles(folder)
-
-
-def source_maker(settings: Settings) -> Callable[[SourceSpec], Source]:
-    """What turns a source's spec into the adapter that extracts it."""
+def source_maker(settings: Settings, clock: Clock | None = None) -> Callable[[SourceSpec], Source]:
+    """What turns a source's spec into the adapter that extracts it; the clock is that of its waiting."""
 
     def make(spec: SourceSpec) -> Source:
         if isinstance(spec.origin, FunctionOrigin):
             from tidemill.authoring.sources import FunctionSource
 
             return FunctionSource(spec)
-        assert isinstance(spec.origin, FilesOrigin)
-        if "://" in spec.origin.pattern:
-            raise DefinitionError(
-                f'No source takes "{spec.origin.pattern}".', where=spec.place, hint="a path inside the project"
-            )
-        from tidemill.adapters.localfs.source import LocalFilesSource
+        if isinstance(spec.origin, Connector):
+            from tidemill.wiring.connectors import open_connector
 
-        return LocalFilesSource(spec, settings.root, partial(_render, where=spec.place))
+            return open_connector(spec, spec.origin, settings, partial(_render, where=spec.place))
+        assert isinstance(spec.origin, FilesOrigin)
+        from tidemill.wiring.places import open_feed
+
+        return open_feed(spec, spec.origin, settings, EnvironmentConnections(), clock or system_clock())
 
     return make
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from tidemill.model.errors import SettingsError
+from tidemill.model.errors import SettingsError, TidemillError
 from tidemill.wiring.settings import FILE, STATE_FOLDER, Settings
 from tidemill.wiring.stream_serving import CHANGED, note_of, serve_streams
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: What an installation consists of, each in a process of its own.
 PARTS = ("scheduler", "parser", "attendant", "streams")
+#: Served where the settings say an address.
+METRICS = "metrics"
 #: A child that ended is started again after so many seconds, the longer the more often it has ended of late.
 _AGAIN_AFTER = (0.5, 1.0, 2.0, 5.0)
 #: A child that has lived so long (seconds) is thought well again.
@@ -93,6 +95,7 @@ def up(
         "parser": lambda server: server.spawn(parser_main, settings),
         "attendant": lambda server: server.spawn(attendant_main, settings),
         "streams": lambda server: server.spawn(streams_main, settings),
+        METRICS: lambda server: server.spawn(metrics_main, settings),
     }
     chosen = {part: mains[part] for part in parts}
     # By itself it waits for streams; beside others it is there only while there are any.
@@ -272,6 +275,19 @@ def streams_main(settings: Settings) -> int:
     _log_to_stderr("streams")
     with asked_to_stop() as (stopping, _):
         return serve_streams(settings, stopping)
+
+
+def metrics_main(settings: Settings) -> int:
+    """The process that serves metrics; returns its exit code."""
+    from tidemill.wiring.metrics import serve_metrics
+
+    _log_to_stderr(METRICS)
+    with asked_to_stop() as (stopping, handle):
+        try:
+            return serve_metrics(settings, stopping, handle)
+        except TidemillError as error:  # an address that is taken may be free the next time
+            _log.error("%s", error)
+            return error.exit_code
 
 
 def files_of(root: Path, pattern: str) -> dict[str, str]:

@@ -13,9 +13,11 @@ timeout = "30s"                              what reading one file may take
 [metadata]
 url = "sqlite:///.tidemill/tidemill.db"      TIDEMILL_METADATA_URL
 [archive]
-url = ".tidemill/archive"                    TIDEMILL_ARCHIVE_URL
+url = ".tidemill/archive"                    TIDEMILL_ARCHIVE_URL; a folder, or s3://bucket/prefix
 [lake]
-url = ".tidemill/lake"                       TIDEMILL_LAKE_URL
+url = ".tidemill/lake"                       TIDEMILL_LAKE_URL; likewise
+[s3]                                         see object_settings.py
+endpoint = "https://host:9000"               where s3://... is not Amazon's
 [scheduler]
 workers = 8                                  tasks at the same time on this machine; else one a core, at least four
 broker = "amqp://guest@host//"               TIDEMILL_BROKER; Celery workers then do all tasks: tidemill serve worker
@@ -29,6 +31,10 @@ token = "env:HOOK_TOKEN"                     what callers show: Authorization: B
 broker = "kafka://host:9092"                 TIDEMILL_STREAMS_BROKER; else topics are in the metadata database
 state = "sqlite"                             or "rocksdb", "memory"
 [kafka]                                      settings of Kafka's client, by its names
+[metrics]                                    see metrics_settings.py
+listen = "127.0.0.1:9464"                    TIDEMILL_METRICS_LISTEN; /metrics for Prometheus
+[otel]
+enabled = true                               metrics and traces by OTEL_*; extra `otel`
 [[notify]]                                   who is told what; any number of these
 kind = "slack"                               or "webhook", "email"
 url = "env:SLACK_URL"                        env: takes it from the environment; smtp://user:password@host for email
@@ -51,6 +57,8 @@ from typing import Any
 from tidemill.model.errors import DefinitionError, SettingsError, UnknownName
 from tidemill.model.timetable import parse_duration
 from tidemill.ports.notifier import EVENTS
+from tidemill.wiring.metrics_settings import MetricsSettings, read_metrics_settings
+from tidemill.wiring.object_settings import S3_KEYS, ObjectSettings, read_object_settings
 from tidemill.wiring.stream_settings import REGISTRY, StreamSettings, read_stream_settings
 
 FILE = "tidemill.toml"
@@ -62,9 +70,12 @@ _KNOWN = {
     "metadata": ("url",),
     "archive": ("url",),
     "lake": ("url",),
+    "s3": S3_KEYS,
     "scheduler": ("workers", "broker"),
     "hooks": ("host", "port", "token"),
-    "streams": ("broker", "state", *REGISTRY),
+    "streams": ("broker", "state", "tables_every", *REGISTRY),
+    "metrics": ("listen", "token"),
+    "otel": ("enabled",),
 }
 #: Sections whose keys are the user's own names.
 _FREE = ("pools", "kafka")
@@ -128,6 +139,8 @@ class Settings:
     metadata_url: str = f"sqlite:///{STATE_FOLDER}/tidemill.db"
     archive_url: str = f"{STATE_FOLDER}/archive"
     lake_url: str = f"{STATE_FOLDER}/lake"
+    #: How addresses that begin with s3:// are reached.
+    objects: ObjectSettings = field(default_factory=ObjectSettings)
     #: True where a settings file was found; False for a lone script.
     has_file: bool = False
     code: CodeSettings = CodeSettings()
@@ -141,6 +154,7 @@ class Settings:
     #: Slots by pool.
     pools: Mapping[str, int] = field(default_factory=dict, hash=False)
     streams: StreamSettings = field(default_factory=StreamSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
 
 def find_root(start: Path) -> Path | None:
@@ -182,6 +196,7 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         metadata_url=env.get("TIDEMILL_METADATA_URL") or data.get("metadata", {}).get("url", defaults.metadata_url),
         archive_url=env.get("TIDEMILL_ARCHIVE_URL") or data.get("archive", {}).get("url", defaults.archive_url),
         lake_url=env.get("TIDEMILL_LAKE_URL") or data.get("lake", {}).get("url", defaults.lake_url),
+        objects=read_object_settings(data, str(root / FILE)),
         has_file=(root / FILE).is_file(),
         code=_code(data.get("pipelines", {}), str(root / FILE)),
         workers=_count(data.get("scheduler", {}).get("workers"), "scheduler.workers", str(root / FILE)),
@@ -190,7 +205,8 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
             name: _count(slots, f"pools.{name}", str(root / FILE)) or 0 for name, slots in data.get("pools", {}).items()
         },
         hooks=_hooks(data["hooks"], env, str(root / FILE)) if "hooks" in data else None,
-        streams=read_stream_settings(data, env, str(root / FILE), lambda text: _secret(text, env, str(root / FILE))),
+        streams=read_stream_settings(data, env, str(root / FILE), lambda text: secret_of(text, env, str(root / FILE))),
+        metrics=read_metrics_settings(data, env, str(root / FILE), lambda text: secret_of(text, env, str(root / FILE))),
         notify=tuple(_notify(one, env, str(root / FILE)) for one in data.get("notify", ())),
     )
 
@@ -204,7 +220,7 @@ def _count(value: Any, name: str, where: str) -> int | None:
 
 def _hooks(given: Mapping[str, Any], env: Mapping[str, str], where: str) -> HookSettings:
     """Section `[hooks]`."""
-    token = _secret(str(given.get("token", "")), env, where)
+    token = secret_of(str(given.get("token", "")), env, where)
     if len(token) < 8:
         raise SettingsError("[hooks] needs a token of at least 8 characters.", where=where, hint='"env:HOOK_TOKEN"')
     port = given.get("port", 8801)
@@ -213,8 +229,8 @@ def _hooks(given: Mapping[str, Any], env: Mapping[str, str], where: str) -> Hook
     return HookSettings(token, str(given.get("host", "127.0.0.1")), port)
 
 
-def _secret(text: str, env: Mapping[str, str], where: str) -> str:
-    """A value, or with `env:NAME` that of the environment."""
+def secret_of(text: str, env: Mapping[str, str], where: str) -> str:
+    """A value, or with `env:NAME` that of the environment. Raises SettingsError: it has none."""
     if not text.startswith("env:"):
         return text
     found = env.get(text.removeprefix("env:"))
@@ -231,7 +247,7 @@ def _notify(given: Mapping[str, Any], env: Mapping[str, str], where: str) -> Not
     kind, url = given.get("kind", ""), str(given.get("url", ""))
     if kind not in ("webhook", "slack", "email"):
         raise UnknownName.of("kind of notice", str(kind), ("webhook", "slack", "email"), where=where)
-    url = _secret(url, env, where)
+    url = secret_of(url, env, where)
     events = tuple(given.get("events", ("failed", "late")))
     for event in events:
         if event not in EVENTS:

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from tidemill.flow.live.progress import progress_topic
+from tidemill.flow.stream.destinations import source_of
 from tidemill.flow.stream.facts import ProcessFacts, counts_json, reads, topology_json, writes
-from tidemill.flow.stream.lag import Lag, lag_of
+from tidemill.flow.stream.lag import Lag, lag_of, loaded_until
 from tidemill.flow.stream.plan import StreamPlan
+from tidemill.flow.stream.quality import quality_json
 from tidemill.flow.stream.redrive import letters_of
 from tidemill.flow.stream.stretch import ends_of, stretch
 from tidemill.model.errors import TidemillError, UnknownName
-from tidemill.model.frame.topic import Topic, ToTable
+from tidemill.model.frame.topic import ToDestination, Topic, ToTable
 from tidemill.model.pipeline import PipelineSpec
 from tidemill.model.stream import StreamSpec
 from tidemill.plan.topology import Node
-from tidemill.ports.topic import Headers, Messages, Partition, TopicInfo, TopicSpec
+from tidemill.ports.topic import Headers, Messages, Partition, TopicInfo, TopicSpec, moment_of
+from tidemill.wiring.outside import OutsideSystems
 from tidemill.wiring.project import load_pipelines
 from tidemill.wiring.services import late, system_clock
 from tidemill.wiring.settings import Settings
-from tidemill.wiring.streaming import open_topics, registry_of
+from tidemill.wiring.stream_past import open_archives, with_archives
+from tidemill.wiring.streaming import registry_of
 from tidemill.wiring.streams import LakeTables, StreamMaker, open_stores, streams_of
+from tidemill.wiring.surroundings import EnvironmentConnections
+from tidemill.wiring.topics import open_topics
 
 if TYPE_CHECKING:
+    from tidemill.flow.stream.history import TopicsWithPast
+    from tidemill.flow.stream.topic_archive import Archived, TopicArchives
     from tidemill.ports.metadata import Metadata
     from tidemill.ports.state import StateStores
-    from tidemill.ports.topic import Topics
 
 #: Messages that are sent in one call.
 _AT_ONCE = 5_000
+#: Seconds after which a topic that is not made yet is looked for again.
+_LOOK_AGAIN = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,18 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class TopicRow:
-    """One topic in a list. `role`: read, written, `own` (of a stream, for itself), or `-`."""
+    """One topic in a list.
+
+    Args:
+        name: of the topic.
+        partitions, messages: how many it has.
+        cleanup: `delete` or `compact`.
+        role: read, written, `own` (of a stream, for itself), or `-`.
+        streams: that it has the role for.
+        source: what feeds it, as it is declared.
+        archived: by partition, from which offset up to which it is archived; empty: nothing of it is.
+        unarchived: messages that are not archived yet; None: nothing archives it.
+    """
 
     name: str
     partitions: int
@@ -77,6 +98,9 @@ class TopicRow:
     cleanup: str
     role: str
     streams: tuple[str, ...]
+    source: str | None = None
+    archived: tuple[tuple[int, int], ...] = ()
+    unarchived: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +132,14 @@ class StreamCare:
         self.clock = system_clock()
 
     @cached_property
-    def topics(self) -> Topics:
-        """The broker."""
-        return open_topics(self.settings, self.metadata, self.clock)
+    def archives(self) -> TopicArchives:
+        """What is archived of topics."""
+        return open_archives(self.settings, self.metadata, self.clock)
+
+    @cached_property
+    def topics(self) -> TopicsWithPast:
+        """The broker's topics, with what is archived of them."""
+        return with_archives(open_topics(self.settings, self.metadata, self.clock), self.archives)
 
     @cached_property
     def stores(self) -> StateStores:
@@ -177,7 +206,7 @@ class StreamCare:
         try:
             plan = self.plan(spec)
             given = tuple(writes(plan))
-            lag = sum(one.behind for one in self._lag(pipeline, spec, plan, times=False))
+            lag = sum(one.behind for one in self._lag(spec, plan, times=False))
             letters = sum(not one.redriven for one in letters_of(self.topics, self.clock, plan.dead_letters))
         except TidemillError as wrong:
             if wrong.exit_code == 3:
@@ -205,8 +234,10 @@ class StreamCare:
         now = self.clock.now()
         plan = self.plan(spec)
         made = topology_json(plan, [one for one in told if one.is_live(now)])
-        lags = [lag_json(one) for one in self._lag(pipeline, spec, plan)]
+        lags = [lag_json(one) for one in self._lag(spec, plan)]
         failed = [one for one in told if one.error]
+        with self.metadata.read() as tx:
+            counted = [count for _, count in tx.streams.counted(spec.full_name)]
         return {
             "stream": spec.full_name,
             "pipeline": pipeline.name,
@@ -214,9 +245,11 @@ class StreamCare:
             "place": spec.place,
             "doc": spec.doc,
             "reads": reads(plan),
+            "sources": {one.name: str(one.source) for one in spec.topics.values() if one.source is not None},
             "writes": writes(plan),
             **made,
             "lag": lags,
+            "checks": quality_json(plan, counted),
             "error": failed[-1].error if failed else None,
             "error_at": failed[-1].error_at if failed else None,
         }
@@ -224,16 +257,25 @@ class StreamCare:
     def lag(self, name: str | None = None) -> dict[str, list[Lag]]:
         """How far behind a stream is, or all."""
         chosen = self.streams if name is None else [self.find(name)]
-        return {spec.full_name: self._lag(pipeline, spec, self.plan(spec)) for pipeline, spec in chosen}
+        return {spec.full_name: self._lag(spec, self.plan(spec)) for _, spec in chosen}
 
-    def _lag(self, pipeline: PipelineSpec, spec: StreamSpec, plan: StreamPlan, *, times: bool = True) -> list[Lag]:
-        def loaded(node: Node) -> int:
+    def _lag(self, spec: StreamSpec, plan: StreamPlan, *, times: bool = True) -> list[Lag]:
+        def loaded(node: Node) -> int | None:
+            if isinstance(node.step, ToDestination):
+                return self._loaded_there(plan, node.step)
             assert isinstance(node.step, ToTable)
             with self.metadata.read() as tx:
-                mark = tx.bookmarks.get(pipeline.name, f"{spec.name}>{node.step.table}").value
-            return int((mark or {}).get("offset", 0))  # type: ignore[union-attr]  # as the loader writes it
+                return loaded_until(tx, spec.full_name, node.step.table)
 
         return lag_of(plan, self.topics, loaded, times=times)
+
+    def _loaded_there(self, plan: StreamPlan, step: ToDestination) -> int | None:
+        """What the destination says; None where it does not answer, or this shell does not know its address."""
+        try:
+            there = OutsideSystems(EnvironmentConnections(), self.settings.root).destination(step.destination)
+            return int(there.position(source_of(plan.name, step)) or 0)
+        except TidemillError:
+            return None
 
     # Topics
 
@@ -241,20 +283,27 @@ class StreamCare:
         """All topics that there are, and those that are declared."""
         used: dict[str, dict[str, str]] = {}
         own: dict[str, str] = {}
+        sources: dict[str, str] = {}
+        archived: set[str] = set()
         for _, spec in self.streams:
             for topic in spec.topics.values():
                 used.setdefault(topic.name, {})[spec.full_name] = "read"
+                if topic.source is not None:
+                    sources[topic.name] = str(topic.source)
+                    own[progress_topic(topic.name).name] = spec.full_name
             plan = self.plan(spec)
+            archived |= {topic.name for topic in (*spec.topics.values(), *plan.written()) if topic.archive is not None}
             for topic in plan.written():
                 used.setdefault(topic.name, {}).setdefault(spec.full_name, "written")
             own |= {made.name: spec.full_name for made in plan.own_topics()}
         rows = []
         for name in sorted({*self.topics.names(), *used}):
-            info = self.topics.describe(name) or TopicInfo(name, (), ())
+            info = self.topics.live.describe(name) or TopicInfo(name, (), ())
             roles = sorted(set(used.get(name, {}).values())) or (["own"] if name in own else ["-"])
             streams = tuple(used.get(name, {})) or ((own[name],) if name in own else ())
             held = sum(end - first for first, end in zip(info.first, info.end, strict=True))
-            rows.append(TopicRow(name, info.partitions, held, info.cleanup, " and ".join(roles), streams))
+            row = TopicRow(name, info.partitions, held, info.cleanup, " and ".join(roles), streams, sources.get(name))
+            rows.append(_with_archive(row, info, self.archives.of(name), kept=name in archived))
         return rows
 
     def declared(self, name: str) -> Topic | None:
@@ -276,8 +325,6 @@ class StreamCare:
             UnknownName: there is no such topic, and none is declared. DataError: a line does not fit, and nothing was
             sent.
         """
-        from dataclasses import replace
-
         from tidemill.wiring.stream_rows import encoded
 
         topic = self.declared(name)
@@ -301,10 +348,12 @@ class StreamCare:
         return len(lines)
 
     def peek(self, name: str, last: int) -> list[Seen]:
-        """The last messages of a topic, oldest first. Raises UnknownName."""
-        info = self.topics.describe(name)
+        """The last messages of a topic, oldest first; none of one that is only declared. Raises UnknownName."""
+        info = self.topics.live.describe(name)
         if info is None:
-            raise UnknownName.of("topic", name, self.topics.names())
+            if self.declared(name) is None:
+                raise UnknownName.of("topic", name, self.topics.names())
+            return []
         begin = {
             Partition(name, number): max(first, end - last)
             for number, (first, end) in enumerate(zip(info.first, info.end, strict=True))
@@ -315,15 +364,28 @@ class StreamCare:
 
     def follow(self, name: str) -> Iterator[Seen | None]:
         """Messages that come from now on; None now and then, so that whoever asks may stop."""
+        ends = ends_of(self.topics, name)
+        while not ends:
+            yield None
+            self.clock.sleep(_LOOK_AGAIN)
+            ends = dict.fromkeys(ends_of(self.topics, name), 0)  # made since: all that is in it is new
         reader = self.topics.reader()
         try:
-            reader.take(ends_of(self.topics, name))
+            reader.take(ends)
             while True:
                 for messages in reader.read(1_000, 0.2):
                     yield from _seen(messages)
                 yield None
         finally:
             reader.close()
+
+
+def _with_archive(row: TopicRow, info: TopicInfo, archived: Archived, *, kept: bool) -> TopicRow:
+    numbers = range(info.partitions)
+    ends = [max(archived.end.get(n, 0), info.first[n]) for n in numbers]
+    waiting = sum(max(0, info.end[n] - ends[n]) for n in numbers)
+    spans = tuple((archived.first.get(n, 0), archived.end.get(n, 0)) for n in numbers) if archived.end else ()
+    return replace(row, archived=spans, unarchived=waiting if kept or spans else None)
 
 
 def state_of(told: Sequence[ProcessFacts], now: datetime) -> str:
@@ -354,6 +416,6 @@ def lag_json(lag: Lag) -> dict[str, Any]:
 def _seen(messages: Messages) -> Iterator[Seen]:
     for place, offset in enumerate(messages.offsets):
         stamp = messages.timestamps[place]
-        at = None if stamp < 0 else datetime.fromtimestamp(stamp / 1000, UTC)
+        at = moment_of(stamp)
         headers = messages.headers[place] if messages.headers is not None else ()
         yield Seen(messages.partition.number, offset, at, messages.keys[place], messages.values[place], headers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,12 @@ from tidemill.model.stream import StreamSpec
 from tidemill.ports.topic import Partition, TopicSpec
 from tidemill.wiring.stream_care import StreamCare
 from tidemill.wiring.streaming import registry_of
-from tidemill.wiring.streams import StreamMaker, Waiting, codec_of, key_codec
+from tidemill.wiring.streams import StreamMaker, Waiting, codec_of, key_encoder
 
 if TYPE_CHECKING:
+    from tidemill.flow.stream.outlets import Untaken
     from tidemill.flow.stream.process import StreamProcess
+    from tidemill.model.pipeline import PipelineSpec
     from tidemill.ports.stream_engine import Given
     from tidemill.ports.topic import Topics, Writer
 
@@ -44,14 +46,23 @@ class _Collected:
 
     plan: StreamPlan
     give_out: Callable[[str, tuple[str, ...], Any], None]
-    rows: dict[int, int] = field(default_factory=dict)
 
-    def give(self, given: Given, writer: Writer) -> None:
+    def give(self, given: Given, writer: Writer) -> Untaken:
         """Hand rows on."""
         node = self.plan.topology.nodes[given.node]
-        self.rows[given.node] = self.rows.get(given.node, 0) + given.rows.height
         key = node.step.key if isinstance(node.step, ToTopic) else ()
         self.give_out(target_of(node), key, given.rows)
+        return []
+
+    def busy(self, seconds: float) -> bool:
+        """Rows are taken at once."""
+        return False
+
+    def forget(self) -> None:
+        """What was given is gone."""
+
+    def close(self) -> None:
+        """Nothing to end."""
 
 
 class _Tables:
@@ -59,6 +70,7 @@ class _Tables:
 
     def __init__(self, care: StreamCare) -> None:
         self.schema = care.tables.schema
+        self.rows = care.tables.rows
         self.lookup = care.tables.lookup
 
     def loader(self, *_: Any) -> Waiting:
@@ -93,19 +105,13 @@ def replay(
     if since >= until:
         raise UserError("The range is empty: --from is not before --until.")
     pipeline, spec = care.find(name)
+    spec = replace(spec, bootstrap={})  # the range is what is read, wherever it is kept
     if to is not None and to in {topic.name for topic in spec.topics.values()}:
         raise UserError(f'"{spec.full_name}" reads "{to}" itself.', hint="choose another topic")
     if to is not None and care.topics.describe(to) is None:
         raise UnknownName.of("topic", to, care.topics.names())
 
-    from tidemill.adapters.memory.clock import LeapingClock
-    from tidemill.adapters.memory.state import MemoryStates
-    from tidemill.adapters.memory.topics import MemoryTopics
-
-    clock = LeapingClock(care.clock)
-    memory = MemoryTopics(clock)
-    ranges = _ranges(care, spec, memory, since, until)
-    maker = StreamMaker(memory, MemoryStates(), _Tables(care), clock, registry_of(care.settings.streams))
+    ranges = _ranges(care, spec, since, until)
     writer = care.topics.writer(f"{spec.full_name}.replay") if to is not None else None
 
     def give_out(target: str, key: tuple[str, ...], rows: Any) -> None:
@@ -113,21 +119,55 @@ def replay(
             for row in rows.to_dicts():
                 shown(target, row)
         if writer is not None and to is not None:
-            keys = key_codec(key)
+            keys = key_encoder(key)
             known = care.declared(to)
             values = (codec_of(known) if known is not None else _json(to)).encode(rows)
-            writer.send(to, values, keys=None if keys is None else keys.encode(rows.select(list(key))))
+            writer.send(to, values, keys=None if keys is None else keys(rows))
 
+    try:
+        done = play(care, pipeline, spec, ranges, give_out)
+        if writer is not None:
+            writer.commit({})
+    finally:
+        if writer is not None:
+            writer.close()
+    return done
+
+
+def play(
+    care: StreamCare,
+    pipeline: PipelineSpec,
+    spec: StreamSpec,
+    ranges: Mapping[Partition, tuple[int, int]],
+    give_out: Callable[[str, tuple[str, ...], Any], None],
+) -> Replayed:
+    """Run stretches of topics through a stream's function, in memory.
+
+    Args:
+        care: whose topics and tables are read.
+        pipeline: the stream's.
+        spec: of the stream.
+        ranges: of every partition that it reads: the first offset, and that after the last.
+        give_out: gets rows: where they would have gone, their key's columns, and they themselves.
+
+    Raises:
+        RunFailed: a row cannot be taken, and the stream stops at such.
+    """
+    from tidemill.adapters.memory.clock import LeapingClock
+    from tidemill.adapters.memory.state import MemoryStates
+    from tidemill.adapters.memory.topics import MemoryTopics
+
+    clock = LeapingClock(care.clock)
+    memory = MemoryTopics(clock)
+    for name in {partition.topic for partition in ranges}:
+        memory.create(TopicSpec(name, sum(partition.topic == name for partition in ranges)))
+    maker = StreamMaker(memory, MemoryStates(), _Tables(care), clock, registry_of(care.settings.streams))
     process = maker.process(pipeline, spec, "replay", lambda plan: _Collected(plan, give_out))
     done = Replayed()
     try:
         _play(care, memory, ranges, process, clock, _longest_idle(spec), done)
-        if writer is not None:
-            writer.commit({})
     finally:
         process.close()
-        if writer is not None:
-            writer.close()
     done.rows = sum(process.rows_out.values())
     done.failed, done.late = process.counts.failed, process.counts.late
     return done
@@ -140,16 +180,13 @@ def _json(topic: str) -> Any:
     return open_codec(Json(), topic)
 
 
-def _ranges(
-    care: StreamCare, spec: StreamSpec, memory: Topics, since: datetime, until: datetime
-) -> dict[Partition, tuple[int, int]]:
-    """The stretch of each partition; the topics are made in memory."""
+def _ranges(care: StreamCare, spec: StreamSpec, since: datetime, until: datetime) -> dict[Partition, tuple[int, int]]:
+    """The stretch of each partition."""
     found: dict[Partition, tuple[int, int]] = {}
     for name in {topic.name for topic in spec.topics.values()}:
         info = care.topics.describe(name)
         if info is None:
             raise UnknownName.of("topic", name, care.topics.names())
-        memory.create(TopicSpec(name, info.partitions))
         first, last = (care.topics.at(name, round(at.timestamp() * 1000)) for at in (since, until))
         found |= {Partition(name, n): (first[n], last[n]) for n in range(info.partitions)}
     return found

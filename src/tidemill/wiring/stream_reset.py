@@ -7,12 +7,14 @@ from datetime import datetime
 from tidemill.flow.stream.resetting import Reset, To, do_reset, plan_reset
 from tidemill.model.errors import UserError
 from tidemill.wiring.stream_care import StreamCare
+from tidemill.wiring.stream_past import beginning
 
 
 def preview(care: StreamCare, name: str, to: str) -> Reset:
     """What a reset would do. Raises UserError: `to` is no place to begin at."""
     _, spec = care.find(name)
-    return plan_reset(care.plan(spec), care.topics, care.stores, _read(to))
+    topics = care.maker.topics_of(spec)
+    return plan_reset(care.plan(spec), topics, care.stores, _read(to), beginning(spec, topics))
 
 
 def begin_anew(care: StreamCare, name: str, reset: Reset) -> None:

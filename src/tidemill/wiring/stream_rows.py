@@ -12,7 +12,7 @@ from tidemill.model.codec import Json
 from tidemill.model.errors import DataError
 from tidemill.model.frame.topic import Topic
 from tidemill.wiring.codecs import open_codec
-from tidemill.wiring.streams import codec_of, key_codec
+from tidemill.wiring.streams import codec_of, key_encoder
 
 if TYPE_CHECKING:
     from tidemill.ports.registry import Registry
@@ -62,19 +62,41 @@ def encoded(topic: Topic, lines: Sequence[bytes], *, strict: bool = True, regist
     if topic.codec != "json" and not isinstance(topic.codec, Json):
         for place, value in zip(taken, codec_of(topic, registry).encode(decoded.rows), strict=True):
             values[place] = value
-    key = key_codec(topic.key)
+    key = key_encoder(topic.key)
     if key is None:
         return Encoded(None, values)
     keys: list[bytes | None] = [None] * len(lines)
-    for place, value in zip(taken, key.encode(decoded.rows), strict=True):
+    for place, value in zip(taken, key(decoded.rows), strict=True):
         keys[place] = value
     for each in decoded.bad:
         keys[each.index] = _loose_key(topic.key, lines[each.index], each.index + 1, strict=False)
     return Encoded(keys, values)
 
 
+def keys_of(
+    topic: Topic, values: Sequence[bytes | None], registry: Registry | None = None
+) -> list[bytes | None] | None:
+    """Keys of messages as they came, by the topic's key; of one that cannot be read, none. None: the topic has no key.
+
+    Raises:
+        Unreachable: the schema registry does not answer.
+    """
+    if not topic.key:
+        return None
+    if topic.columns is None and (topic.codec == "json" or isinstance(topic.codec, Json)):
+        return [None if value is None else _loose_key(topic.key, value, 0, strict=False) for value in values]
+    keys: list[bytes | None] = [None] * len(values)
+    key = key_encoder(topic.key)
+    assert key is not None
+    decoded = codec_of(topic, registry).only(topic.key).decode(values)
+    taken = decoded.taken if decoded.taken is not None else range(len(values))
+    for place, written in zip(taken, key(decoded.rows), strict=True):
+        keys[place] = written
+    return keys
+
+
 def _loose_keys(columns: tuple[str, ...], lines: Sequence[bytes], strict: bool) -> list[bytes | None] | None:
-    """Keys of rows whose columns nobody has declared, written as `KeyCodec` does."""
+    """Keys of rows whose columns nobody has declared, written as `key_encoder` has it."""
     keys = [_loose_key(columns, line, number, strict) for number, line in enumerate(lines, 1)]
     return keys if columns else None
 

@@ -3,6 +3,7 @@
 [streams]
 broker = "kafka://host:9092,other:9092"      TIDEMILL_STREAMS_BROKER; left out, topics are in the metadata database
 state = "sqlite"                             or "rocksdb" (extra `rocksdb`), "memory"; on this computer's disk
+tables_every = "10s"                         rows for tables wait at most so long for others of their batch
 registry = "https://registry:8081"           of schemas; with registry_user, registry_password, registry_token
 [kafka]                                      any setting of librdkafka
 "security.protocol" = "SASL_SSL"
@@ -13,9 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
-from tidemill.model.errors import SettingsError, UnknownName
+from tidemill.model.errors import DefinitionError, SettingsError, UnknownName
+from tidemill.model.timetable import parse_duration
 
 #: The settings that are about the schema registry.
 REGISTRY = ("registry", "registry_user", "registry_password", "registry_token")
@@ -30,6 +33,7 @@ class StreamSettings:
         broker: an address; empty: the metadata database.
         state: the technology of state stores.
         options: of Kafka's client.
+        tables_every: how long rows for tables wait for others of their batch; None: as long as loaders have it.
         registry: addresses of the schema registry, separated by commas; empty: there is none.
         registry_user, registry_password, registry_token: who asks it.
     """
@@ -37,6 +41,7 @@ class StreamSettings:
     broker: str = ""
     state: str = "sqlite"
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
+    tables_every: timedelta | None = None
     registry: str = ""
     registry_user: str = ""
     registry_password: str = ""
@@ -60,4 +65,8 @@ def read_stream_settings(
         raise UnknownName.of("technology of state", state, _STATES, where=where)
     options = {name: secret(str(value)) for name, value in data.get("kafka", {}).items()}
     asked = {name: secret(str(given[name])) for name in REGISTRY if name in given}
-    return StreamSettings(broker, state, options, **asked)
+    try:
+        every = parse_duration(str(given["tables_every"])) if "tables_every" in given else None
+    except DefinitionError as error:
+        raise SettingsError(error.what, where=where, hint=error.hint) from None
+    return StreamSettings(broker, state, options, every, **asked)

@@ -13,22 +13,31 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tidemill.flow.metrics import CHECKPOINTS, LAG, OF_PROCESSES, of_processes
 from tidemill.flow.stream.facts import ProcessFacts
+from tidemill.flow.stream.measuring import Checkpoint, Counts
 from tidemill.flow.stream.observing import Observer
-from tidemill.model.errors import Conflict, SettingsError, TidemillError, Unreachable
+from tidemill.flow.stream.outages import Seldom
+from tidemill.model.errors import Conflict, TidemillError, Unreachable
 from tidemill.wiring.codecs import open_registry
+from tidemill.wiring.feeding import Feeders
+from tidemill.wiring.metrics import LagWatch, as_text, open_telemetry, served
+from tidemill.wiring.metrics_settings import MetricsSettings
+from tidemill.wiring.outside import OutsideSystems
 from tidemill.wiring.project import load_pipelines
 from tidemill.wiring.services import connect
 from tidemill.wiring.settings import STATE_FOLDER, Settings
+from tidemill.wiring.stream_past import Archivers, open_archives, with_archives
 from tidemill.wiring.streams import LakeTables, StreamMaker, open_stores, streams_of
+from tidemill.wiring.surroundings import EnvironmentConnections
+from tidemill.wiring.topics import open_topics
 
 if TYPE_CHECKING:
+    from tidemill.model.metric import Sample
     from tidemill.model.pipeline import PipelineSpec
     from tidemill.model.stream import StreamSpec
-    from tidemill.ports.clock import Clock
-    from tidemill.ports.metadata import Metadata
     from tidemill.ports.registry import Registry
-    from tidemill.ports.topic import Topics
+    from tidemill.ports.telemetry import Telemetry
     from tidemill.wiring.stream_settings import StreamSettings
 
 _log = logging.getLogger("tidemill")
@@ -43,29 +52,8 @@ _WELL = 120.0
 _TIDY = 60.0
 #: What a process has told is forgotten when it has told nothing for so long.
 _FORGOTTEN = timedelta(days=1)
-
-
-def open_topics(settings: Settings, metadata: Metadata, clock: Clock) -> Topics:
-    """The broker that the settings name; by default the metadata database.
-
-    Raises:
-        SettingsError: Kafka's client is not installed, or an option is wrong.
-    """
-    address = settings.streams.broker
-    if not address:
-        from tidemill.adapters.localfs.bell import PipeBell
-        from tidemill.adapters.sql.store import SqlMetadata
-        from tidemill.adapters.sql.topics import SqlTopics
-
-        assert isinstance(metadata, SqlMetadata)
-        bells = partial(PipeBell, settings.root / STATE_FOLDER / "topic-bells")
-        return SqlTopics(metadata, clock, bells=bells)
-    try:
-        from tidemill.adapters.kafka.topics import KafkaTopics
-    except ImportError:
-        raise SettingsError("Kafka's client is not installed.", hint='pip install "tidemill[kafka]"') from None
-    servers = address.removeprefix("kafka://").rstrip("/")
-    return KafkaTopics({"bootstrap.servers": servers, **settings.streams.options})
+#: What checks have found in an hour is kept for so long.
+_COUNTED = timedelta(days=90)
 
 
 def registry_of(settings: StreamSettings) -> Registry | None:
@@ -104,6 +92,7 @@ def run_streams(
     names: Sequence[str],
     stopping: Callable[[], bool],
     told: Callable[[str], None] = lambda _: None,
+    metrics: MetricsSettings | None = None,
 ) -> int:
     """Run streams until it is time to stop. Gives the exit code: 1 where one of them has failed.
 
@@ -112,13 +101,14 @@ def run_streams(
         names: `pipeline.stream`, or a pipeline's for all of its; none: every stream.
         stopping: asked again and again.
         told: is told what happens, a line at a time.
+        metrics: where those of this process are served.
 
     Raises:
         UserError: there is no such stream, or one is declared wrongly.
     """
     pipelines = [pipeline.spec() for pipeline in load_pipelines(settings).values()]
     chosen = [found for name in names or (None,) for found in streams_of(pipelines, name)]
-    with Running(settings, stopping, told) as running:
+    with Running(settings, stopping, told) as running, served(metrics or MetricsSettings(), running.text, told):
         for _, spec in chosen:
             running.maker.plan(spec)  # what is wrong with a stream is told before any of them begins
         for pipeline, spec in chosen:
@@ -157,18 +147,38 @@ class Running:
         self.clock = self._services.clock
         self.metadata = self._services.metadata
         self._topics = open_topics(settings, self.metadata, self.clock)
+        archives = open_archives(settings, self.metadata, self.clock)
+        self._archivers = Archivers(settings, self._topics, archives, self.clock)
+        registry = registry_of(settings.streams)
         self.maker = StreamMaker(
-            self._topics, open_stores(settings), LakeTables(self._services), self.clock, registry_of(settings.streams)
+            with_archives(self._topics, archives),
+            open_stores(settings),
+            LakeTables(self._services, settings.streams.tables_every),
+            self.clock,
+            registry,
+            OutsideSystems(EnvironmentConnections(), settings.root).destination,
+            settings.streams.tables_every,
         )
+        self._feeders = Feeders(settings, self._services, self._topics, registry, told)
         self._threads: list[threading.Thread] = []
+        self._observers: list[Observer] = []
+        self._lag = LagWatch(self.metadata, lambda: self._topics, own=True)
+        self._telemetry = open_telemetry(settings)
+        if self._telemetry is not None:
+            self._telemetry.observe((*OF_PROCESSES, LAG), self.samples)
         self._failed = threading.Event()
 
     def __enter__(self) -> Running:
         with self.metadata.write() as tx:
             tx.streams.forget_before(self.clock.now() - _FORGOTTEN)
+            tx.streams.forget_counts(self.clock.now() - _COUNTED)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._feeders.stop()
+        if self._telemetry is not None:
+            self._telemetry.close()
+        self._archivers.stop()
         self._topics.close()
         self.metadata.close()
 
@@ -177,11 +187,22 @@ class Running:
         """Whether any of them has stopped by an error."""
         return self._failed.is_set()
 
+    def samples(self) -> list[Sample]:
+        """The metrics of these streams, as far as they are this process's; any thread may ask."""
+        told = [observer.facts for observer in list(self._observers)]
+        return [*of_processes(told, self.clock.now()), *self._lag.samples(told)]
+
+    def text(self) -> str:
+        """The same as Prometheus reads it."""
+        return as_text(self.samples())
+
     def start(self, pipeline: PipelineSpec, spec: StreamSpec) -> None:
         """Begin one."""
         thread = threading.Thread(target=self._run, args=(pipeline, spec), name=spec.full_name, daemon=True)
         self._threads.append(thread)
         thread.start()
+        for topic in spec.topics.values():
+            self._feeders.start(topic)
 
     def wait(self, changed: Callable[[], bool] = lambda: False) -> None:
         """Until all have ended; `changed` is asked meanwhile, and whoever asks may so stop them."""
@@ -204,22 +225,39 @@ class Running:
                 spec.full_name, identity, socket.gethostname(), os.getpid(), now, now, version=self._version
             )
             observer = Observer(self.metadata, facts, self.clock)
-            falls = 0
+            self._observers.append(observer)
+            counts = Counts()
+            falls, seldom, before = 0, Seldom(self.clock), ""
             while not self._stopping():
                 began = self.clock.monotonic()
+                process = None
                 try:
-                    process = self.maker.process(pipeline, spec, identity)
+                    process = self.maker.process(pipeline, spec, identity, counts=counts)
+                    self._archivers.start([*spec.topics.values(), *process.plan.written()])
                     process.looked_at = observer.look
+                    if self._telemetry is not None:
+                        process.checkpointed = partial(self._checkpointed, self._telemetry, identity)
                     process.run(self._stopping)
                     break
                 except Exception as error:
-                    self._tell(spec, error)
-                    observer.failed(error)
+                    counts.restarts += self._again
+                    if self.clock.monotonic() - began > _WELL or type(error).__name__ != before:
+                        seldom.reset()
+                    before = type(error).__name__
+                    if seldom.due():
+                        self._tell(spec, error)
+                    observer.failed(error, process)
                     if not self._again:
                         return
                     falls = 0 if self.clock.monotonic() - began > _WELL else falls + 1
                 self._rest(_AGAIN[min(falls, len(_AGAIN) - 1)], observer)
             observer.ended()
+
+    @staticmethod
+    def _checkpointed(telemetry: Telemetry, identity: str, done: Checkpoint) -> None:
+        telemetry.ended(done.span())
+        if done.error is None:
+            telemetry.measured(CHECKPOINTS, (done.stream, identity), done.seconds)
 
     def _tell(self, spec: StreamSpec, error: Exception) -> None:
         self._failed.set()

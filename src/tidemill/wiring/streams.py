@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tidemill.authoring.options import made_table, table_spec
 from tidemill.flow.stream.defining import frames_of
+from tidemill.flow.stream.destinations import DestinationLoader
 from tidemill.flow.stream.keeping import Kept
-from tidemill.flow.stream.outlets import Outlets, Sinks
+from tidemill.flow.stream.loading import EVERY
+from tidemill.flow.stream.measuring import Counts
+from tidemill.flow.stream.outlets import EncodeKeys, Loader, Outlets, Sinks
 from tidemill.flow.stream.plan import StreamPlan
-from tidemill.flow.stream.process import Loader, StreamProcess
+from tidemill.flow.stream.process import StreamProcess
 from tidemill.flow.stream.tables import TableLoader, Target
 from tidemill.flow.stream.work import WorkMaker
 from tidemill.model.branch import MAIN
 from tidemill.model.codec import Avro, CodecSpec, Json, Raw, Text
 from tidemill.model.errors import UnknownName
 from tidemill.model.frame import Frame
-from tidemill.model.frame.topic import Topic, ToTable, ToTopic
+from tidemill.model.frame.topic import ToDestination, Topic, ToTable, ToTopic
 from tidemill.model.pipeline import PipelineSpec
-from tidemill.model.stream import StreamSpec
-from tidemill.model.table import PublishMode, TableName
+from tidemill.model.stream import StreamSpec, TableBefore
+from tidemill.model.table import PublishMode, Scan, TableName
 from tidemill.plan.needed import needed_columns
 from tidemill.plan.topology import Node, looked_up, plan_topology
-from tidemill.ports.topic import Partition, TopicSpec
+from tidemill.ports.topic import Partition, TopicInfo, TopicSpec
 from tidemill.wiring.codecs import open_codec
 from tidemill.wiring.settings import STATE_FOLDER, Settings
+from tidemill.wiring.storage import Reach
+from tidemill.wiring.stream_past import beginning, with_pasts
 
 if TYPE_CHECKING:
     from tidemill.flow.services import Services
+    from tidemill.flow.stream.history import Past
     from tidemill.ports.clock import Clock
     from tidemill.ports.codec import Codec
+    from tidemill.ports.destination import Destination
     from tidemill.ports.registry import Registry
     from tidemill.ports.state import StateStores
     from tidemill.ports.stream_engine import LookUp, StreamEngine
@@ -74,11 +82,11 @@ def codec_of(topic: Topic, registry: Registry | None = None) -> Codec:
     return open_codec(spec, topic.name, registry=registry)
 
 
-def key_codec(columns: tuple[str, ...]) -> Codec | None:
-    """How a message's key is written: one column as its text, several as JSON."""
-    from tidemill.adapters.arrow.key_codec import KeyCodec
+def key_encoder(columns: tuple[str, ...]) -> EncodeKeys | None:
+    """How the keys of rows are written that are made of these columns; None: messages have no key."""
+    from tidemill.adapters.arrow.keys import encode_keys
 
-    return KeyCodec(columns) if columns else None
+    return partial(encode_keys, columns) if columns else None
 
 
 class Tables(Protocol):
@@ -86,6 +94,10 @@ class Tables(Protocol):
 
     def schema(self, name: TableName) -> Any:
         """A table's columns. Raises UnknownName."""
+        ...
+
+    def rows(self, name: TableName) -> Any:
+        """All rows of a table's newest version, as Polars reads them when they are needed. Raises UnknownName."""
         ...
 
     def lookup(self, name: TableName, frame: Frame, every: timedelta) -> LookUp:
@@ -118,18 +130,31 @@ class Waiting:
 
 
 class LakeTables:
-    """Tables of the project's lake."""
+    """Tables of the project's lake.
 
-    def __init__(self, services: Services) -> None:
+    Args:
+        services: of the project.
+        every: how long rows wait for others of their batch.
+    """
+
+    def __init__(self, services: Services, every: timedelta | None = None) -> None:
         self._services = services
+        self._every = every or EVERY
 
     def schema(self, name: TableName) -> Any:
         """A table's columns."""
+        return self._scan(name).schema
+
+    def rows(self, name: TableName) -> Any:
+        """All rows of a table, as they are now."""
+        return Reach.of(self._services.lake).scanner().lazy(self._scan(name))
+
+    def _scan(self, name: TableName) -> Scan:
         with self._services.metadata.read() as tx:
             pointers = tx.refs.pointers(MAIN)
         if name not in pointers:
             raise UnknownName.of("table", str(name), map(str, pointers))
-        return self._services.catalog.scan(name, pointers[name]).schema
+        return self._services.catalog.scan(name, pointers[name])
 
     def lookup(self, name: TableName, frame: Frame, every: timedelta) -> LookUp:
         """A frame over a table."""
@@ -146,7 +171,7 @@ class LakeTables:
     ) -> TableLoader:
         """What loads the rows that wait in a topic."""
         spec = made_table(table_spec(TableName(pipeline.name, step.table), PublishMode.RUN, dict(step.options)))
-        target = Target(pipeline, stream.name, spec, place=stream.place)
+        target = Target(pipeline, stream.name, spec, self._every, stream.place)
         return TableLoader(self._services, target, topics, topic, engine.unpack, self._services.clock)
 
 
@@ -188,11 +213,22 @@ class StreamMaker:
         tables: that are joined, and written.
         clock: the time.
         registry: of schemas, where messages name theirs.
+        destinations: opens databases outside by the names of connections; None: rows for them stay where they wait.
+        every: how long rows for these wait for others of their batch.
     """
 
     def __init__(
-        self, topics: Topics, stores: StateStores, tables: Tables, clock: Clock, registry: Registry | None = None
+        self,
+        topics: Topics,
+        stores: StateStores,
+        tables: Tables,
+        clock: Clock,
+        registry: Registry | None = None,
+        destinations: Callable[[str], Destination] | None = None,
+        every: timedelta | None = None,
     ) -> None:
+        self._destinations = destinations
+        self._every = every or EVERY
         self._registry = registry
         self._topics = topics
         self._stores = stores
@@ -208,31 +244,56 @@ class StreamMaker:
         from tidemill.adapters.polars.stream.engine import PolarsStreamEngine
 
         frames = frames_of(spec)
-        engine = PolarsStreamEngine({f"whole({name})": self._tables.schema(name) for name in spec.tables.values()})
-        partitions = {topic.name: self._partitions(topic, make) for topic in spec.topics.values()}
+        since: dict[str, datetime] = {}
+        for parameter, before in spec.bootstrap.items():
+            if isinstance(before, TableBefore):
+                self._tables.schema(before.table)  # that there is none is told before anything begins
+                since |= {} if before.until is None else {spec.topics[parameter].name: before.until}
+        joined = {f"whole({name})": self._tables.schema(name) for name in spec.tables.values()}
+        engine = PolarsStreamEngine(joined, since)
+        found = {topic.name: self._found(topic, make) for topic in spec.topics.values()}
+        partitions = {topic.name: found[topic.name].partitions for topic in spec.topics.values()}
         topology = plan_topology(spec.full_name, frames, engine.columns_of, partitions)
-        plan = StreamPlan(spec.full_name, topology, guarantee=spec.guarantee, every=spec.every, errors=spec.errors)
+        plan = StreamPlan(
+            spec.full_name, topology, guarantee=spec.guarantee, every=spec.every, errors=spec.errors,
+            largest=max(info.largest for info in found.values()),
+        )  # fmt: skip
         if make:
             for own in plan.own_topics():
                 self._topics.create(own)
             for topic in plan.written():
-                self._partitions(topic, make)
+                self._found(topic, make)
         return plan, engine
 
-    def _partitions(self, topic: Topic, make: bool) -> int:
-        """How many a topic has, which is made where it is missing."""
+    def _found(self, topic: Topic, make: bool) -> TopicInfo:
+        """A topic, which is made where it is missing; or as it would be made."""
         found = self._topics.describe(topic.name)
-        if found is None and not make:
-            return topic.partitions
-        if found is None:
+        if found is None and make:
             found = self._topics.create(TopicSpec(topic.name, topic.partitions, retention=topic.retention))
-        return found.partitions
+        return found or TopicInfo(topic.name, (0,) * topic.partitions, (0,) * topic.partitions)
 
-    def _reading(self, plan: StreamPlan, source: Node) -> Codec:
+    def topics_of(self, spec: StreamSpec) -> Topics:
+        """The topics, each with the past that a stream is bootstrapped from."""
+        from tidemill.adapters.polars.table_past import TablePast
+
+        tables: list[Past] = []
+        for parameter, before in spec.bootstrap.items():
+            if isinstance(before, TableBefore):
+                topic = spec.topics[parameter]
+                values, keys = codec_of(topic, self._registry).encode, key_encoder(topic.key)
+                partitions = self._found(topic, make=False).partitions
+                tables.append(TablePast(self._tables.rows(before.table), before, topic, partitions, values, keys))
+        return with_pasts(self._topics, tables)
+
+    def _reading(self, plan: StreamPlan, spec: StreamSpec, source: Node) -> Codec:
         """The codec of a source, for the columns that the stream uses."""
         codec = codec_of(source.topic, self._registry)
         wanted = needed_columns(plan.topology, source.number)
-        return codec if wanted is None else codec.only(wanted)
+        if wanted is None:
+            return codec
+        parted = any(spec.topics[parameter].name == source.topic.name for parameter in spec.bootstrap)
+        time = [source.topic.time] if parted and source.topic.time is not None else []
+        return codec.only([*wanted, *(name for name in time if name not in wanted)])
 
     def process(
         self,
@@ -240,10 +301,14 @@ class StreamMaker:
         spec: StreamSpec,
         identity: str,
         sinks: Callable[[StreamPlan], Sinks] | None = None,
+        counts: Counts | None = None,
     ) -> StreamProcess:
-        """One process's part in a stream; with `sinks`, its rows go there and nowhere else."""
+        """One process's part in a stream; with `sinks`, its rows go there and nowhere else.
+
+        `counts`: of a process before it, which are gone on with.
+        """
         plan, engine = self.plan(spec)
-        codecs = {n.number: self._reading(plan, n) for n in plan.topology.nodes if n.kind == "source"}
+        codecs = {n.number: self._reading(plan, spec, n) for n in plan.topology.nodes if n.kind == "source"}
         lookups = {
             number: self._tables.lookup(TableName.parse(frame.source.name), frame, plan.lookups_every)
             for number, frame in looked_up(plan.topology).items()
@@ -253,16 +318,30 @@ class StreamMaker:
             store = self._stores.open(f"{plan.name}/stage{stage}.{number}")
             return Kept(store, Partition(plan.changelog(stage), number), self._clock, plan.fingerprint(stage))
 
-        def written(step: ToTopic) -> tuple[Codec, Codec | None]:
-            return codec_of(step.topic, self._registry), key_codec(step.key)
+        def written(step: ToTopic) -> tuple[Codec, EncodeKeys | None]:
+            return codec_of(step.topic, self._registry), key_encoder(step.key)
 
         def loader(node: Node) -> Loader:
+            if isinstance(node.step, ToDestination):
+                return self._destination_loader(plan, node, node.step, engine)
             assert isinstance(node.step, ToTable)
             return self._tables.loader(pipeline, spec, node.step, self._topics, plan.outbox(node), engine)
 
-        work = WorkMaker(plan, engine, self._topics, keep, lookups)
+        topics = self.topics_of(spec)
+        work = WorkMaker(plan, engine, topics, keep, lookups)
         outlets = Outlets(plan, engine, written) if sinks is None else sinks(plan)
-        return StreamProcess(plan, self._topics, work, codecs, outlets, loader, self._clock, identity)
+        begin = beginning(spec, topics)
+        return StreamProcess(plan, topics, work, codecs, outlets, loader, self._clock, identity, begin, counts)
+
+    def _destination_loader(self, plan: StreamPlan, node: Node, step: ToDestination, engine: StreamEngine) -> Loader:
+        from tidemill.adapters.arrow.frames import batches_of
+
+        if self._destinations is None:
+            return Waiting()
+        there = self._destinations(step.destination)
+        return DestinationLoader(
+            plan.name, step, there, batches_of, self._topics, plan.outbox(node), engine.unpack, self._clock, self._every
+        )
 
 
 def streams_of(pipelines: Iterable[PipelineSpec], name: str | None = None) -> list[tuple[PipelineSpec, StreamSpec]]:

@@ -94,22 +94,25 @@ class EnvironmentConnections:
     def get(self, name: str) -> Mapping[str, Any] | None:
         """Parts of a connection."""
         text = os.environ.get(CONNECTION + name.upper())
-        if text is None:
-            return None
-        parts = urlsplit(text)
-        hosts = parts.netloc.rpartition("@")[2]
-        # Several servers stay one text: `kafka://one:9092,two:9092`.
-        host, port = (hosts, None) if "," in hosts else (parts.hostname or "", parts.port)
-        return {
-            "conn_id": name,
-            "conn_type": parts.scheme,
-            "host": host,
-            "port": port,
-            "login": unquote(parts.username or ""),
-            "password": unquote(parts.password or ""),
-            "schema": unquote(parts.path.removeprefix("/")),
-            "extra": dict(parse_qsl(parts.query)),
-        }
+        return None if text is None else connection_of(name, text)
+
+
+def connection_of(name: str, address: str) -> Mapping[str, Any]:
+    """The parts of a connection, of its address."""
+    parts = urlsplit(address)
+    hosts = parts.netloc.rpartition("@")[2]
+    # Several servers stay one text: `kafka://one:9092,two:9092`.
+    host, port = (hosts, None) if "," in hosts else (parts.hostname or "", parts.port)
+    return {
+        "conn_id": name,
+        "conn_type": parts.scheme,
+        "host": host,
+        "port": port,
+        "login": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "schema": unquote(parts.path.removeprefix("/")),
+        "extra": dict(parse_qsl(parts.query)),
+    }
 
 
 def secrets(environment: Mapping[str, str] | None = None) -> list[str]:

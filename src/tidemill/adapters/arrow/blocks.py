@@ -10,6 +10,7 @@ import codecs
 import json
 import queue
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -157,10 +158,10 @@ def array_blocks(stream: Peekable, cutting: Cutting) -> Iterator[bytes]:
 _SPACE = " \t\r\n"
 
 
-class _Array:
-    """An array document and how far it has been read. Bytes that are no UTF-8 pass through, to be judged by record."""
+class JsonText(ABC):
+    """JSON text and how far it has been read. Bytes that are no UTF-8 pass through, to be judged by record."""
 
-    def __init__(self, stream: Peekable, cutting: Cutting) -> None:
+    def __init__(self, stream: Stream, cutting: Cutting) -> None:
         self._stream = stream
         self._cutting = cutting
         self._scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # public in CPython, not in typeshed
@@ -168,36 +169,15 @@ class _Array:
         self._text = ""
         self._at = 0
         self._ended = False
-        self._elements = 0
 
-    def blocks(self) -> Iterator[bytes]:
-        self._skip_space()
-        self._at += 1  # the opening bracket, by which the document was recognised
-        lines: list[str] = []
-        size = 0
-        if self._skip_space() == "]":
-            self._at += 1
-        else:
-            while True:
-                lines.append(self._element())
-                size += len(lines[-1])
-                if size >= self._cutting.block_bytes:
-                    yield _as_lines(lines)
-                    lines, size = [], 0
-                mark = self._skip_space()
-                self._at += 1
-                if mark == "]":
-                    break
-                if mark != ",":
-                    raise self._broken("a comma or the closing bracket is missing" if mark else "it ends in the middle")
-        if lines:
-            yield _as_lines(lines)
-        if self._skip_space():
-            raise self._broken("something follows the closing bracket")
+    def value(self) -> str:
+        """The next value as it is written.
 
-    def _element(self) -> str:
+        Raises:
+            DecodeError: it is broken. LimitError: it is longer than `Cutting.max_record`.
+        """
         while True:
-            self._skip_space()
+            self.skip_space()
             try:
                 _, end = self._scan(self._text, self._at)
                 whole = end < len(self._text) or self._ended
@@ -205,17 +185,16 @@ class _Array:
             except (StopIteration, json.JSONDecodeError) as error:
                 whole, why = False, error.msg.lower() if isinstance(error, json.JSONDecodeError) else "expecting value"
             except RecursionError:
-                raise self._broken("it is nested too deep") from None
+                raise self.broken("it is nested too deep") from None
             if whole:
                 raw, self._at = self._text[self._at : end], end
-                self._elements += 1
                 return raw
             if len(self._text) - self._at > self._cutting.max_record:
                 raise record_too_long(self._cutting)
             if not self._more(max(self._cutting.block_bytes, len(self._text) - self._at)):
-                raise self._broken(why)
+                raise self.broken(why)
 
-    def _skip_space(self) -> str:
+    def skip_space(self) -> str:
         """Move to the next character that counts, and give it; "" at the end."""
         while True:
             while self._at < len(self._text):
@@ -224,6 +203,12 @@ class _Array:
                 self._at += 1
             if not self._more(self._cutting.block_bytes):
                 return ""
+
+    def take(self) -> str:
+        """The next character that counts, which is read."""
+        mark = self.skip_space()
+        self._at += 1
+        return mark
 
     def _more(self, size: int) -> bool:
         if self._ended:
@@ -234,14 +219,50 @@ class _Array:
         self._at = 0
         return True
 
-    def _broken(self, why: str) -> DecodeError:
+    @abstractmethod
+    def broken(self, why: str) -> DecodeError:
+        """The error for text that is no JSON."""
+
+
+class _Array(JsonText):
+    """A document that is one array."""
+
+    def __init__(self, stream: Peekable, cutting: Cutting) -> None:
+        super().__init__(stream, cutting)
+        self._elements = 0
+
+    def blocks(self) -> Iterator[bytes]:
+        self.take()  # the opening bracket, by which the document was recognised
+        lines: list[str] = []
+        size = 0
+        if self.skip_space() == "]":
+            self.take()
+        else:
+            while True:
+                lines.append(self.value())
+                self._elements += 1
+                size += len(lines[-1])
+                if size >= self._cutting.block_bytes:
+                    yield as_lines(lines)
+                    lines, size = [], 0
+                mark = self.take()
+                if mark == "]":
+                    break
+                if mark != ",":
+                    raise self.broken("a comma or the closing bracket is missing" if mark else "it ends in the middle")
+        if lines:
+            yield as_lines(lines)
+        if self.skip_space():
+            raise self.broken("something follows the closing bracket")
+
+    def broken(self, why: str) -> DecodeError:
         return DecodeError(
             f"The JSON array in {self._cutting.name} is broken: {why}.",
             where=f"{self._cutting.name}, element {self._elements + 1}",
         )
 
 
-def _as_lines(elements: list[str]) -> bytes:
+def as_lines(elements: list[str]) -> bytes:
     """Elements as lines. A line feed within an element is white space: JSON strings hold none unescaped."""
     return "".join(e.replace("\n", " ") + "\n" for e in elements).encode("utf-8", "surrogateescape")
 

@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import partial
 
 import pyarrow as pa
 
 from tidemill.adapters.arrow.apart import Apart, survey
+from tidemill.adapters.arrow.archives import opened_feeds
 from tidemill.adapters.arrow.blocks import BLOCK_BYTES, Cutting, ahead
 from tidemill.adapters.arrow.conform import decode_typed
 from tidemill.adapters.arrow.csv import CsvOptions, csv_work
 from tidemill.adapters.arrow.decoded import BlockError, Decoded, Work
-from tidemill.adapters.arrow.detect import Opened, extension, open_feed, unpacked_feed
+from tidemill.adapters.arrow.detect import Opened, extension, unpacked_feed
 from tidemill.adapters.arrow.jsonl import jsonl_work
 from tidemill.adapters.arrow.parquet import read_parquet
 from tidemill.adapters.arrow.types import from_arrow
@@ -172,15 +174,23 @@ class ArrowDecoder:
 
     def _tasks(self, feeds: Sequence[Feed], options: DecodeOptions) -> Iterator[_Task]:
         for part, feed in enumerate(feeds):
-            opened = open_feed(feed, options)
-            with closing(opened.stream):
-                first = True
-                for work in self._work(opened, options):
-                    yield _Task(part, feed, first, work)
-                    first = False
+            if options.parts is not None and not fnmatchcase(feed.name, options.parts):
+                continue
+            for opened in opened_feeds(feed, options):
+                with closing(opened.stream):
+                    first = True
+                    for work in self._work(opened, options):
+                        yield _Task(part, opened.feed, first, work)
+                        first = False
 
     def _work(self, opened: Opened, options: DecodeOptions) -> Iterator[Work]:
         cutting = Cutting(opened.feed.name, options, self._block_bytes)
+        if options.records is not None and opened.format != "jsonl":
+            raise DecodeError(
+                f"{opened.feed.name} is {opened.format}, which has no records at {options.records}.",
+                where=opened.feed.name,
+                hint="leave records out",
+            )
         if opened.format == "avro":
             from tidemill.adapters.arrow.avro import read_avro  # loading fastavro takes 20 ms
 
@@ -189,12 +199,21 @@ class ArrowDecoder:
             return _typed_work(read_parquet(unpacked_feed(opened, seekable=True), options), opened.feed.name)
         if opened.format == "jsonl":
             return jsonl_work(opened.stream, cutting)
+        if opened.format == "html":
+            from tidemill.adapters.arrow.html_table import html_work  # lxml is an extra
+
+            return html_work(opened.stream, cutting)
         if options.flatten or options.jsonpaths:
             raise DecodeError(
-                f"{opened.feed.name} is CSV, whose rows are flat.",
+                f"{opened.feed.name} is {'Excel' if opened.format == 'xlsx' else 'CSV'}, whose rows are flat.",
                 where=opened.feed.name,
                 hint=f"leave {'flatten' if options.flatten else 'jsonpaths'} out",
             )
+        if opened.format == "xlsx":
+            from tidemill.adapters.arrow.excel import ExcelOptions, excel_text
+
+            wanted = ExcelOptions.of(options.excel)
+            return csv_work(excel_text(opened.feed, options, wanted), cutting, CsvOptions.of(wanted.csv, "csv"))
         return csv_work(opened.stream, cutting, CsvOptions.of(options.csv, extension(opened.feed.name)))
 
 

@@ -13,18 +13,20 @@ from tidemill.adapters.arrow.compression import Peekable, open_raw, unpack
 from tidemill.model.errors import DecodeError, UnknownName
 from tidemill.ports.decoder import DecodeOptions, Feed
 
-FORMATS = ("csv", "jsonl", "avro", "parquet")
+FORMATS = ("csv", "jsonl", "avro", "parquet", "html", "xlsx")
 _MAGIC = {b"PAR1": "parquet", b"Obj\x01": "avro"}
 _EXTENSIONS = {
     "csv": "csv", "tsv": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl",
-    "avro": "avro", "parquet": "parquet", "pq": "parquet",
+    "avro": "avro", "parquet": "parquet", "pq": "parquet", "html": "html", "htm": "html",
 }  # fmt: skip
-#: What is recognised in order to say that it is not read; a tar archive names itself at byte 257.
+#: What is recognised in order to say that it is not read.
 _FOREIGN = {
-    b"PK\x03\x04": "a zip archive", b"PK\x05\x06": "an empty zip archive", b"\xfd7zXZ\x00": "xz-compressed",
-    b"7z\xbc\xaf\x27\x1c": "a 7z archive", b"Rar!": "a rar archive", b"\x04\x22\x4d\x18": "lz4-compressed",
-    b"ORC": "an ORC file",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an Excel file of the old form, or one with a password",
+    b"\xfd7zXZ\x00": "xz-compressed", b"7z\xbc\xaf\x27\x1c": "a 7z archive", b"Rar!": "a rar archive",
+    b"\x04\x22\x4d\x18": "lz4-compressed", b"ORC": "an ORC file",
 }  # fmt: skip
+#: Archives: zip by its first bytes (a workbook is one, too), tar, which names itself at byte 257.
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _TAR, _TAR_AT = b"ustar", 257
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
@@ -39,35 +41,49 @@ class Opened:
     stream: Peekable
 
 
+class IsArchive(Exception):
+    """Raised by `open_feed`: the feed is an archive ("zip" or "tar"), whose members are to be read."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
 def open_feed(feed: Feed, options: DecodeOptions) -> Opened:
     """Open a feed and find out what it is. The caller closes `stream`.
 
     Raises:
-        DecodeError: an archive or a format that is not read, or content that contradicts what is declared.
+        IsArchive: it is one.
+        DecodeError: a format that is not read, or content that contradicts what is declared.
         UnknownName: a declared format that does not exist.
     """
     raw = open_raw(feed)
     try:
-        _refuse_foreign(feed, raw.peek(_TAR_AT + len(_TAR)))
+        _look(feed, raw.peek(_TAR_AT + len(_TAR)))
         compression, stream = unpack(feed, raw, options)
         head = stream.peek(_TAR_AT + len(_TAR))
         if compression is not None:
-            _refuse_foreign(feed, head)
+            _look(feed, head)
+            if head.startswith(_ZIP):
+                raise DecodeError(f"{feed.name} is a compressed zip archive.", where=feed.name, hint="unpack it once")
         return Opened(feed, _format(feed, options.format or feed.format, head), compression, stream)
     except BaseException:
         raw.close()
         raise
 
 
-def _refuse_foreign(feed: Feed, head: bytes) -> None:
-    kind = next((kind for magic, kind in _FOREIGN.items() if head.startswith(magic)), None)
+def _look(feed: Feed, head: bytes) -> None:
+    """Raises IsArchive, and DecodeError for what is not read."""
+    if head.startswith(_ZIP):
+        raise IsArchive("zip")
     if head[_TAR_AT:] == _TAR:
-        kind = "a tar archive"
+        raise IsArchive("tar")
+    kind = next((kind for magic, kind in _FOREIGN.items() if head.startswith(magic)), None)
     if kind is not None:
         raise DecodeError(
             f"{feed.name} is {kind}, which is not read.",
             where=feed.name,
-            hint="unpack it and feed what is inside: CSV, JSON Lines, Avro or Parquet; plain, gzip, zstd or bzip2",
+            hint="feed what is inside: CSV, JSON Lines, Avro, Parquet or .xlsx; plain, gzip, zstd or bzip2, zip or tar",
         )
 
 
@@ -77,6 +93,8 @@ def _format(feed: Feed, declared: str | None, head: bytes) -> str:
         return found or _by_extension(feed.name) or _by_text(head)
     if declared not in FORMATS:
         raise UnknownName.of("format", declared, FORMATS, where=feed.name)
+    if declared == "xlsx":
+        raise DecodeError(f"{feed.name} is declared xlsx, and is no Excel workbook.", where=feed.name)
     expected = declared if declared in _MAGIC.values() else None
     if head and found != expected:
         raise DecodeError(
@@ -98,7 +116,7 @@ def extension(name: str) -> str:
 def _by_extension(name: str) -> str | None:
     found = _EXTENSIONS.get(extension(name))
     # Avro and Parquet announce themselves; a name alone does not make them.
-    return found if found in ("csv", "jsonl") else None
+    return found if found in ("csv", "jsonl", "html") else None
 
 
 def _by_text(head: bytes) -> str:

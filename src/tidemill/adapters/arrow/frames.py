@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 import pyarrow as pa
 
+from tidemill.adapters.arrow.types import from_arrow, to_arrow
 from tidemill.model.errors import UnknownName
 from tidemill.model.table import Schema
 
@@ -18,6 +19,13 @@ def frame_of(batch: pa.RecordBatch | pa.Table, rows: int | None = None) -> pl.Da
     made = pl.from_arrow(_without_extensions(batch), rechunk=False)
     assert isinstance(made, pl.DataFrame), "a batch has columns"
     return made
+
+
+def batches_of(rows: pl.DataFrame) -> tuple[Schema, list[pa.RecordBatch]]:
+    """A frame's columns, as tables have them, and its rows as record batches of these."""
+    table = rows.to_arrow()
+    schema = from_arrow(table.schema)
+    return schema, table.cast(to_arrow(schema)).to_batches()
 
 
 def narrowed(schema: Schema, names: Sequence[str]) -> Schema:

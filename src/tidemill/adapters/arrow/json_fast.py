@@ -15,7 +15,6 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tidemill.adapters.arrow.decoded import batch_of, is_utf8
 from tidemill.adapters.arrow.shape import carrier, convert
@@ -67,11 +66,11 @@ class FastReader:
         self._schema = schema
         self._closed = closed
         self._read_as = {column.name: _CARRIED.get(column.type, pl.String()) for column in schema}
+        self._floats = [column.name for column in schema if column.type in (FLOAT, DOUBLE)]
         self._keys = _any_of(schema.names)
         texts = [column.name for column in schema if column.type not in _CARRIED]
         self._texts = texts
         self._begun = _any_of(texts) + r"\s*:\s*\"" if texts else ""
-        self._nulls = self._keys + r"\s*:\s*null"
 
     @staticmethod
     def suits(schema: Schema) -> bool:
@@ -95,26 +94,23 @@ class FastReader:
             return None
         try:
             rows = pl.read_ndjson(io.BytesIO(data), schema=self._read_as)
-            if rows.height != len(values) or not self._certain(rows, data):
+            if rows.height != len(values) or not self._certain(rows, values, data):
+                return None
+            if any(_has_minus_zero(rows.get_column(name), values) for name in self._floats):
                 return None
             columns = [self._column(column, rows.get_column(column.name)) for column in self._schema]
         except (pl.exceptions.PolarsError, pa.ArrowException, OverflowError, _Doubt):
             return None
-        if any(map(_has_zero, columns)) and _MINUS_ZERO.search(data):
-            return None
         return batch_of(self._schema, columns, len(values))
 
-    def _certain(self, rows: pl.DataFrame, data: bytes) -> bool:
+    def _certain(self, rows: pl.DataFrame, values: Sequence[bytes], data: bytes) -> bool:
         """Whether each value is its message's only one of that key, and each text was one.
 
         Keys are counted in the bytes, so one that occurs again, in a nested object or in a text, is one too many.
         """
         text = pl.Series([data]).cast(pl.String)
-        nulls = sum(rows.null_count().row(0))
-        given = rows.height * rows.width - nulls
+        given = sum(_spelt(column, values, data) for column in rows)
         spelt = _count(text, self._keys)
-        if nulls:
-            given += _count(text, self._nulls)
         if spelt != given or (self._closed and _count(text, r"\"\s*:") != spelt):
             return False
         wanted = sum(rows.height - rows.get_column(name).null_count() for name in self._texts)
@@ -150,9 +146,29 @@ def _any_of(names: Iterable[str]) -> str:
     return f'"(?:{"|".join(map(re.escape, names))})"'
 
 
+def _spelt(column: pl.Series, values: Sequence[bytes], data: bytes) -> int:
+    """How often a column's key stands in messages that say each key once: with each value, and with explicit nulls.
+
+    Raises:
+        _Doubt: a message of which the column is null has the key several times, or with something else.
+    """
+    given = len(column) - column.null_count()
+    key = f'"{column.name}"'
+    if given == len(column) or (given == 0 and key.encode() not in data):
+        return given
+    places = column.is_null().arg_true().to_list()
+    without = pl.Series([values[place] for place in places], dtype=pl.Binary).cast(pl.String)
+    found = without.str.count_matches(key, literal=True)
+    if (found > 1).any() or (found != without.str.count_matches(re.escape(key) + r"\s*:\s*null")).any():
+        raise _Doubt
+    return given + int(found.sum())
+
+
 def _count(text: pl.Series, pattern: str) -> int:
     return int(text.str.count_matches(pattern)[0])
 
 
-def _has_zero(array: Any) -> bool:
-    return bool(pa.types.is_floating(array.type) and pc.any(pc.equal(array, 0.0)).as_py())
+def _has_minus_zero(column: pl.Series, values: Sequence[bytes]) -> bool:
+    """Whether a message of which a column is zero may say -0: to look at all messages takes a third of the time."""
+    places = (column == 0.0).arg_true().to_list()
+    return bool(places and _MINUS_ZERO.search(b"\n".join([values[place] for place in places])))

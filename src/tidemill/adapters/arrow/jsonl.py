@@ -35,6 +35,7 @@ from tidemill.adapters.arrow.decoded import (
     occurrences,
     raw_text,
 )
+from tidemill.adapters.arrow.documents import record_blocks
 from tidemill.adapters.arrow.slow import HARD_DEPTH, Exam, examine
 from tidemill.adapters.arrow.types import from_arrow_type, to_arrow_type
 from tidemill.model.errors import LimitError
@@ -56,9 +57,12 @@ _EMPTY = pa.table({})
 
 
 def jsonl_work(stream: Peekable, cutting: Cutting) -> Iterator[Work]:
-    """The blocks of a JSON Lines stream, or of a document that is one array, ready to be decoded."""
+    """The blocks of a JSON Lines stream, of a document that is one array, or of what `records` says, to be decoded."""
     text = Peekable(text_stream(stream, None, cutting.name))
-    blocks = array_blocks(text, cutting) if _is_array(text) else cut_blocks(text, cut_lines, cutting)
+    if cutting.options.records is not None:
+        blocks = record_blocks(text, cutting)
+    else:
+        blocks = array_blocks(text, cutting) if _is_array(text) else cut_blocks(text, cut_lines, cutting)
     for data in blocks:
         yield _work(data, cutting)
 

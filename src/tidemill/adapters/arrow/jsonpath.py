@@ -8,100 +8,16 @@ lists of several paths keep their positions.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemill.adapters.arrow.normal import is_list, list_of, list_offsets
-from tidemill.model.errors import DefinitionError
+from tidemill.plan.jsonpath import CompiledPaths, Each, Step, compile_paths
 
-
-@dataclass(frozen=True, slots=True)
-class Each:
-    """The step `[*]`: every element of a list."""
-
-
-#: A member's name, an element's index (from the end where negative), or every element.
-Step: TypeAlias = "str | int | Each"
-
-#: Paths by the column that they give, in order.
-CompiledPaths: TypeAlias = tuple[tuple[str, tuple[Step, ...]], ...]
-
-_NAME = re.compile(r"\.([^\W\d]\w*)")
-_INDEX = re.compile(r"\[\s*(-?(?:0|[1-9][0-9]{0,17}))\s*\]")
-_EACH = re.compile(r"\[\s*\*\s*\]")
-_QUOTED = re.compile(r"""\[\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')\s*\]""", re.DOTALL)
-
-#: What may stand where a step should, and what to say about it: the first that fits.
-_REASONS = (
-    (re.compile(r"\.\."), 'the search at any depth ("..") is not supported'),
-    (re.compile(r"\.\*"), 'the wildcard ".*" over members is not supported'),
-    (re.compile(r"\[\s*\?"), 'filters ("[?...]") are not supported'),
-    (re.compile(r"\[[^\]'\"]*:"), 'slices ("[1:3]") are not supported'),
-    (re.compile(r"\[[^\]]*,"), 'several selectors in one pair of brackets ("[0,1]") are not supported'),
-    (re.compile(r"\[\s*['\"]"), "the quoted name does not end"),
-    (re.compile(r"\["), "there is no index, quoted name or * in the brackets"),
-    (re.compile(r"\."), "no name follows the point"),
-    (re.compile(r""), "a name after a point has letters, digits and _ only; write another one as ['my-name']"),
-)
-_SUPPORTED = "use $, .name, ['any name'], [0], [-1] and [*]"
-
-
-def compile_paths(paths: Mapping[str, str]) -> CompiledPaths:
-    """Read the paths of a mapping column -> JSONPath.
-
-    Raises:
-        DefinitionError: a path cannot be read; names the column, the path and the position (from 1).
-    """
-    return tuple((column, _steps(column, path)) for column, path in paths.items())
-
-
-def _steps(column: str, path: str) -> tuple[Step, ...]:
-    text = path.rstrip()
-    at = len(text) - len(text.lstrip())
-    if not text.startswith("$", at):
-        rest = text.strip()
-        point = "" if rest.startswith((".", "[")) else "."
-        raise _unreadable(column, path, at, "a path begins with $", hint=f'"${point}{rest}"' if rest else _SUPPORTED)
-    at += 1
-    steps: list[Step] = []
-    while at < len(text):
-        if found := _NAME.match(text, at):
-            steps.append(found[1])
-        elif found := _INDEX.match(text, at):
-            steps.append(int(found[1]))
-        elif found := _EACH.match(text, at):
-            steps.append(Each())
-        elif found := _QUOTED.match(text, at):
-            steps.append(_unquoted(column, path, found))
-        else:
-            raise _unreadable(column, path, at, next(says for pattern, says in _REASONS if pattern.match(text, at)))
-        at = found.end()
-    return tuple(steps)
-
-
-def _unquoted(column: str, path: str, found: re.Match[str]) -> str:
-    body = found[1][1:-1]
-    if found[1][0] == "'":
-        # As in RFC 9535: the escapes are JSON's, but for the quotes.
-        body = re.sub(r'\\(.)|"', lambda m: "'" if m[0] == "\\'" else '\\"' if m[0] == '"' else m[0], body)
-    try:
-        name = str(json.loads(f'"{body}"', strict=False))
-        name.encode()  # half a surrogate pair is no text: no column has such a name
-    except ValueError:
-        raise _unreadable(column, path, found.start(1), "the quoted name has an escape that JSON lacks") from None
-    return name
-
-
-def _unreadable(column: str, path: str, at: int, reason: str, hint: str = _SUPPORTED) -> DefinitionError:
-    return DefinitionError(
-        f'The JSONPath "{path}" of column "{column}" cannot be read at position {at + 1}: {reason}.', hint=hint
-    )
+__all__ = ["CompiledPaths", "Each", "Step", "compile_paths", "project"]
 
 
 def project(batch: pa.RecordBatch, compiled: CompiledPaths) -> pa.RecordBatch:

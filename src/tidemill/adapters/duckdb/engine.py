@@ -17,6 +17,7 @@ from uuid import uuid4
 from tidemill.adapters.duckdb import database
 from tidemill.adapters.duckdb.errors import Names, translated
 from tidemill.adapters.duckdb.functions import Failures, register
+from tidemill.adapters.duckdb.remote import OpenFile, Remote
 from tidemill.adapters.duckdb.statement import Statement, TableUse, Where, default_where, place, read_statement
 from tidemill.adapters.duckdb.types import result_columns, with_uuids
 from tidemill.model.errors import TidemillError, UnknownName, UserError
@@ -38,11 +39,18 @@ class DuckDBEngine:
         threads: for one query; None takes one for each processor.
         temp_directory: where queries that need more memory spill; each uses a folder of its own in it, made when
             needed and removed with the query. None takes the system's.
+        open_file: opens a data file by its address, where files are not local.
     """
 
     def __init__(
-        self, *, memory_limit: str | None = None, threads: int | None = None, temp_directory: str | None = None
+        self,
+        *,
+        memory_limit: str | None = None,
+        threads: int | None = None,
+        temp_directory: str | None = None,
+        open_file: OpenFile | None = None,
     ) -> None:
+        self._open_file = open_file
         limits: dict[str, str | int | None] = {"memory_limit": memory_limit, "threads": threads}
         self._settings = {name: value for name, value in limits.items() if value is not None}
         self._temp_directory = temp_directory or gettempdir()
@@ -62,7 +70,8 @@ class DuckDBEngine:
         """See `SqlEngine.query`."""
         own_temp = f"{self._temp_directory}/tidemill-duckdb-{uuid4().hex}"
         connection = database.open_database({**self._settings, "temp_directory": own_temp})
-        run = _Run(connection, sql, inputs, namespace, parameters or {}, functions or {}, views or {}, where)
+        remote = Remote(self._open_file) if self._open_file is not None else None
+        run = _Run(connection, sql, inputs, namespace, parameters or {}, functions or {}, views or {}, where, remote)
         try:
             reader, batches = run.start()
             try:
@@ -71,6 +80,8 @@ class DuckDBEngine:
                 reader.close()
         finally:
             connection.close()
+            if remote is not None:
+                remote.close()
 
 
 @dataclass(slots=True)
@@ -85,6 +96,7 @@ class _Run:
     functions: Mapping[str, Callable[..., Any]]
     views: Mapping[str, str]
     given_where: Where | None
+    remote: Remote | None = None
     failures: Failures = field(default_factory=Failures)
     files: tuple[str, ...] = ()
 
@@ -102,6 +114,9 @@ class _Run:
         self.files = tuple(p for name in needed for p in database.paths(self.inputs.get(name)))
         with self._errors(self.sql, self.where):
             database.look_in(self.connection, self.namespace)
+            if self.remote is not None:
+                for scheme in {path.partition("://")[0] for path in self.files if "://" in path}:
+                    self.remote.register(self.connection, scheme)
             database.lock(self.connection, self.files)
             register(self.connection, self.functions, self.failures)
         for name in needed:
@@ -166,6 +181,8 @@ class _Run:
             raise
         except (duckdb.Error, OSError, RecursionError) as error:
             self.failures.check()
+            if self.remote is not None and isinstance(self.remote.error, TidemillError):
+                raise self.remote.error from None
             names = Names(lambda: database.columns(self.connection), self.functions, self.files)
             made = translated(error, sql, where, names, offset=offset)
             if made is None:

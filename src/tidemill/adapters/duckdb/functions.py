@@ -13,38 +13,20 @@ from __future__ import annotations
 import bdb
 import inspect
 import traceback
-import types
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tidemill.adapters.duckdb.types import duckdb_type
 from tidemill.model import types as t
 from tidemill.model.errors import DefinitionError, UserError
+from tidemill.model.signature import Slot, place_of_function, signature
 from tidemill.model.table import check_name
 from tidemill.plan.sql import quote
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-_SCALARS: dict[Any, t.Type] = {
-    bool: t.BOOLEAN, int: t.LONG, float: t.DOUBLE, str: t.STRING, bytes: t.BINARY, date: t.DATE, time: t.TIME,
-    datetime: t.TIMESTAMP, UUID: t.UUID,
-}  # fmt: skip
-_COLUMNS = {("polars", "Series"), ("pyarrow", "Array"), ("pyarrow", "ChunkedArray")}
-_HINT = "annotate every parameter and the result: def kmh(speed: float) -> float"
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """One parameter or the result: its type, whether None may pass, and the class of the column if it is one."""
-
-    type: t.Type
-    nullable: bool = False
-    column: str | None = None
 
 
 @dataclass(slots=True)
@@ -84,7 +66,9 @@ def register(connection: DuckDBPyConnection, functions: Mapping[str, Callable[..
         check_name(name, "function")
         if _exists(connection, name):
             raise DefinitionError(
-                f'SQL has a function "{name}" already.', where=_place(function), hint="give yours another name"
+                f'SQL has a function "{name}" already.',
+                where=place_of_function(function),
+                hint="give yours another name",
             )
         slots, result = signature(name, function)
         call = _columns_call(name, function, slots) if result.column else _rows_call(function, slots, result)
@@ -110,75 +94,6 @@ def _exists(connection: DuckDBPyConnection, name: str) -> bool:
     except duckdb.Error:
         return True
     return True
-
-
-def signature(name: str, function: Callable[..., Any]) -> tuple[list[Slot], Slot]:
-    """The types of a function's parameters and result, from its annotations."""
-    where = _place(function)
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-        parameters = list(inspect.signature(function).parameters.values())
-    except (NameError, TypeError, ValueError) as error:
-        raise DefinitionError(f'The types of "{name}" cannot be read: {error}.', where=where, hint=_HINT) from None
-    slots = []
-    for parameter in parameters:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise DefinitionError(f'SQL cannot pass "{parameter.name}" to "{name}".', where=where, hint=_HINT)
-        slots.append(_slot(name, f'parameter "{parameter.name}"', hints.get(parameter.name), where))
-    result = _slot(name, "result", hints.get("return"), where)
-    if any(bool(s.column) is not bool(result.column) for s in slots):
-        raise DefinitionError(
-            f'"{name}" mixes columns and single values.', where=where, hint="columns in, a column out"
-        )
-    return slots, result
-
-
-def _slot(name: str, what: str, hint: Any, where: str | None) -> Slot:
-    kind, nullable = _without_none(hint)
-    declared: t.Type | None = None
-    if typing.get_origin(kind) is Annotated:
-        kind, *extras = typing.get_args(kind)
-        declared = next((made for made in map(_type, extras) if made), None)
-        inner, optional = _without_none(kind)
-        kind, nullable = inner, nullable or optional
-    column = _column(kind)
-    made = declared or (None if column else _type(kind))
-    if made is None:
-        shown = "is not annotated" if hint is None else f"is annotated {getattr(hint, '__name__', hint)}"
-        advice = 'Annotated[pl.Series, float], Annotated[Decimal, "decimal(9,2)"]' if hint is not None else _HINT
-        raise DefinitionError(f'The {what} of "{name}" {shown}, which gives no SQL type.', where=where, hint=advice)
-    return Slot(made, nullable, column)
-
-
-def _without_none(hint: Any) -> tuple[Any, bool]:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        parts = typing.get_args(hint)
-        rest = [p for p in parts if p is not type(None)]
-        if len(rest) == 1:
-            return rest[0], len(rest) < len(parts)
-    return hint, False
-
-
-def _type(hint: Any) -> t.Type | None:
-    if isinstance(hint, str):
-        return t.parse_type(hint)
-    if isinstance(hint, t.Primitive | t.Decimal | t.List | t.Map | t.Struct):
-        return hint
-    arguments = [_type(_without_none(a)[0]) for a in typing.get_args(hint)]
-    match typing.get_origin(hint), arguments:
-        case None, _:
-            return _SCALARS.get(hint)
-        case origin, [t.Primitive() | t.Decimal() | t.List() | t.Map() | t.Struct() as element] if origin is list:
-            return t.List(element)
-        case origin, [key, value] if origin is dict and key and value:
-            return t.Map(key, value)
-    return None
-
-
-def _column(kind: Any) -> str | None:
-    root = str(getattr(kind, "__module__", "")).split(".", 1)[0]
-    name = str(getattr(kind, "__name__", ""))
-    return f"{root}.{name}" if (root, name) in _COLUMNS else None
 
 
 def _rows_call(function: Callable[..., Any], slots: Sequence[Slot], result: Slot) -> Callable[..., list[Any]]:
@@ -219,7 +134,9 @@ def _columns_call(name: str, function: Callable[..., Any], slots: Sequence[Slot]
         rows = len(columns[0]) if columns else 1
         if not hasattr(made, "__len__") or len(made) != rows:
             count = len(made) if hasattr(made, "__len__") else "no"
-            raise UserError(f'The function "{name}" gave {count} values for {rows} rows.', where=_place(function))
+            raise UserError(
+                f'The function "{name}" gave {count} values for {rows} rows.', where=place_of_function(function)
+            )
         return made.to_arrow() if hasattr(made, "to_arrow") else made
 
     return call
@@ -259,7 +176,7 @@ def _as_arrow(name: str, function: Callable[..., Any], values: Any, arrow: Any) 
         shown = f"{wrong!r:.60}" if isinstance(values, list) else f"a column of {values.type}"
         raise UserError(
             f'The function "{name}" gave {shown}, which is no {arrow}.',
-            where=_place(function),
+            where=place_of_function(function),
             hint="change the annotation of the result, or what it returns",
         ) from None
 
@@ -277,8 +194,3 @@ def _fits(value: Any, arrow: Any) -> bool:
 def _file(function: Callable[..., Any]) -> str | None:
     code = getattr(inspect.unwrap(function), "__code__", None)
     return str(code.co_filename) if code else None
-
-
-def _place(function: Callable[..., Any]) -> str | None:
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code else None

@@ -1,1 +1,1 @@
-"""Adapter of port `http` on the standard library."""
+"""Adapters of ports on the standard library's client of web servers."""

@@ -36,7 +36,7 @@ class UrllibClient:
         if login or password:
             known = base64.b64encode(f"{login}:{password}".encode()).decode("ascii")
             self._headers["Authorization"] = f"Basic {known}"
-        self._opener = urllib.request.build_opener(_SameHost(frozenset(name.lower() for name in headers or {})))
+        self._opener = urllib.request.build_opener(SameHost(frozenset(name.lower() for name in headers or {})))
 
     def request(
         self,
@@ -74,7 +74,7 @@ class UrllibClient:
         return url
 
 
-class _SameHost(urllib.request.HTTPRedirectHandler):
+class SameHost(urllib.request.HTTPRedirectHandler):
     """Follows redirections; what tells who asks stays with the host that it was meant for."""
 
     def __init__(self, own: frozenset[str]) -> None:

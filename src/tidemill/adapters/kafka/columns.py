@@ -36,6 +36,23 @@ class Columns:
         self.values += map(Message.value, messages)
         self.headers += map(Message.headers, messages)
 
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def cut(self, count: int) -> Columns:
+        """Keep the first ones; gives the others."""
+        rest = Columns()
+        for slot in self.__slots__:
+            column = getattr(self, slot)
+            setattr(rest, slot, column[count:])
+            del column[count:]
+        return rest
+
+    def join(self, more: Columns) -> None:
+        """Put these at the end."""
+        for slot in self.__slots__:
+            getattr(self, slot).extend(getattr(more, slot))
+
     def done(self, partition: Partition) -> Messages:
         """All of them, as the port has it."""
         # None of a list without headers is told in 2 ns a message.

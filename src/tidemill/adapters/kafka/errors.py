@@ -65,6 +65,4 @@ def told(error: KafkaError, doing: str, servers: str) -> TidemillError:
         return DataError(what)
     if code in _REFUSED:
         return Refused(what)
-    return Unreachable(
-        f"Kafka at {servers} does not do it. {what}", hint="are the brokers up, and is the address right?"
-    )
+    return Unreachable(f"{what.removesuffix('.')} (Kafka at {servers}).", hint=UP)

@@ -1,26 +1,22 @@
 """Port `topic`, its reader: a consumer without a group, that is told what to read.
 
-A consumer fetches ahead in threads of librdkafka. What it has is taken in batches and turned into columns at once.
+A consumer fetches ahead in threads of librdkafka; `fetching.py` takes what it has.
 """
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from tidemill.adapters.kafka.columns import Columns, runs
 from tidemill.adapters.kafka.errors import UNKNOWN_TOPIC, error_of, told
+from tidemill.adapters.kafka.fetching import Fetching, partition_of
 from tidemill.adapters.kafka.offsets import Offsets
 from tidemill.adapters.kafka.settings import KafkaSettings
 from tidemill.model.errors import TidemillError, UnknownName
 from tidemill.ports.topic import Messages, Partition
 
-#: Messages that are turned into columns at a time, see `columns.py`.
-_BATCH = 8_192
 #: An unreachable broker is asked again at most so often, in seconds.
 _PROBE = 2.0
 #: Where nothing comes, it is looked so often whether the topics are still there.
@@ -59,6 +55,7 @@ class KafkaReader:
             "enable.partition.eof": True,
         }
         self._consumer = settings.consumer(ours, must, self._trouble)
+        self._fetching = Fetching(self._consumer, lambda partition: partition in self._next)
         #: Of each partition: the offset of the message that `read` gives next, at the least.
         self._next: dict[Partition, int] = {}
         #: Of partitions that were read up to their end: where that was, by the broker, after markers of transactions.
@@ -76,6 +73,7 @@ class KafkaReader:
         """Read these, too."""
         if not positions:
             return
+        self._fetching.settle()
         bounds = self._offsets.bounds(list(positions))
         self.drop([partition for partition in positions if partition in self._next])
         for partition, wanted in positions.items():
@@ -89,60 +87,46 @@ class KafkaReader:
 
     def drop(self, partitions: Sequence[Partition]) -> None:
         """Read these no more."""
+        self._fetching.settle()
         mine = [partition for partition in partitions if partition in self._next]
         self.resume(mine)  # librdkafka remembers a pause beyond the assignment
         if mine:
             self._consumer.incremental_unassign(_listed(mine))
         for partition in mine:
+            self._fetching.held.forget(partition)
             for known in (self._next, self._at_end, self._first_ends):
                 known.pop(partition, None)
 
     def pause(self, partitions: Sequence[Partition]) -> None:
         """Give none of these."""
+        self._fetching.settle()
         self._paused |= set(partitions) & self._next.keys()
         self._consumer.pause(_listed(self._paused & set(partitions)))
 
     def resume(self, partitions: Sequence[Partition]) -> None:
         """Go on with these."""
+        self._fetching.settle()
         held = self._paused & set(partitions)
         self._paused -= held
         self._consumer.resume(_listed(held))
 
     def read(self, limit: int, timeout: float) -> list[Messages]:
         """What there is."""
-        found: dict[Partition, Columns] = {}
-        count, events = 0, list[Message]()
-        with _uncollected():
-            until = time.monotonic() + timeout
-            while count < limit:
-                batch = self._consumer.consume(min(_BATCH, limit - count), 0)
-                if not batch and not count:
-                    # With a number librdkafka waits until it has as many; one is enough to go on.
-                    left = until - time.monotonic()
-                    batch = self._consumer.consume(1, left) if left > 0 else []
-                if not batch:
-                    break
-                if any(map(Message.error, batch)):
-                    events += [message for message in batch if message.error() is not None]
-                    batch = [message for message in batch if message.error() is None]
-                count += len(batch)
-                for partition, messages in runs(batch):
-                    # What was fetched before a partition was dropped may still come.
-                    if partition in self._next:
-                        found.setdefault(partition, Columns()).add(messages)
-                        self._next[partition] = messages[-1].offset() + 1
-        for event in events:
+        given = self._fetching.read(limit, timeout, self._paused)
+        for messages in given:
+            self._next[messages.partition] = messages.offsets[-1] + 1
+        for event in self._fetching.held.told():
             self._event(event)
-        if self._failed is not None and not count:
+        if self._failed is not None and not given:
             failed, self._failed = self._failed, None
             raise failed
-        if count:
+        if given:
             self._down_since = None
         elif self._down_since is not None:
             self._ask_whether_up()
         else:
             self._ask_whether_there()
-        return [columns.done(partition) for partition, columns in found.items()]
+        return given
 
     def ends(self) -> Mapping[Partition, int]:
         """Ends as far as they are known, without asking.
@@ -159,6 +143,10 @@ class KafkaReader:
             found[partition] = position if self._at_end.get(partition, -1) >= end else max(end, position)
         return found
 
+    def positions(self) -> Mapping[Partition, int]:
+        """Where the reader is; at the end of a partition after the markers of its last transactions."""
+        return {p: max(position, self._at_end.get(p, position)) for p, position in self._next.items()}
+
     def lost(self) -> Mapping[Partition, tuple[int, int]]:
         """What is no longer kept."""
         found, self._lost = self._lost, {}
@@ -166,11 +154,12 @@ class KafkaReader:
 
     def close(self) -> None:
         """Let everything go."""
+        self._fetching.close()
         self._next.clear()
         self._consumer.close()  # again: nothing
 
     def _event(self, event: Message) -> None:
-        error, partition = event.error(), Partition(event.topic() or "", event.partition() or 0)
+        error, partition = event.error(), partition_of(event)
         assert error is not None
         if partition not in self._next:
             return
@@ -222,15 +211,3 @@ class KafkaReader:
 
 def _listed(partitions: Sequence[Partition] | set[Partition]) -> list[TopicPartition]:
     return [TopicPartition(partition.topic, partition.number) for partition in partitions]
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the cyclic garbage collector, which looks at each 8,000 new objects a dozen times: 30 % of the time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()

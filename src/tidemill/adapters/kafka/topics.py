@@ -8,18 +8,20 @@ from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
 from tidemill.adapters.kafka.errors import UNKNOWN_TOPIC, error_of, told
 from tidemill.adapters.kafka.limits import Limits
+from tidemill.adapters.kafka.login import see_login
 from tidemill.adapters.kafka.member import TASKS, KafkaMember, positions_of, tasks_topic
 from tidemill.adapters.kafka.offsets import Offsets
 from tidemill.adapters.kafka.reader import KafkaReader
 from tidemill.adapters.kafka.settings import KafkaSettings, Options
 from tidemill.adapters.kafka.writer import KafkaWriter
 from tidemill.model.errors import Busy, Refused, TidemillError, UnknownName, Unreachable
-from tidemill.ports.topic import Cleanup, Guarantee, Partition, Position, TopicInfo, TopicSpec
+from tidemill.model.stream import Guarantee
+from tidemill.ports.topic import Cleanup, Partition, Position, TopicInfo, TopicSpec
 
 _Result = TypeVar("_Result")
 #: Seconds between two looks at whether a topic has come, or gone.
@@ -56,11 +58,20 @@ class KafkaTopics:
         if spec.retention is not None:
             settings["retention.ms"] = str(int(spec.retention.total_seconds() * 1000))
         made = NewTopic(spec.name, spec.partitions, spec.replicas or -1, config=settings)
-        try:
-            self._wait(self._admin.create_topics([made], request_timeout=self._settings.seconds))
-        except KafkaException as error:
-            if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise self._told(error, f'Topic "{spec.name}" cannot be made') from None
+
+        def is_there() -> bool:
+            try:
+                self._wait(self._admin.create_topics([made], request_timeout=self._settings.seconds))
+            except KafkaException as error:
+                found = error_of(error)
+                # A broker that has just begun, or that is too busy to say that it lives, is fenced for a while.
+                if found.code() == KafkaError.INVALID_REPLICATION_FACTOR and "fenced" in found.str():
+                    return False
+                if found.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise self._told(error, f'Topic "{spec.name}" cannot be made') from None
+            return True
+
+        self._until(is_there, f'topic "{spec.name}" cannot be made: all brokers are fenced')
         seen: list[TopicInfo] = []
 
         def appears() -> bool:
@@ -86,12 +97,12 @@ class KafkaTopics:
             return None
         try:
             bounds = self._offsets.bounds([Partition(name, number) for number in range(count)])
-            policy = self._cleanup(name)
+            policy, largest = self._options(name)
+            id_ = self._id(name)
         except UnknownName:
             return None  # it went between two questions
-        return TopicInfo(
-            name, tuple(first for first, _ in bounds.values()), tuple(end for _, end in bounds.values()), policy
-        )
+        first, end = zip(*bounds.values(), strict=True)
+        return TopicInfo(name, first, end, policy, largest, id_)
 
     def names(self) -> list[str]:
         """All topics in order, without Kafka's own and those that stand for tasks."""
@@ -110,6 +121,20 @@ class KafkaTopics:
                 raise UnknownName.of("topic", name, self.names()) from None
             raise self._told(error, f'Topic "{name}" cannot be removed') from None
         self._until(lambda: self._offsets.partitions(name) is None, f'topic "{name}" does not go')
+
+    def trim(self, upto: Mapping[Partition, int]) -> None:
+        """Have brokers delete records before these offsets."""
+        for topic in {partition.topic for partition in upto}:  # the client waits long for one that is not there
+            if self._offsets.partitions(topic) is None:
+                raise UnknownName.of("topic", topic, self.names())
+        asked = [TopicPartition(*partition, offset) for partition, offset in upto.items()]
+        for where, future in self._admin.delete_records(asked, request_timeout=self._settings.seconds).items():
+            try:
+                future.result()
+            except KafkaException as error:
+                if error_of(error).code() == KafkaError.POLICY_VIOLATION:
+                    raise Refused(f'Topic "{where.topic}" compacts: what it keeps goes by key.') from None
+                raise self._told(error, f"Messages of {where.topic}[{where.partition}] cannot be deleted") from None
 
     def at(self, topic: str, timestamp: int) -> tuple[int, ...]:
         """Offsets of the first messages that are not older."""
@@ -157,6 +182,7 @@ class KafkaTopics:
     @property
     def _admin(self) -> AdminClient:
         if self._client is None:
+            see_login(self._settings)
             self._client = self._settings.admin()
         return self._client
 
@@ -247,7 +273,19 @@ class KafkaTopics:
                 raise UnknownName.of("topic", positions[0].topic, self.names()) from None
             raise self._told(error, f'Group "{group}" cannot be set') from None
 
-    def _cleanup(self, name: str) -> Cleanup:
+    def _id(self, name: str) -> str:
+        try:
+            found = self._wait(
+                self._admin.describe_topics(TopicCollection([name]), request_timeout=self._settings.seconds)
+            )
+        except KafkaException as error:
+            if error_of(error).code() in UNKNOWN_TOPIC:
+                raise UnknownName.of("topic", name, ()) from None
+            raise self._told(error, f'Topic "{name}" cannot be described') from None
+        return str(found.topic_id)
+
+    def _options(self, name: str) -> tuple[Cleanup, int]:
+        """How it is cleaned up, and the largest message that it takes."""
         asked = [ConfigResource(ConfigResource.Type.TOPIC, name)]
         try:
             found = self._wait(self._admin.describe_configs(asked, request_timeout=self._settings.seconds))
@@ -255,7 +293,8 @@ class KafkaTopics:
             if error_of(error).code() in UNKNOWN_TOPIC:
                 raise UnknownName.of("topic", name, ()) from None
             raise self._told(error, f'Topic "{name}" cannot be described') from None
-        return "compact" if "compact" in found["cleanup.policy"].value else "delete"
+        policy: Cleanup = "compact" if "compact" in found["cleanup.policy"].value else "delete"
+        return policy, int(found["max.message.bytes"].value)
 
     def _until(self, reached: Callable[[], bool], trouble: str) -> None:
         until = time.monotonic() + self._settings.seconds

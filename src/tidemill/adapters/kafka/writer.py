@@ -14,9 +14,10 @@ from tidemill.adapters.kafka.errors import UP, error_of, told
 from tidemill.adapters.kafka.limits import Limits
 from tidemill.adapters.kafka.member import KafkaMember, listed
 from tidemill.adapters.kafka.settings import KafkaSettings
-from tidemill.model.errors import DataError, Fenced, TidemillError, Unreachable
+from tidemill.model.errors import Fenced, LimitError, TidemillError, Unreachable
+from tidemill.model.stream import Guarantee
 from tidemill.ports.metadata import Tx
-from tidemill.ports.topic import Guarantee, Headers, Member, Partition, Position
+from tidemill.ports.topic import Headers, Member, Partition, Position
 
 #: Messages that are handed over at a time: between two, errors are heard of.
 _BATCH = 10_000
@@ -317,7 +318,7 @@ class KafkaWriter:
         keys: Sequence[bytes | None] | None,
         headers: Sequence[Headers] | None,
     ) -> None:
-        """Raises DataError."""
+        """Raises LimitError."""
         if _longest(values) + (_longest(keys) if keys else 0) <= limit and not headers:
             return
         for at, value in enumerate(values):
@@ -325,7 +326,7 @@ class KafkaWriter:
             own = sum(len(name.encode()) + len(content or b"") for name, content in headers[at]) if headers else 0
             size = len(value or b"") + len(key or b"") + own
             if size > limit:
-                raise DataError(
+                raise LimitError(
                     f'A message of {size:,} bytes is larger than topic "{topic}" takes ({limit:,}).',
                     where=f"message {at + 1} of {len(values)}",
                     hint="raise the topic's max.message.bytes",

@@ -79,6 +79,11 @@ class MemoryReader:
         with self._topics.lock:
             return {p: place.log.end if place.log.waiting(place.at) else place.at for p, place in self._places.items()}
 
+    def positions(self) -> Mapping[Partition, int]:
+        """Where the reader is; after what compaction has removed at the end."""
+        with self._topics.lock:
+            return {p: place.at if place.log.waiting(place.at) else place.log.end for p, place in self._places.items()}
+
     def lost(self) -> Mapping[Partition, tuple[int, int]]:
         """What is no longer kept, told once."""
         found, self._lost = self._lost, {}
@@ -184,7 +189,11 @@ class MemoryWriter:
                 self._topics.log(partition)
             if member is not None:
                 assert isinstance(member, MemoryMember), "a member of other topics"
-                member.check()
+                try:
+                    member.check()
+                except Fenced:
+                    self.abort()
+                    raise
                 for partition, position in positions.items():
                     self._topics.log(partition)
                     if len(position.note.encode()) > LONGEST_NOTE:
@@ -221,7 +230,7 @@ class MemoryMember:
         self._topics = topics
         self.group = group
         self._number = tasks
-        self._session = session
+        self._session = session.total_seconds()
         self._mine: frozenset[int] = frozenset()
         self._join()
 
@@ -254,16 +263,16 @@ class MemoryMember:
 
     def check(self) -> None:
         """Raise Fenced where the member has lost its place."""
-        self._topics.group(self.group).check(self._name, self._topics.clock.now())
+        self._topics.group(self.group).check(self._name, self._topics.clock.monotonic())
 
     def _join(self) -> None:
         self._name = uuid.uuid4().hex
         with self._topics.lock:
-            self._topics.group(self.group).members[self._name] = self._topics.clock.now() + self._session
+            self._topics.group(self.group).members[self._name] = self._topics.clock.monotonic() + self._session
 
     def _turn(self, taken: Callable[[frozenset[int]], None], given_up: Callable[[frozenset[int]], None]) -> bool:
         """One look at the group; whether anything changed for this member."""
-        now = self._topics.clock.now()
+        now = self._topics.clock.monotonic()
         with self._topics.lock:
             group = self._topics.group(self.group)
             group.expel(now)

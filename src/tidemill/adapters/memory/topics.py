@@ -6,6 +6,7 @@ Readers, writers and members are in `topic_ends.py`; here is what they share.
 from __future__ import annotations
 
 import threading
+import uuid
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from typing import Any
 
 from tidemill.adapters.memory.topic_ends import MemoryMember, MemoryReader, MemoryWriter
 from tidemill.model.errors import Busy, Fenced, Refused, UnknownName
-from tidemill.plan.partitioning import Columns, KnownPlaces
+from tidemill.model.stream import Guarantee
+from tidemill.plan.partitioning import Columns, KnownPlaces, largest
 from tidemill.ports.clock import Clock
-from tidemill.ports.topic import Guarantee, Headers, Messages, Partition, Position, TopicInfo, TopicSpec
+from tidemill.ports.topic import Headers, Messages, Partition, Position, TopicInfo, TopicSpec
 
 
 @dataclass(slots=True)
@@ -41,6 +43,11 @@ class Log:
         self.values.extend(columns.values)
         self.headers.extend(columns.headers or ((),) * many)
         self.end += many
+
+    def trim(self, offset: int) -> None:
+        """Let messages before an offset go."""
+        self.keep(range(bisect_left(self.offsets, offset), len(self.offsets)))
+        self.first = max(self.first, offset)
 
     def waiting(self, offset: int) -> int:
         """How many messages there are from an offset on."""
@@ -74,17 +81,18 @@ class Topic:
     spec: TopicSpec
     logs: list[Log]
     places: KnownPlaces
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(eq=False, slots=True)
 class Group:
     """Members with the end of their sessions, who has which task, and how far the group has come."""
 
-    members: dict[str, datetime] = field(default_factory=dict)
+    members: dict[str, float] = field(default_factory=dict)
     owners: dict[int, str] = field(default_factory=dict)
     positions: dict[Partition, Position] = field(default_factory=dict)
 
-    def expel(self, now: datetime) -> None:
+    def expel(self, now: float) -> None:
         """Take out members whose session is over."""
         for member in [name for name, until in self.members.items() if until <= now]:
             self.leave(member)
@@ -95,7 +103,7 @@ class Group:
         for task in [task for task, owner in self.owners.items() if owner == member]:
             del self.owners[task]
 
-    def check(self, member: str, now: datetime) -> None:
+    def check(self, member: str, now: float) -> None:
         """Raise Fenced unless it is a member."""
         if self.members.get(member, now) <= now:
             raise Fenced("This member's session is over: its tasks may be another one's.")
@@ -153,6 +161,15 @@ class MemoryTopics:
                 for partition in [one for one in group.positions if one.topic == name]:
                     del group.positions[partition]
 
+    def trim(self, upto: Mapping[Partition, int]) -> None:
+        """Let messages before these offsets go."""
+        with self.lock:
+            for partition, offset in upto.items():
+                log = self.log(partition)
+                if self.topic(partition.topic).spec.cleanup == "compact":
+                    raise Refused(f'Topic "{partition.topic}" compacts: what it keeps goes by key.')
+                log.trim(min(offset, log.end))
+
     def at(self, topic: str, timestamp: int) -> tuple[int, ...]:
         """By partition: the offset of the first message that is not older than `timestamp`; the end without one."""
         with self.lock:
@@ -187,7 +204,7 @@ class MemoryTopics:
         """Set how far a group has come. Raises Busy."""
         with self.lock:
             found = self.group(group)
-            found.expel(self.clock.now())
+            found.expel(self.clock.monotonic())
             if found.members:
                 raise Busy(f'Group "{group}" has {len(found.members)} members.', hint="stop them first")
             for partition in positions:
@@ -209,9 +226,8 @@ class MemoryTopics:
                                   if key is None or log.values[at] is not None])  # fmt: skip
                     elif topic.spec.retention is not None:
                         oldest = (now - topic.spec.retention).timestamp() * 1000
-                        kept = next((i for i, t in enumerate(log.timestamps) if t >= oldest or t < 0), len(log.offsets))
-                        log.keep(range(kept, len(log.offsets)))
-                        log.first = log.offsets[0] if log.offsets else log.end
+                        kept = (o for o, t in zip(log.offsets, log.timestamps, strict=True) if t >= oldest or t < 0)
+                        log.trim(next(kept, log.end))
 
     def close(self) -> None:
         """Nothing to let go: what others hold stays good."""
@@ -239,4 +255,4 @@ class MemoryTopics:
 
     def _info(self, topic: Topic) -> TopicInfo:
         first, end = tuple(log.first for log in topic.logs), tuple(log.end for log in topic.logs)
-        return TopicInfo(topic.spec.name, first, end, topic.spec.cleanup)
+        return TopicInfo(topic.spec.name, first, end, topic.spec.cleanup, largest(topic.spec.options), topic.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from itertools import chain
@@ -32,25 +32,40 @@ def build(rows: Sequence[Mapping[str, Any]], types: pl.Schema | None, like: pl.S
         DefinitionError: a row has an undeclared column, or a column has values of several types.
         DataError: a value does not fit the declared type.
     """
-    names = dict.fromkeys(chain.from_iterable(rows))
     if types is not None:
-        _refuse_undeclared(names, types, step)
-        return pl.DataFrame([_declared(name, dtype, _values(rows, name), step) for name, dtype in types.items()])
+        columns = _exactly(rows, types)
+        if columns is None:
+            _refuse_undeclared(rows, types, step)
+            columns = [_values(rows, name) for name in types]
+        return pl.DataFrame(
+            [_declared(name, dtype, plain(c), step) for (name, dtype), c in zip(types.items(), columns, strict=True)]
+        )
+    names = dict.fromkeys(chain.from_iterable(rows))
     for name in names:
         if not isinstance(name, str):
             raise DefinitionError(f"{step.verb}: {name!r} is no column name.", where=place_of(step), hint='{"x": 1}')
-    return pl.DataFrame([_found(name, _values(rows, name), like.get(name), step) for name in names])
+    return pl.DataFrame([_found(name, plain(_values(rows, name)), like.get(name), step) for name in names])
+
+
+def _exactly(rows: Sequence[Mapping[str, Any]], names: Collection[str]) -> list[list[Any]] | None:
+    """The columns of rows that all have these and no other ones, as a rule; None: some have others."""
+    if set(map(len, rows)) != {len(names)}:
+        return None
+    try:
+        return [list(map(itemgetter(name), rows)) for name in names]
+    except KeyError:
+        return None
 
 
 def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
     """The values of one column; None in a row that lacks it."""
     with suppress(KeyError):  # all rows have it, as a rule: then this is twice as fast as asking each
-        return plain(list(map(itemgetter(name), rows)))
-    return plain([row.get(name) for row in rows])
+        return list(map(itemgetter(name), rows))
+    return [row.get(name) for row in rows]
 
 
-def _refuse_undeclared(names: Iterable[str], types: pl.Schema, step: Operation) -> None:
-    for name in names:
+def _refuse_undeclared(rows: Sequence[Mapping[str, Any]], types: pl.Schema, step: Operation) -> None:
+    for name in dict.fromkeys(chain.from_iterable(rows)):
         if name not in types:
             raise DefinitionError(
                 f'{step.verb}: {_named(step)} returned a column "{name}", which is not declared.',
@@ -90,7 +105,7 @@ def _fit(name: str, values: list[Any], dtype: pl.DataType) -> pl.Series | None:
         return None
     if dtype.is_decimal():
         values = [Decimal(v) if isinstance(v, int) else v for v in values]
-    elif dtype.is_float():
+    elif dtype.is_float() and any(issubclass(kind, int) for kind in set(map(type, values))):
         values = [float(v) if isinstance(v, int) else v for v in values]
     try:
         return pl.Series(name, values, dtype=dtype, strict=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import polars as pl
 
-from tidemill.model.errors import DataError, DefinitionError, TidemillError, UnknownName, UserError
+from tidemill.model.errors import DataError, DefinitionError, TidemillError, UnknownName, Unreachable, UserError
 from tidemill.model.frame.operation import Cast, Operation
 
 _QUOTED = re.compile(r'"([^"]*)"')
@@ -81,6 +81,11 @@ def running(operations: Iterable[Operation]) -> Iterator[None]:
         yield
     except pl.exceptions.PolarsError as error:
         raise _of_value(error, tuple(operations)) from None
+    except OSError as error:
+        if "object-store error" not in str(error):
+            raise
+        told = _first_line(error).partition("Error performing ")[2] or _first_line(error)
+        raise Unreachable(f"A data file cannot be fetched from the object store: {told}.") from None
 
 
 def _of_value(error: Exception, operations: tuple[Operation, ...]) -> TidemillError:

@@ -13,11 +13,12 @@ from typing import TypeAlias
 
 import polars as pl
 
-from tidemill.adapters.polars.calling import call_on_batches, call_on_rows, declared, fold_lists, reduce_rows
-from tidemill.adapters.polars.errors import NoSuchColumn, check_columns, defining, place_of, running, try_out
+from tidemill.adapters.polars.calling import call_on_batches, call_on_rows, declared, fold_lists, reduce_rows, unfolded
+from tidemill.adapters.polars.errors import NoSuchColumn, defining, place_of, running, try_out
 from tidemill.adapters.polars.grouping import folds, group_by, windowed
 from tidemill.adapters.polars.holding import Holder
 from tidemill.adapters.polars.joining import check_lookup, concat, join, join_asof, join_interval, unique
+from tidemill.adapters.polars.remembering import call_with_state, check_keys, check_remembering, in_time_order
 from tidemill.adapters.polars.stateless import Stateless, stateless
 from tidemill.adapters.polars.tables import held
 from tidemill.adapters.polars.types import held_type
@@ -34,6 +35,7 @@ from tidemill.model.frame.operation import (
     JoinLookup,
     MapBatches,
     MapRows,
+    MapWithState,
     Operation,
     Reduce,
     Unique,
@@ -111,6 +113,7 @@ class Run:
         if first < len(frame.operations) and not self._dry:
             before = self.query(Frame(frame.source, frame.operations[:first]))
             stage = frame.operations[first:]
+            _check(before, stage[-1])
             types = None if before.nothing else declared(stage, before.lazy.collect_schema())
             if types is not None:
                 schema = pl.Schema({name: held_type(dtype, name) for name, dtype in types.items()})
@@ -163,10 +166,7 @@ class Run:
         """Call the functions of a stage on all rows, and hold what they return."""
         schema = query.lazy.collect_schema()
         last = stage[-1]
-        if isinstance(last, Reduce):
-            with defining(last, schema):
-                check_columns(query.lazy, last.by)
-                _check_hashable(schema, last)
+        _check(query, last)
         types = declared(stage, schema) if isinstance(last, Calls) else None
         if self._dry:
             if types is None:
@@ -187,6 +187,9 @@ class Run:
                 return call_on_batches(stream(query), step, schema, source, types)
             case Reduce() as step:
                 return reduce_rows(stream(query), step, schema, source)
+            case MapWithState() as step:
+                ordered = replace(query, lazy=in_time_order(query.lazy, step))
+                return call_with_state(stream(ordered), step, source, types)
             case _:
                 steps = [step for step in stage if isinstance(step, MapRows | FlatMap)]
                 return call_on_rows(stream(query), steps, source, types)
@@ -194,10 +197,13 @@ class Run:
     def _fold(self, query: Query, step: GroupBy | Windowed, frame: Frame) -> Query:
         """Fold users' functions over the lists that a grouping collected for them."""
         if self._dry:
-            raise Undeclared
+            if any(fold.returns is None for fold in folds(step).values()):
+                raise Undeclared
+            typed = query.lazy.with_columns(unfolded(name, fold) for name, fold in folds(step).items())
+            return Query(typed.clear(), unknown=query.unknown)
         folded = self._holder.hold(fold_lists(stream(query), folds(step), step, frame.source.name), step)
         if folded is None:
-            folded = query.lazy.with_columns(pl.lit(None).alias(name) for name in folds(step))
+            folded = query.lazy.with_columns(unfolded(name, fold) for name, fold in folds(step).items())
         return Query(folded, unknown=query.unknown)
 
 
@@ -243,7 +249,7 @@ def _end_of_stage(steps: Steps, first: int) -> int:
 
     What `adds` adds to must be known, so it begins a new stage behind a function that declares nothing.
     """
-    if isinstance(steps[first], MapBatches | Reduce):
+    if isinstance(steps[first], MapBatches | Reduce | MapWithState):
         return first + 1
     end, known = first, True
     for step in steps[first:]:
@@ -265,13 +271,15 @@ def _last_stage(steps: Steps) -> int:
     return first
 
 
-def _check_hashable(schema: pl.Schema, step: Reduce) -> None:
-    for name in step.by:
-        if schema[name].is_nested():
-            raise DefinitionError(
-                f'reduce: "{name}" is of type {schema[name]}, which cannot be a key.',
-                hint="take plain columns as keys; f.unnest(...) makes columns of a struct",
-            )
+def _check(query: Query, step: Operation) -> None:
+    """See that rows have the keys and times that functions are called by."""
+    if query.nothing:
+        return
+    with defining(step, query.lazy.collect_schema()):
+        if isinstance(step, Reduce):
+            check_keys(query.lazy, step, step.by)
+        if isinstance(step, MapWithState):
+            check_remembering(query.lazy, step)
 
 
 def _identity(frame: Frame, end: int) -> tuple[int, ...]:

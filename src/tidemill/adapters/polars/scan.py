@@ -7,7 +7,9 @@ and null; then the scans follow each other in the order of the files.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -22,6 +24,8 @@ from tidemill.model.types import LONG
 
 #: Footers remembered: about 1 kB each for a table of 20 columns.
 _FOOTERS = 20_000
+#: Footers that are fetched at the same time.
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Scanner:
 
     def lazy(self, scan: Scan) -> pl.LazyFrame:
         """The rows of a scan, in the order of its files, with exactly the columns of its schema."""
+        self._look_ahead(scan)
         parts = [
             self._part(scan, shape, whole, [file.path for file in files])
             for (shape, whole), files in groupby(self._files(scan), key=lambda file: self._kind(scan, file))
@@ -70,6 +75,13 @@ class Scanner:
         if not parts:
             return pl.LazyFrame(schema=polars_schema(scan.schema))
         return parts[0] if len(parts) == 1 else pl.concat(parts, how="vertical")
+
+    def _look_ahead(self, scan: Scan) -> None:
+        """Read the footers of files that are far away at once: one after the other, each would be waited for."""
+        paths = [file.path for file in self._files(scan)] if self._open is not None else []
+        if len(paths) > 1:
+            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="tidemill-footers") as pool:
+                deque(pool.map(self._shape, paths), maxlen=0)
 
     def _files(self, scan: Scan) -> Iterator[DataFile]:
         for file in scan.files:

@@ -7,11 +7,15 @@ from typing import Any
 
 import polars as pl
 
+from tidemill.adapters.polars.errors import check_columns
 from tidemill.adapters.polars.types import polars_type
 from tidemill.model.errors import DefinitionError
+from tidemill.model.expectation import RowExpectation, Severity
 from tidemill.model.frame.operation import Cast, Drop, Explode, Filter, Rename, Select, Unnest, WithColumns
+from tidemill.model.frame.topic import Expect
+from tidemill.plan.check_rows import check_fits, failing_of
 
-Stateless = Select | WithColumns | Filter | Rename | Drop | Cast | Explode | Unnest
+Stateless = Select | WithColumns | Filter | Rename | Drop | Cast | Explode | Unnest | Expect
 
 
 def stateless(lazy: pl.LazyFrame, step: Stateless) -> pl.LazyFrame:
@@ -35,6 +39,22 @@ def stateless(lazy: pl.LazyFrame, step: Stateless) -> pl.LazyFrame:
             return lazy.explode(*step.columns, empty_as_null=False, keep_nulls=True)
         case Unnest():
             return lazy.unnest(*step.columns)
+        case Expect():
+            failing = _failing(lazy, step)
+            return lazy.filter(~pl.any_horizontal(failing)) if failing else lazy
+
+
+def _failing(lazy: pl.LazyFrame, step: Expect) -> list[pl.Expr]:
+    """Of each check that lets no row go on: which rows fail."""
+    schema = lazy.collect_schema()
+    for check in step.checks:
+        check_columns(lazy, check.columns)
+        check_fits(check, schema, f'check "{check.name}" of {step.of}')
+    return [
+        failing_of(check, schema)
+        for check in step.checks
+        if isinstance(check, RowExpectation) and check.severity is Severity.ERROR
+    ]
 
 
 def _check_lists(lazy: pl.LazyFrame, columns: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -35,6 +36,11 @@ def to_lazy(data: Any, name: str) -> pl.LazyFrame:
 def given_rows(data: Any, name: str) -> pl.DataFrame:
     """Rows that a test gives: a table, or a list of dicts. Raises DefinitionError."""
     return pl.DataFrame(data) if isinstance(data, list) else to_lazy(data, name).collect()
+
+
+def last_rows(pieces: Sequence[pl.DataFrame], rows: int) -> pl.DataFrame:
+    """The last rows of frames, one after the other; a column that one of them lacks is null."""
+    return pl.concat(pieces, how="diagonal_relaxed").tail(rows) if pieces else pl.DataFrame()
 
 
 def held(lazy: pl.LazyFrame) -> pl.LazyFrame:

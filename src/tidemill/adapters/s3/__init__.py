@@ -1,1 +1,1 @@
-"""Adapters of ports on S3-compatible object stores, through boto3."""
+"""Adapters of ports on S3-compatible object stores, through obstore; code by boto3."""

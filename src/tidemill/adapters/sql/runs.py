@@ -14,14 +14,16 @@ from sqlalchemy import func, select, text, update
 
 from tidemill.adapters.sql.columns import interval_from
 from tidemill.adapters.sql.schedule_schema import pipelines, pools
-from tidemill.adapters.sql.schema import batches, fences, runs
+from tidemill.adapters.sql.schema import batches, fences, runs, tasks
 from tidemill.adapters.sql.session import AnyRow, Session
 from tidemill.adapters.sql.tasks import TaskRecords
 from tidemill.model.batch import BatchState, Interval
 from tidemill.model.errors import Busy, Fenced, UnknownName
 from tidemill.model.run import RUN_ENDS, RUN_TRANSITIONS, Order, Run, RunKind, RunState, check_run_transition
-from tidemill.ports.runs import UnderWay, always
+from tidemill.ports.runs import UnderWay, WatchedRun, always
 
+#: Literally: a partial index is not used for what is only known when the statement is carried out.
+_OPEN = "runs.state IN ('queued', 'running', 'publishing')"
 _LIVE = [state for state in RUN_TRANSITIONS if state not in RUN_ENDS]
 
 
@@ -164,10 +166,9 @@ class SqlRuns(TaskRecords):
 
     def under_way(self, pipeline: str | None = None) -> list[UnderWay]:
         """Runs of schedulers that have not ended, oldest first."""
-        # Literally, and without an index for the project: see `runstore.py`.
-        open_ = text("runs.state IN ('queued', 'running', 'publishing')")
+        # Without an index for the project: see `runstore.py`.
         mine = func.coalesce(runs.c.project, "") == self._session.project
-        query = _with_batches().where(mine, open_, runs.c.definition_id.is_not(None))
+        query = _with_batches().where(mine, text(_OPEN), runs.c.definition_id.is_not(None))
         if pipeline is not None:
             query = query.where(batches.c.pipeline == pipeline)
         return [
@@ -193,6 +194,27 @@ class SqlRuns(TaskRecords):
         )
         rows = [{"project": session.project, "name": name, "slots": count} for name, count in slots.items()]
         session.add_all(upsert, rows)
+
+    def watched(self, after: int, run_ids: Iterable[int]) -> list[WatchedRun]:
+        """Runs with greater ids than `after`, and those of `run_ids`."""
+        chosen = select(runs.c.id, batches.c.pipeline, runs.c.state, runs.c.created_at).select_from(runs.join(batches))
+        ids = list(run_ids)
+        found = self._session.all(chosen.where(self._own(), runs.c.id > after))
+        for at in range(0, len(ids), 500):
+            found = [*found, *self._session.all(chosen.where(self._own(), runs.c.id.in_(ids[at : at + 500])))]
+        ended = {row.id: WatchedRun(row.id, row.pipeline, RunState(row.state), row.created_at) for row in found}
+        return [ended[run_id] for run_id in sorted(ended)]
+
+    def task_counts(self) -> dict[tuple[str, str], int]:
+        """How many tasks of runs that have not ended there are."""
+        query = (
+            select(batches.c.pipeline, tasks.c.state, func.count().label("number"))
+            .select_from(tasks.join(runs).join(batches, batches.c.id == runs.c.batch_id))
+            .where(func.coalesce(runs.c.project, "") == self._session.project, text(_OPEN))
+            .group_by(batches.c.pipeline, tasks.c.state)
+            .order_by(batches.c.pipeline, tasks.c.state)
+        )
+        return {(row.pipeline, row.state): row.number for row in self._session.all(query)}
 
     def late(self, run_id: int, now: datetime) -> None:
         """Note that it was told that the run is late."""

@@ -20,7 +20,7 @@ from tidemill.adapters.sql.declare import METADATA, interval, moment, serial, te
 from tidemill.model.branch import MAIN
 
 #: The newest revision of `migrations/`: what this code needs. Revisions are numbers, so that older < newer.
-REVISION = "0004"
+REVISION = "0005"
 
 
 def catalog_name(project: str, ref: str) -> str:

@@ -142,7 +142,7 @@ class SqlMetadata(Metadata):
         return Stir(self._engines)
 
     def rows(self, table: str) -> tuple[Schema, list[tuple[Any, ...]]]:
-        """Columns and rows of a system table: batches, runs, tasks, checks, files. Raises UnknownName."""
+        """Columns and rows of a system table, of those that `Metadata.rows` names. Raises UnknownName."""
         wanted = system_table(table)
         with self._begin(self._engines.reader) as connection:
             return wanted.schema, [tuple(row) for row in connection.execute(wanted.query(self.project))]

@@ -1,10 +1,10 @@
-"""The table of what processes of streams tell of themselves. See `schema.py`."""
+"""The tables of what processes of streams tell: of themselves, and what checks have found. See `schema.py`."""
 
 from __future__ import annotations
 
 from sqlalchemy import Column, Table
 
-from tidemill.adapters.sql.columns import Json
+from tidemill.adapters.sql.columns import BigId, Json, Prose
 from tidemill.adapters.sql.declare import METADATA, moment, text
 
 #: One row for each process's part in a stream, written again every few seconds.
@@ -16,4 +16,20 @@ stream_processes = Table(
     text("process", primary_key=True),
     moment("at", nullable=False),
     Column("facts", Json, nullable=False),
+)
+
+#: What checks of streams have found: of each hour, for each task in each of its lives (`since`) and each check.
+stream_checks = Table(
+    "stream_checks",
+    METADATA,
+    text("project", primary_key=True),
+    text("stream", primary_key=True),
+    moment("hour", primary_key=True, nullable=False),
+    text("task", primary_key=True),
+    Column("since", BigId, primary_key=True, nullable=False),
+    text("judged", primary_key=True),
+    Column("name", Prose, primary_key=True, nullable=False),
+    text("severity"),
+    Column("rows", BigId, nullable=False),
+    Column("failed", BigId, nullable=False),
 )

@@ -1,15 +1,16 @@
-"""Store `streams`: what processes of streams tell of themselves."""
+"""Store `streams`: what processes of streams tell of themselves, and what checks have found."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from tidemill.adapters.sql.session import Session
-from tidemill.adapters.sql.stream_schema import stream_processes
+from tidemill.adapters.sql.stream_schema import stream_checks, stream_processes
+from tidemill.ports.streams import CheckCount
 
 
 class SqlStreams:
@@ -44,3 +45,47 @@ class SqlStreams:
         """Forget processes that have told nothing since."""
         c = stream_processes.c
         self._session.change(delete(stream_processes).where(c.project == self._session.project, c.at < at))
+
+    def count(self, stream: str, task: str, since: int, counts: Iterable[CheckCount]) -> None:
+        """Keep the greater counts."""
+        key = ("project", "stream", "hour", "task", "since", "judged", "name")
+        insert = self._session.insert(stream_checks)
+        new = insert.excluded
+        kept = insert.on_conflict_do_update(
+            index_elements=key,
+            set_={"severity": new.severity, "rows": new.rows, "failed": new.failed},
+            where=stream_checks.c.rows < new.rows,
+        )
+        mine = {"project": self._session.project, "stream": stream, "task": task, "since": since}
+        self._session.add_all(
+            kept,
+            [
+                {**mine, "hour": c.hour, "judged": c.judged, "name": c.name, "severity": c.severity,
+                 "rows": c.rows, "failed": c.failed}
+                for c in counts
+            ],
+        )  # fmt: skip
+
+    def counted(self, stream: str | None = None, begin: datetime | None = None) -> list[tuple[str, CheckCount]]:
+        """What was found, of all tasks together."""
+        c = stream_checks.c
+        by = (c.stream, c.hour, c.judged, c.name)
+        sums = (
+            func.max(c.severity).label("severity"),
+            func.sum(c.rows).label("seen"),
+            func.sum(c.failed).label("failed"),
+        )
+        query = select(*by, *sums).where(c.project == self._session.project).group_by(*by).order_by(*by)
+        if stream is not None:
+            query = query.where(c.stream == stream)
+        if begin is not None:
+            query = query.where(c.hour >= begin)
+        return [
+            (row.stream, CheckCount(row.hour, row.judged, row.name, row.severity, int(row.seen), int(row.failed)))
+            for row in self._session.all(query)
+        ]
+
+    def forget_counts(self, before: datetime) -> None:
+        """Forget old hours."""
+        c = stream_checks.c
+        self._session.change(delete(stream_checks).where(c.project == self._session.project, c.hour < before))

@@ -1,4 +1,4 @@
-"""The system tables that users query: `tidemill.batches`, `runs`, `tasks`, `checks`, `files`.
+"""The system tables that users query: `tidemill.batches`, `runs`, `tasks`, `checks`, `files`, `stream_checks`.
 
 Their columns are a promise to users, whatever the tables beneath look like. They join on `batch_id` and `run_id`.
 """
@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import FromClause, Select, Table, select
 
 from tidemill.adapters.sql.schema import batches, checks, files, manifests, runs, tasks
+from tidemill.adapters.sql.stream_schema import stream_checks
 from tidemill.model.errors import UnknownName
 from tidemill.model.table import Schema
 
@@ -105,6 +106,15 @@ _TABLES: Mapping[str, SystemTable] = {
             **_plain(manifests, batch_id=_LONG, pipeline=_TEXT, source=_TEXT, version=_LONG, extracted_at=_TIME),
             **_plain(files, path=_TEXT, name=_TEXT, sha256=_TEXT, bytes=_LONG, rows=_LONG, format=_TEXT),
             **_plain(files, compression=_TEXT),
+        },
+    ),
+    "stream_checks": SystemTable(
+        source=stream_checks,
+        owner=stream_checks,
+        order=(stream_checks.c.stream, stream_checks.c.hour, stream_checks.c.judged, stream_checks.c.name),
+        columns={
+            **_plain(stream_checks, stream=_TEXT, hour=_TIME, judged=_TEXT, name=_TEXT, severity=_TEXT, task=_TEXT),
+            **_plain(stream_checks, rows=_LONG, failed=_LONG),
         },
     ),
 }

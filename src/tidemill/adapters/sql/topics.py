@@ -19,12 +19,15 @@ from tidemill.adapters.sql.topic_blocks import unpack
 from tidemill.adapters.sql.topics_member import SqlMember, live_members
 from tidemill.adapters.sql.topics_reader import SqlReader
 from tidemill.adapters.sql.topics_schema import topic_blocks, topic_partitions, topic_positions, topics
-from tidemill.adapters.sql.topics_tidy import tidy
+from tidemill.adapters.sql.topics_tidy import tidy, trim
 from tidemill.adapters.sql.topics_writer import SqlWriter, open_epoch
 from tidemill.model.errors import Busy, Refused, UnknownName
+from tidemill.model.stream import Guarantee
+from tidemill.plan.partitioning import largest
 from tidemill.ports.bell import Bell
 from tidemill.ports.clock import Clock
-from tidemill.ports.topic import Cleanup, Guarantee, Partition, Position, TopicInfo, TopicSpec
+from tidemill.ports.runs import always
+from tidemill.ports.topic import Cleanup, Partition, Position, TopicInfo, TopicSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class SqlTopics:
             own, the same for members on all computers, unless `own_time` is False.
         bells: makes a bell of the project's topics, which wakes waiting readers at once; without one they look 50
             times a second on SQLite, where that is cheap, and 5 times on PostgreSQL.
+        holder: names this process. `alive`: whether the process of a holder may still run; of one that is known to be
+            gone no group waits until its session is over.
     """
 
     in_metadata = True
@@ -59,11 +64,15 @@ class SqlTopics:
         *,
         own_time: bool = True,
         bells: Callable[[], Bell] | None = None,
+        holder: str = "",
+        alive: Callable[[str], bool] = always,
     ) -> None:
         self.metadata = metadata
         self.clock = clock
         self._own_time = own_time
         self.bells = bells
+        self.holder = holder
+        self.alive = alive
 
     def create(self, spec: TopicSpec) -> TopicInfo:
         """Make a topic, or find it made. Raises Refused."""
@@ -112,6 +121,15 @@ class SqlTopics:
                 session.change(delete(table).where(table.c.topic_id == found.id))
             session.change(delete(topics).where(topics.c.id == found.id))
 
+    def trim(self, upto: Mapping[Partition, int]) -> None:
+        """Let whole blocks go that are before these offsets; in short transactions."""
+        for partition, offset in upto.items():
+            with self.metadata.session(writing=False) as session:
+                found = self.partition_of(session, partition)
+            if found.cleanup == "compact":
+                raise Refused(f'Topic "{partition.topic}" compacts: what it keeps goes by key.')
+            trim(self.metadata, found.id, partition.number, offset)
+
     def at(self, topic: str, timestamp: int) -> tuple[int, ...]:
         """By partition: the offset of the first message that is not older than `timestamp`; the end without one."""
         with self.metadata.session(writing=False) as session:
@@ -150,7 +168,7 @@ class SqlTopics:
     def reset(self, group: str, positions: Mapping[Partition, int | None]) -> None:
         """Set how far a group has come. Raises Busy."""
         with self.metadata.session(writing=True) as session:
-            if live := live_members(session, group, self.now(session)):
+            if live := live_members(session, group, self.now(session), self.alive):
                 raise Busy(f'Group "{group}" has {len(live)} members.', hint="stop them first")
             kept = {one: Position(offset) for one, offset in positions.items() if offset is not None}
             self.move(session, group, kept)
@@ -228,7 +246,7 @@ class SqlTopics:
         c = topic_partitions.c
         rows = session.all(select(c.first, c.end).where(c.topic_id == topic.id).order_by(c.number))
         first, end = tuple(row.first for row in rows), tuple(row.end for row in rows)
-        return TopicInfo(topic.name, first, end, topic.cleanup)
+        return TopicInfo(topic.name, first, end, topic.cleanup, largest(topic.options), str(topic.id))
 
 
 _SINCE = (

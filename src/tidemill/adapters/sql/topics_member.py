@@ -22,13 +22,30 @@ if TYPE_CHECKING:
 _LOOK, _REST = 0.1, 0.5
 #: A rest of a wait that is no more than what clocks round off.
 _LEAST = 1e-5
+#: No session is longer, where it is not known how long those of the group are.
+LONGEST = timedelta(minutes=10)
 _m, _t = topic_members.c, topic_tasks.c
 
 
-def live_members(session: Session, group: str, now: datetime) -> dict[str, datetime]:
-    """The members of a group with the ends of their sessions; those that are over are left out."""
+def live_members(
+    session: Session, group: str, now: datetime, alive: Callable[[str], bool], most: timedelta = LONGEST
+) -> dict[str, datetime]:
+    """The members of a group with the ends of their sessions; those that are over are left out, and those whose
+    process is known to be gone: nobody need wait for them.
+
+    One that ends later than `most` from now was written before the clock went back: its member may be dead for long.
+    """
     query = select(_m.member, _m.until).where(_m.project == session.project, _m.group_name == group)
-    return {row.member: row.until for row in session.all(query) if row.until > now}
+    return {
+        row.member: row.until
+        for row in session.all(query)
+        if now < row.until <= now + most and alive(holder_of(row.member))
+    }
+
+
+def holder_of(member: str) -> str:
+    """The process of a member, as its name begins."""
+    return member.rpartition("/")[0]
 
 
 class SqlMember:
@@ -39,6 +56,7 @@ class SqlMember:
         self.group = group
         self._number = tasks
         self._session = session
+        self._longest = 2 * session
         self._mine: frozenset[int] = frozenset()
         self._step = _LOOK
         self._look_at = 0.0
@@ -80,7 +98,7 @@ class SqlMember:
             raise Fenced("This member's session is over: its tasks may be another one's.")
 
     def _join(self) -> None:
-        self._name = uuid.uuid4().hex
+        self._name = f"{self._topics.holder}/{uuid.uuid4().hex}"
         with self._topics.metadata.session(writing=True) as session:
             group = session.insert(topic_groups).on_conflict_do_nothing()
             session.add_all(group, [{"project": session.project, "name": self.group}])
@@ -115,7 +133,7 @@ class SqlMember:
         """Whether there is nothing to write: seen without a lock, so that a member at rest hinders nobody."""
         with self._topics.metadata.session(writing=False) as session:
             now = self._topics.now(session)
-            members = live_members(session, self.group, now)
+            members = live_members(session, self.group, now, self._topics.alive, self._longest)
             until = members.get(self._name)
             if until is None or until - now < self._session * 2 / 3:
                 return False
@@ -126,11 +144,13 @@ class SqlMember:
         with self._topics.metadata.session(writing=True) as session:
             self._lock(session)
             now = self._topics.now(session)
-            session.change(delete(topic_members).where(self._of_group(_m), _m.until <= now))
-            members = live_members(session, self.group, now)
+            # The clock may have gone back: this member is there, and of the others nobody knows.
+            session.change(update(topic_members).where(self._me(), _m.until > now).values(until=now + self._session))
+            members = live_members(session, self.group, now, self._topics.alive, self._longest)
+            # What a process that is gone has not committed can count no more: it has no place.
+            session.change(delete(topic_members).where(self._of_group(_m), _m.member.not_in(sorted(members))))
             if self._name not in members:
                 return None
-            session.change(update(topic_members).where(self._me()).values(until=now + self._session))
             part = share(self._number, members, self._owners(session), self._name)
             mine = {"project": session.project, "group_name": self.group, "member": self._name}
             key = ["project", "group_name", "task"]

@@ -120,6 +120,10 @@ class SqlReader:
                 found[partition] = place.given
         return found
 
+    def positions(self) -> Mapping[Partition, int]:
+        """Where the reader is; with nothing waiting, after what compaction has removed."""
+        return {p: place.given if place.waiting else place.fetched for p, place in self._places.items()}
+
     def lost(self) -> Mapping[Partition, tuple[int, int]]:
         """What is no longer kept, told once."""
         found, self._lost = self._lost, {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import delete, func, select, update
 
@@ -49,13 +49,24 @@ def tidy(metadata: SqlMetadata, now: datetime) -> int:
             gone += _Compaction(metadata, row.id, row.number).run(now, stay)
         elif row.retention is not None:
             oldest = int(now.timestamp() * 1000) - row.retention
-            while some := _expire(metadata, row.id, row.number, oldest):
-                gone += some
+            gone += _expire(metadata, row.id, row.number, "newest", oldest)
     return gone
 
 
-def _expire(metadata: SqlMetadata, topic: int, number: int, oldest: int) -> int:
-    """Delete some blocks at the beginning of a partition, all of whose messages are older."""
+def trim(metadata: SqlMetadata, topic: int, number: int, offset: int) -> None:
+    """Let blocks go all of whose messages are before an offset."""
+    _expire(metadata, topic, number, "last", offset)
+
+
+def _expire(metadata: SqlMetadata, topic: int, number: int, column: Literal["newest", "last"], bound: int) -> int:
+    """Delete blocks at the beginning of a partition as long as a column is below a bound; gives how many messages."""
+    gone = 0
+    while some := _expire_some(metadata, topic, number, column, bound):
+        gone += some
+    return gone
+
+
+def _expire_some(metadata: SqlMetadata, topic: int, number: int, column: str, bound: int) -> int:
     here = (_b.topic_id == topic, _b.number == number)
     with metadata.session(writing=True) as session:
         if _locked(session, topic, number) is None:
@@ -63,7 +74,7 @@ def _expire(metadata: SqlMetadata, topic: int, number: int, oldest: int) -> int:
         query = select(_b.first, _b.last, _b.messages, _b.newest).where(*here).order_by(_b.last).limit(_DELETED)
         upto, gone = None, 0
         for row in session.all(query):
-            if row.newest >= oldest:
+            if getattr(row, column) >= bound:
                 break
             upto, gone = row.last, gone + row.messages
         if upto is not None:

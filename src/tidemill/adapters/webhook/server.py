@@ -1,8 +1,11 @@
-"""A small HTTP server by which others begin runs: `POST /hooks/<pipeline>` with a token, and a JSON object for the run.
+"""A small HTTP server by which others begin runs, `POST /hooks/<pipeline>` with a token and a JSON object for the run,
+and hand over what a batch loads: `POST /feeds/<pipeline>/<source>` with JSON, or JSON Lines.
 
 202 {"run_id": 7, "batch_id": 3}        asked for, or asked for before under the same Idempotency-Key
 400 no JSON object   401 no or a wrong token   404 no such pipeline, or one without the schedule "@webhook"
 409 the batch has a run that has not ended     413 more than 1 MB     503 the database does not answer
+Of feeds: 202 {"number": 12} once the body is on the disk, 404 no such webhook, 409 the key was another body's,
+413 more than 16 MB
 """
 
 from __future__ import annotations
@@ -17,23 +20,26 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from tidemill.model.errors import Busy, TidemillError, UnknownName, Unreachable
+from tidemill.adapters.webhook.bodies import split
+from tidemill.model.errors import Busy, Refused, TidemillError, UnknownName, Unreachable
 
 #: Bytes of a body.
 LARGEST = 1 << 20
+LARGEST_FEED = 16 << 20
 
 _log = logging.getLogger("tidemill")
 
 
-class _Server(uvicorn.Server):
+class PlainServer(uvicorn.Server):
     """One that leaves signals to its process, which has handlers of its own."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Change no handler."""
         yield
 
 
@@ -45,6 +51,8 @@ class HookServer:
         token: what callers must show, as `Authorization: Bearer <token>`.
         begin: asks for a run, given the pipeline, the caller's key or None, and the parameters; returns what the
             caller is told. It is called in a thread beside the loop.
+        keep: keeps what is posted for a feed, given the pipeline, its source, the caller's key or None, and the body;
+            returns what the caller is told. It is called in a thread, too.
     """
 
     def __init__(
@@ -53,12 +61,19 @@ class HookServer:
         port: int,
         token: str,
         begin: Callable[[str, str | None, Mapping[str, Any]], Mapping[str, Any]],
+        keep: Callable[[str, str, str | None, bytes], Mapping[str, Any]],
     ) -> None:
         self._token = token
         self._begin = begin
-        app = Starlette(routes=[Route("/hooks/{pipeline}", self._hook, methods=["POST"])])
+        self._keep = keep
+        app = Starlette(
+            routes=[
+                Route("/hooks/{pipeline}", self._hook, methods=["POST"]),
+                Route("/feeds/{pipeline}/{source}", self._feed, methods=["POST"]),
+            ]
+        )
         config = uvicorn.Config(app, host=host, port=port, log_level="warning", lifespan="off", access_log=False)
-        self._server = _Server(config)
+        self._server = PlainServer(config)
 
     async def serve(self) -> None:
         """Listen and answer."""
@@ -69,14 +84,9 @@ class HookServer:
         self._server.should_exit = True
 
     async def _hook(self, request: Request) -> JSONResponse:
-        shown = request.headers.get("authorization", "")
-        if not hmac.compare_digest(shown.encode(), f"Bearer {self._token}".encode()):
-            return _answer(401, "The token is missing or wrong.")
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > LARGEST:
-                return _answer(413, "The body has more than 1 MB.")
+        body = await self._body(request, LARGEST)
+        if isinstance(body, JSONResponse):
+            return body
         try:
             given = json.loads(body) if body.strip() else {}
         except ValueError:
@@ -84,17 +94,48 @@ class HookServer:
         if not isinstance(given, dict):
             return _answer(400, "The body is no JSON object.")
         key = request.headers.get("idempotency-key")
+        return await _done(self._begin, request.path_params["pipeline"], key, given)
+
+    async def _feed(self, request: Request) -> JSONResponse:
+        body = await self._body(request, LARGEST_FEED)
+        if isinstance(body, JSONResponse):
+            return body
         try:
-            made = await asyncio.to_thread(self._begin, request.path_params["pipeline"], key, given)
-        except UnknownName as error:
-            return _answer(404, error.what)
-        except Busy as error:
-            return _answer(409, error.what)
-        except Unreachable as error:
-            return _answer(503, error.what)
-        except TidemillError as error:
-            return _answer(400, error.what)
-        return JSONResponse(dict(made), status_code=202)
+            split(body)
+        except ValueError as error:
+            return _answer(400, str(error))
+        key, path = request.headers.get("idempotency-key"), request.path_params
+        return await _done(self._keep, path["pipeline"], path["source"], key, body)
+
+    async def _body(self, request: Request, largest: int) -> bytes | JSONResponse:
+        """The body, or why it is not taken."""
+        shown = request.headers.get("authorization", "")
+        if not hmac.compare_digest(shown.encode(), f"Bearer {self._token}".encode()):
+            return _answer(401, "The token is missing or wrong.")
+        body = bytearray()
+        try:
+            async for part in request.stream():
+                body += part
+                if len(body) > largest:
+                    return _answer(413, f"The body has more than {largest >> 20} MB.")
+        except ClientDisconnect:
+            return _answer(400, "The body is not whole.")
+        return bytes(body)
+
+
+async def _done(act: Callable[..., Mapping[str, Any]], *given: Any) -> JSONResponse:
+    """What was asked for, done in a thread, as an answer."""
+    try:
+        made = await asyncio.to_thread(act, *given)
+    except UnknownName as error:
+        return _answer(404, error.what)
+    except (Busy, Refused) as error:
+        return _answer(409, error.what)
+    except Unreachable as error:
+        return _answer(503, error.what)
+    except TidemillError as error:
+        return _answer(400, error.what)
+    return JSONResponse(dict(made), status_code=202)
 
 
 def _answer(code: int, what: str) -> JSONResponse:

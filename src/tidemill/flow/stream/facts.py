@@ -8,17 +8,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from tidemill.flow.stream.plan import StreamPlan
-from tidemill.model.frame.topic import ToFunction, ToTable, ToTopic
+from tidemill.model.frame.topic import ToDestination, ToFunction, ToTable, ToTopic
+from tidemill.model.metric import Histogram
 from tidemill.plan.stream_steps import is_stateful, place_of
-from tidemill.plan.topology import Node, looked_up
+
+if TYPE_CHECKING:
+    from tidemill.flow.stream.plan import StreamPlan
+    from tidemill.plan.topology import Node
 
 State = Literal["running", "recovering", "failed"]
 
 #: A process that has told nothing for so long is thought dead: it tells every 5 s, and a turn may be a long one.
 SILENT = timedelta(seconds=20)
+#: Before the name of a table that rows go to.
+TABLE = "table:"
+
+
+def outbox_of(stream: str, place: str) -> str:
+    """The topic in which rows of a stream wait that are loaded somewhere."""
+    return f"{stream}.{place}.rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +39,17 @@ class NodeFacts:
         count: messages that were read for a source or exchange, rows that were given to a sink, since it began.
         rate: of these a second, of late.
         watermark: how far event time has come at a step that goes by it; None: nowhere yet.
+        stage: whose it is.
+        reads: the topic of a source or exchange; else empty.
+        writes: where rows of a sink go, as `target_of` says it; else empty.
     """
 
     count: int = 0
     rate: float = 0.0
     watermark: datetime | None = None
+    stage: int = 1
+    reads: str = ""
+    writes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +64,9 @@ class ProcessFacts:
         state: a failed one is tried again.
         version: of the code; empty: the files as they are.
         tasks: those that it has, as `stage.number`; `0.n` loads the rows of the sink n.
-        messages, checkpoints, failed, late, restarts: how many, since it began.
+        messages, checkpoints, failed, letters, late, restarts, lost: how many, since it began. Of those that failed
+            some have become dead letters, the others were skipped; lost ones were removed before they were read.
+        seconds: that checkpoints took.
         rate: messages of topics that it reads, a second, of late.
         nodes: by node.
         state_bytes: of what its tasks remember, about.
@@ -68,8 +86,11 @@ class ProcessFacts:
     messages: int = 0
     checkpoints: int = 0
     failed: int = 0
+    letters: int = 0
     late: int = 0
     restarts: int = 0
+    lost: int = 0
+    seconds: Histogram = field(default_factory=Histogram)
     rate: float = 0.0
     nodes: Mapping[int, NodeFacts] = field(default_factory=dict)
     state_bytes: int = 0
@@ -81,15 +102,24 @@ class ProcessFacts:
         """Whether it has told something lately."""
         return now - self.at < SILENT
 
+    def has(self, stage: int, number: int) -> bool:
+        """Whether a task is its own."""
+        return f"{stage}.{number}" in self.tasks
+
+    def loads(self, sink: int) -> bool:
+        """Whether it loads a sink's rows into their table."""
+        return f"0.{sink}" in self.tasks
+
     def as_json(self) -> dict[str, Any]:
         """As JSON values."""
         made = asdict(self)
         for name in ("began", "at", "error_at"):
             made[name] = _text(made[name])
         made["nodes"] = {
-            str(number): {"count": node.count, "rate": round(node.rate, 3), "watermark": _text(node.watermark)}
+            str(number): asdict(node) | {"rate": round(node.rate, 3), "watermark": _text(node.watermark)}
             for number, node in self.nodes.items()
         }
+        made["seconds"] = {"counts": list(self.seconds.counts), "sum": self.seconds.sum}
         return made | {"tasks": list(self.tasks), "recovering": self.recovering and list(self.recovering)}
 
     @classmethod
@@ -98,10 +128,9 @@ class ProcessFacts:
         values = {name: found[name] for name in cls.__dataclass_fields__ if name in found}
         for name in ("began", "at", "error_at"):
             values[name] = _moment(values.get(name))
-        values["nodes"] = {
-            int(number): NodeFacts(node["count"], node["rate"], _moment(node["watermark"]))
-            for number, node in found.get("nodes", {}).items()
-        }
+        values["nodes"] = {int(number): _node(node) for number, node in found.get("nodes", {}).items()}
+        seconds = found.get("seconds", {})
+        values["seconds"] = Histogram(tuple(seconds.get("counts", ())), seconds.get("sum", 0.0))
         values["tasks"] = tuple(found.get("tasks", ()))
         recovering = found.get("recovering")
         values["recovering"] = tuple(recovering) if recovering else None
@@ -161,18 +190,23 @@ def writes(plan: StreamPlan) -> list[str]:
 
 
 def target_of(node: Node) -> str:
-    """Where rows of a sink go: `topic`, `table:name`, `function:name`; empty: it is none."""
+    """Where rows of a sink go: `topic`, `table:name`, `connection:table`, `function:name`; empty: it is none."""
     match node.step:
         case ToTopic() as step:
             return step.topic.name if step.chosen is None else "topic by row"
         case ToTable() as step:
-            return f"table:{step.table}"
+            return f"{TABLE}{step.table}"
+        case ToDestination() as step:
+            return f"{step.destination}:{step.table}"
         case ToFunction() as step:
             return f"function:{getattr(step.function, '__qualname__', type(step.function).__name__)}"
     return ""
 
 
 def _node_json(plan: StreamPlan, node: Node, told: list[ProcessFacts]) -> dict[str, Any]:
+    # Plans of topologies load Polars (100 MB), which processes that only look at facts do without.
+    from tidemill.plan.topology import looked_up
+
     mine = [one.nodes[node.number] for one in told if node.number in one.nodes]
     marks = [one.watermark for one in mine if one.watermark is not None]
     frame = looked_up(plan.topology).get(node.number)
@@ -195,6 +229,11 @@ def _node_json(plan: StreamPlan, node: Node, told: list[ProcessFacts]) -> dict[s
         "rate": round(sum(one.rate for one in mine), 3),
         "watermark": _text(min(marks)) if marks else None,
     }
+
+
+def _node(found: Mapping[str, Any]) -> NodeFacts:
+    known = {name: found[name] for name in NodeFacts.__dataclass_fields__ if name in found}
+    return NodeFacts(**known | {"watermark": _moment(known.get("watermark"))})
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
+from tidemill.flow.stream.calling import Caller
 from tidemill.flow.stream.plan import StreamPlan
-from tidemill.model.frame.topic import ToFunction, ToTable, ToTopic
+from tidemill.model.errors import ContractError, DataError, LimitError
+from tidemill.model.frame.topic import Loaded, ToFunction, ToTopic
 from tidemill.plan.topology import sinks
 from tidemill.ports.codec import Codec
 from tidemill.ports.stream_engine import Given, StreamEngine
 from tidemill.ports.topic import Writer
 
+#: Makes the key of each row.
+EncodeKeys = Callable[[Any], "list[bytes | None]"]
 #: Bytes of rows in a message, before they are packed: brokers take messages of 1 MB unless they are told otherwise.
 PIECE = 600_000
+
+
+#: Rows that a sink cannot take, each with the reason.
+Untaken: TypeAlias = "list[tuple[Mapping[str, Any], str]]"
 
 
 class Outlet(Protocol):
     """One sink."""
 
-    def give(self, rows: Any, writer: Writer) -> None:
+    def give(self, rows: Any, writer: Writer) -> Untaken:
         """Take rows; they may leave at once, or with the checkpoint."""
         ...
 
@@ -27,13 +36,34 @@ class Outlet(Protocol):
 class Sinks(Protocol):
     """All sinks of a stream, as its process sees them."""
 
-    @property
-    def rows(self) -> Mapping[int, int]:
-        """How many rows have gone to each, by its node."""
+    def give(self, given: Given, writer: Writer) -> Untaken:
+        """Hand rows to their sink."""
         ...
 
-    def give(self, given: Given, writer: Writer) -> None:
-        """Hand rows to their sink."""
+    def busy(self, seconds: float) -> bool:
+        """Whether one has not taken all that it was given, after that long at the most. Raises what it has raised."""
+        ...
+
+    def forget(self) -> None:
+        """What was given since the last checkpoint does not count, and comes again."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more is given."""
+        ...
+
+
+class Loader(Protocol):
+    """What brings rows into a table, while it is started."""
+
+    error: BaseException | None
+
+    def start(self) -> None:
+        """Begin."""
+        ...
+
+    def stop(self) -> None:
+        """End."""
         ...
 
 
@@ -50,51 +80,100 @@ class TopicOutlet:
         self,
         step: ToTopic,
         values: Codec,
-        keys: Codec | None,
-        split: Callable[[Any, Any], Mapping[str | None, Any]],
+        keys: EncodeKeys | None,
+        engine: StreamEngine,
     ) -> None:
         self._step = step
         self._values = values
         self._keys = keys
-        self._split = split
+        self._split = engine.split
+        self._told = engine.told
 
-    def give(self, rows: Any, writer: Writer) -> None:
+    def give(self, rows: Any, writer: Writer) -> Untaken:
         """Send rows, each to its topic. Where none is chosen for a row, it goes nowhere."""
-        if self._step.chosen is None:
-            self._send(self._step.topic.name, rows, writer)
-            return
-        for topic, part in self._split(rows, self._step.chosen).items():
+        step = self._step
+        parts = {step.topic.name: rows} if step.chosen is None else self._split(rows, step.chosen)
+        untaken: Untaken = []
+        for topic, part in parts.items():
             if topic is not None:
-                self._send(topic, part, writer)
+                for some, partition in self._by_key(part):
+                    untaken += _halved(some, partial(self._send, topic, partition, writer), self._told)
+        return untaken
 
-    def _send(self, topic: str, rows: Any, writer: Writer) -> None:
-        keys = None if self._keys is None else self._keys.encode(rows.select(list(self._step.key)))
-        writer.send(topic, self._values.encode(rows), keys=keys)
+    def _by_key(self, rows: Any) -> list[tuple[Any, int | None]]:
+        """Rows with a key, and those without, which all go to one partition: whoever groups by it has them together."""
+        key = self._step.key
+        if len(key) != 1 or not rows.get_column(key[0]).null_count():
+            return [(rows, None)]
+        missing = rows.get_column(key[0]).is_null()
+        return [(some, at) for some, at in ((rows.filter(~missing), None), (rows.filter(missing), 0)) if some.height]
+
+    def _send(self, topic: str, partition: int | None, writer: Writer, rows: Any) -> None:
+        try:
+            values = self._values.encode(rows)
+            keys = None if self._keys is None else self._keys(rows)
+        except ContractError:
+            raise  # of the schema, which is that of all rows
+        except DataError as error:
+            raise _Unfit(error.what) from None
+        try:
+            writer.send(topic, values, keys=keys, partitions=partition)
+        except LimitError as error:
+            raise _Unfit(error.what) from None
 
 
 class FunctionOutlet:
     """Rows to a user's function, as lists of dicts. Before a checkpoint counts: a crash between sends them again."""
 
     def __init__(self, step: ToFunction) -> None:
-        self._step = step
+        self.caller = Caller(lambda rows: step.function(rows.to_dicts()), "sink")
 
-    def give(self, rows: Any, writer: Writer) -> None:
-        """Call it."""
-        self._step.function(rows.to_dicts())
+    def give(self, rows: Any, writer: Writer) -> Untaken:
+        """Call it; `Outlets.busy` says whether it has returned.
+
+        What it raises ends the stream: whether it has taken some of the rows nobody knows.
+        """
+        self.caller.call(rows)
+        return []
 
 
-class TableOutlet:
-    """Rows on their way to a table: into a topic of the stream's own, which `flow/stream/tables.py` loads."""
+class WaitingOutlet:
+    """Rows that wait to be loaded: in a topic of the stream's own, from which `flow/stream/loading.py` takes them."""
 
-    def __init__(self, topic: str, pack: Callable[[Any], bytes]) -> None:
+    def __init__(self, topic: str, engine: StreamEngine) -> None:
         self._topic = topic
-        self._pack = pack
+        self._pack = engine.pack
+        self._told = engine.told
 
-    def give(self, rows: Any, writer: Writer) -> None:
+    def give(self, rows: Any, writer: Writer) -> Untaken:
         """Send rows, in pieces that a broker takes."""
         size = max(1, rows.height * PIECE // max(PIECE, rows.estimated_size()))
+        untaken: Untaken = []
         for first in range(0, rows.height, size):
-            writer.send(self._topic, [self._pack(rows.slice(first, size))], partitions=0)
+            untaken += _halved(rows.slice(first, size), partial(self._send, writer), self._told)
+        return untaken
+
+    def _send(self, writer: Writer, rows: Any) -> None:
+        try:
+            writer.send(self._topic, [self._pack(rows)], partitions=0)
+        except LimitError as error:
+            raise _Unfit(error.what) from None
+
+
+class _Unfit(Exception):
+    """Some of the rows cannot be written; none of them has been."""
+
+
+def _halved(rows: Any, send: Callable[[Any], None], told: Callable[[Any], list[dict[str, Any]]]) -> Untaken:
+    """Send rows, and where that fails each half of them, down to those that cannot be sent."""
+    try:
+        send(rows)
+    except _Unfit as error:
+        if rows.height == 1:
+            return [(told(rows)[0], str(error))]
+        half = rows.height // 2
+        return _halved(rows[:half], send, told) + _halved(rows[half:], send, told)
+    return []
 
 
 class Outlets:
@@ -103,24 +182,37 @@ class Outlets:
     Args:
         plan: the stream.
         engine: packs and splits rows.
-        codecs: values' and keys' codecs of a topic sink.
+        codecs: how a topic sink writes values and keys.
     """
 
     def __init__(
-        self, plan: StreamPlan, engine: StreamEngine, codecs: Callable[[ToTopic], tuple[Codec, Codec | None]]
+        self, plan: StreamPlan, engine: StreamEngine, codecs: Callable[[ToTopic], tuple[Codec, EncodeKeys | None]]
     ) -> None:
         self._outlets: dict[int, Outlet] = {}
         for node in sinks(plan.topology):
             match node.step:
                 case ToTopic() as step:
-                    self._outlets[node.number] = TopicOutlet(step, *codecs(step), engine.split)
+                    self._outlets[node.number] = TopicOutlet(step, *codecs(step), engine)
                 case ToFunction() as step:
                     self._outlets[node.number] = FunctionOutlet(step)
-                case ToTable():
-                    self._outlets[node.number] = TableOutlet(plan.outbox(node), engine.pack)
-        self.rows: dict[int, int] = dict.fromkeys(self._outlets, 0)
+                case Loaded():
+                    self._outlets[node.number] = WaitingOutlet(plan.outbox(node), engine)
+        self._callers = [one.caller for one in self._outlets.values() if isinstance(one, FunctionOutlet)]
 
-    def give(self, given: Given, writer: Writer) -> None:
+    def give(self, given: Given, writer: Writer) -> Untaken:
         """Hand rows to their sink."""
-        self.rows[given.node] += given.rows.height
-        self._outlets[given.node].give(given.rows, writer)
+        return self._outlets[given.node].give(given.rows, writer)
+
+    def busy(self, seconds: float) -> bool:
+        """Whether a function has yet to return."""
+        return sum(caller.busy(seconds) for caller in self._callers) > 0
+
+    def forget(self) -> None:
+        """Let go of rows that no function has begun with."""
+        for caller in self._callers:
+            caller.forget()
+
+    def close(self) -> None:
+        """End their threads."""
+        for caller in self._callers:
+            caller.close()

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from tidemill.model.frame.topic import Topic, ToTable, ToTopic
-from tidemill.model.stream import OnError
+from tidemill.flow.stream.facts import outbox_of
+from tidemill.flow.stream.tally import MOST, Judge
+from tidemill.model.errors import DefinitionError
+from tidemill.model.frame.topic import Expect, Loaded, Topic, ToTopic
+from tidemill.model.stream import LOST, Guarantee, OnError
+from tidemill.plan.partitioning import LARGEST, LARGEST_OPTION
 from tidemill.plan.stream_steps import is_stateful
 from tidemill.plan.topology import Node, Topology, sinks
-from tidemill.ports.topic import Guarantee, TopicSpec
+from tidemill.ports.topic import TopicSpec
 
 #: The stage of what loads rows into tables.
 LOADERS = 0
-#: How long the changelog keeps that a key was removed.
-TOMBSTONES = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class StreamPlan:
         every: a checkpoint at the latest after this long. `rows`: or after so many messages.
         errors: what becomes of a row that cannot be taken, by the verb of the step; the others have their default.
         lookups_every: how old a joined table may be.
+        largest: bytes that a message of its sources may have.
     """
 
     name: str
@@ -39,6 +42,15 @@ class StreamPlan:
     rows: int = 500_000
     errors: Mapping[str, OnError] = field(default_factory=dict)
     lookups_every: timedelta = timedelta(seconds=10)
+    largest: int = LARGEST
+
+    def __post_init__(self) -> None:
+        for stage in self.topology.stages:
+            if len(found := self.judges(stage)) > MOST:
+                raise DefinitionError(
+                    f'"{self.name}" has {len(found)} checks in a stage; {MOST} are the most.',
+                    hint='tm.expect((tm.col("a") > 0) & (tm.col("b") > 0)) is one check',
+                )
 
     @property
     def tasks(self) -> tuple[tuple[int, int], ...]:
@@ -48,7 +60,7 @@ class StreamPlan:
         """
         topology = self.topology
         work = [(stage, number) for stage in topology.stages for number in range(topology.tasks(stage))]
-        return (*work, *((LOADERS, node.number) for node in sinks(topology) if isinstance(node.step, ToTable)))
+        return (*work, *((LOADERS, node.number) for node in sinks(topology) if isinstance(node.step, Loaded)))
 
     @property
     def dead_letters(self) -> str:
@@ -65,18 +77,31 @@ class StreamPlan:
         return f"{self.name}.{node.name}"
 
     def outbox(self, node: Node) -> str:
-        """The topic in which rows wait that go to a table."""
-        assert isinstance(node.step, ToTable)
-        return f"{self.name}.{node.step.table}.rows"
+        """The topic in which rows wait that are loaded somewhere."""
+        assert isinstance(node.step, Loaded)
+        return outbox_of(self.name, node.step.place)
 
     def changelog(self, stage: int) -> str:
         """The topic that a stage's state is kept in."""
         return f"{self.name}.stage{stage}.changelog"
 
     def keeps_state(self, stage: int) -> bool:
-        """Whether tasks of a stage remember anything."""
-        nodes = self.topology.of_stage(stage)
-        return any(node.stamps or (node.step is not None and is_stateful(node.step)) for node in nodes)
+        """Whether tasks of a stage remember anything: how far event time has come, or what a step keeps."""
+        return any(
+            node.stamps
+            or (node.kind == "source" and node.ordered)
+            or (node.step is not None and is_stateful(node.step))
+            for node in self.topology.of_stage(stage)
+        )
+
+    def judges(self, stage: int) -> tuple[Judge, ...]:
+        """The checks of a stage."""
+        return tuple(
+            Judge(node.number, place, node.step.of, check)
+            for node in self.topology.of_stage(stage)
+            if isinstance(node.step, Expect)
+            for place, check in enumerate(node.step.checks)
+        )
 
     def sources(self, stage: int) -> tuple[Node, ...]:
         """The nodes of a stage that topics are read for."""
@@ -92,19 +117,31 @@ class StreamPlan:
         stateful = node.step is not None and is_stateful(node.step)
         return self.errors.get(verb) or self.errors.get("") or ("stop" if stateful else "dead_letter")
 
+    @property
+    def bears_loss(self) -> bool:
+        """Whether the stream goes on where messages were removed before it read them."""
+        return self.errors.get(LOST) == "skip"
+
     def own_topics(self) -> list[TopicSpec]:
-        """Topics that the stream needs for itself."""
+        """Topics that the stream needs for itself.
+
+        Of exchanges and outboxes everything stays until it was worked on; then it is trimmed.
+        """
         found = [TopicSpec(self.dead_letters), TopicSpec(self.late)]
         for node in self.topology.nodes:
             if node.kind == "exchange":
-                found.append(TopicSpec(self.exchange(node), node.spread.tasks, retention=timedelta(days=7)))
+                found.append(TopicSpec(self.exchange(node), node.spread.tasks))
         for node in sinks(self.topology):
-            if isinstance(node.step, ToTable):
-                found.append(TopicSpec(self.outbox(node), retention=timedelta(days=7)))
+            if isinstance(node.step, Loaded):
+                found.append(TopicSpec(self.outbox(node)))
         for stage in self.topology.stages:
             if self.keeps_state(stage):
                 found.append(TopicSpec(self.changelog(stage), self.topology.tasks(stage), cleanup="compact"))
-        return found
+        if self.largest <= LARGEST:
+            return found
+        # What a message was made of may be somewhat more than the message, and a letter has its reason besides.
+        options = {LARGEST_OPTION: str(2 * self.largest)}
+        return [replace(one, options=options) for one in found]
 
     def written(self) -> list[Topic]:
         """The topics that its sinks write."""

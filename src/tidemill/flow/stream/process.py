@@ -12,57 +12,37 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from contextlib import suppress
 
-from tidemill.flow.stream.letters import Read, letter_headers
-from tidemill.flow.stream.outlets import Sinks
+from tidemill.flow.stream.inputs import Inputs, see_loss
+from tidemill.flow.stream.measuring import Checkpoint, Counts, Timing
+from tidemill.flow.stream.outages import Outage
+from tidemill.flow.stream.outlets import Loader, Sinks
+from tidemill.flow.stream.pace import Pace
 from tidemill.flow.stream.plan import LOADERS, StreamPlan
 from tidemill.flow.stream.recovery import Recovering
+from tidemill.flow.stream.refusing import Refusing
 from tidemill.flow.stream.silence import Silence
+from tidemill.flow.stream.tally import Tallies
+from tidemill.flow.stream.trimming import try_to_trim
 from tidemill.flow.stream.work import Work, WorkMaker, inputs_of
-from tidemill.model.errors import Conflict, RunFailed, Unreachable
+from tidemill.model.errors import Conflict, UnknownName, Unreachable
 from tidemill.plan.topology import Node
 from tidemill.ports.clock import Clock
 from tidemill.ports.codec import Codec
-from tidemill.ports.stream_engine import Failure, Outcome
+from tidemill.ports.stream_engine import Outcome
 from tidemill.ports.topic import Member, Messages, Partition, Position, Reader, Topics, Writer
 
 _log = logging.getLogger("tidemill")
 
-#: Messages in one turn of the loop, at most: enough for Polars to be fast, few enough to see time pass.
-LIMIT = 50_000
 #: A turn waits at most so long for messages, in seconds: tasks come and go, checkpoints fall due.
 WAIT = 0.1
-#: Seconds before a new try, after a broker or a database did not answer.
-AGAIN = 1.0
-
-
-@dataclass(slots=True)
-class Counts:
-    """What a process has done since it began."""
-
-    messages: int = 0
-    checkpoints: int = 0
-    failed: int = 0
-    late: int = 0
-    restarts: int = 0
-    #: Messages that were read for sources and exchanges, by their nodes.
-    read: dict[int, int] = field(default_factory=dict)
-
-
-class Loader(Protocol):
-    """What brings rows into a table, while it is started."""
-
-    error: BaseException | None
-
-    def start(self) -> None:
-        """Begin."""
-        ...
-
-    def stop(self) -> None:
-        """End."""
-        ...
+#: A checkpoint that is due in so few seconds is due: readers do not wait for what clocks round off.
+SOON = 1e-4
+#: Seconds between two times that what exchanges no longer need is let go.
+TRIM = 30.0
+#: A function that rows were given to is waited for so long, in seconds, where tasks are to be given up.
+HAND_OVER = 5.0
 
 
 class StreamProcess:
@@ -78,6 +58,7 @@ class StreamProcess:
         clock: the time.
         identity: names this process; a later one of that name fences it.
         begin: where to begin in topics that the group has not read yet: by topic, first offsets.
+        counts: of what stood in its place before, and failed.
     """
 
     def __init__(
@@ -91,9 +72,10 @@ class StreamProcess:
         clock: Clock,
         identity: str,
         begin: Callable[[str], tuple[int, ...]] | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self.plan = plan
-        self.counts = Counts()
+        self.counts = counts or Counts()
         self._topics = topics
         self._maker = maker
         self._codecs = codecs
@@ -104,6 +86,8 @@ class StreamProcess:
         self._begin = begin
         #: Called in each turn, and while state is recovered.
         self.looked_at: Callable[[StreamProcess], None] = lambda _: None
+        #: Told of each checkpoint, also of one that does not count.
+        self.checkpointed: Callable[[Checkpoint], None] = lambda _: None
         self._tasks = plan.tasks
         self.works: dict[int, Work] = {}
         self.loaders: dict[int, Loader] = {}
@@ -111,20 +95,25 @@ class StreamProcess:
         self.recovering: Recovering | None = None
         self._by_partition: dict[Partition, Work] = {}
         self._wanted: set[int] = set()
-        self._read = Read()
+        self._refusing = Refusing(plan, self.counts)
         self._silence = Silence()
-        self._committed_at = clock.monotonic()
+        self._pace = Pace()
+        self.tallies = Tallies(plan.judges, clock)
+        self._committed_at = self._trimmed_at = clock.monotonic()
         self._since = 0
+        self._timing = Timing(clock, self.counts)
         self._dirty = False
         self._number = 0
         self._member: Member | None = None
+        self._inputs: Inputs | None = None
+        self._outage = Outage(plan.name, clock)
         self._reader: Reader | None = None
         self._writer: Writer | None = None
 
     @property
     def rows_out(self) -> Mapping[int, int]:
         """How many rows have gone to each sink, by its node."""
-        return self._outlets.rows
+        return self.counts.given
 
     # The loop
 
@@ -136,13 +125,22 @@ class StreamProcess:
         """
         try:
             while not stopping():
+                began = self._clock.monotonic()
                 try:
-                    self.turn()
+                    count = self.turn()
+                    if rest := self._pace.rest(count, self._clock.monotonic() - began):
+                        self._clock.sleep(rest)
                 except (Conflict, Unreachable) as error:
-                    _log.warning("%s: %s; going back to the last checkpoint.", self.plan.name, error)
+                    wait = self._outage.met(error, "going back to the last checkpoint")
                     self.counts.restarts += 1
                     self._let_go()
-                    self._clock.sleep(AGAIN)
+                    self._clock.sleep(wait)
+                except UnknownName as error:
+                    if self._inputs is not None:
+                        self._inputs.explain()
+                    raise error from None
+            while self._outlets.busy(WAIT):
+                self._joined()[0].poll(self._taken, self._given_up, 0)
             self.checkpoint()
         finally:
             self.close()
@@ -152,14 +150,24 @@ class StreamProcess:
         member, reader = self._joined()
         member.poll(self._taken, self._given_up, 0)
         self._start()
+        if self._outlets.busy(WAIT):  # nothing more is read until it has taken what it was given
+            self.looked_at(self)
+            return 0
         due = self._committed_at + self.plan.every.total_seconds() - self._clock.monotonic()
         wait = max(0.0, min(WAIT, due)) if self._dirty else WAIT
+        assert self._inputs is not None
+        self._inputs.look(self._clock.monotonic())
+        self._outage.look()
         count = 0
-        for messages in reader.read(LIMIT, wait):
+        stretches = reader.read(self._pace.limit, wait)
+        self._see_loss(reader)
+        began = self._clock.monotonic()
+        for messages in stretches:
             count += len(messages)
             self._feed(messages)
         if count:
             self._collect()
+            self._pace.took(count, self._clock.monotonic() - began)
         for work in self._silence.look(self.works.values(), reader, self._clock.monotonic()):
             self._settle(work, work.task.take())
             self._dirty = True
@@ -168,7 +176,7 @@ class StreamProcess:
                 raise loader.error
         self._since += count
         self.counts.messages += count
-        if self._dirty and (due <= 0 or self._since >= self.plan.rows):
+        if self._dirty and (due <= SOON or self._since >= self.plan.rows):
             self.checkpoint()
         self.looked_at(self)
         return count
@@ -177,6 +185,7 @@ class StreamProcess:
         if self._member is None or self._reader is None or self._writer is None:
             self._writer = self._topics.writer(f"{self.plan.name}.{self._identity}", self.plan.guarantee)
             self._reader = self._topics.reader()
+            self._inputs = Inputs(self.plan, self._topics, self._clock.monotonic())
             self._member = self._topics.member(self.plan.name, len(self._tasks))
         return self._member, self._reader
 
@@ -184,42 +193,58 @@ class StreamProcess:
 
     def _taken(self, tasks: frozenset[int]) -> None:
         self._wanted |= tasks
+        self._maker.moved()
 
     def _given_up(self, tasks: frozenset[int]) -> None:
         """Let tasks go, after a checkpoint: whoever takes them shall have nothing to do again."""
         self._wanted -= tasks
         if self.works.keys() & tasks:
+            assert self._writer is not None
             try:
+                if self._outlets.busy(HAND_OVER):
+                    self._writer.abort()
+                    self._outlets.forget()
+                    raise Conflict("tasks are given up while a function has not taken its rows yet")
                 self.checkpoint()
             except Conflict as error:  # they were lost before: what was done since does not count
                 _log.warning("%s: %s", self.plan.name, error)
                 self._drop([*self.works, *self.loaders])
+                self._dirty = False
                 return
         self._drop([task for task in tasks if task in self.works or task in self.loaders])
 
     def _start(self) -> None:
         """Make the tasks that are this process's and not at work yet."""
+        missing = sorted(self._wanted - self.works.keys() - self.loaders.keys())
+        if not missing:
+            return
+        with self._maker.several():
+            for task in missing:
+                stage, number = self._tasks[task]
+                if stage == LOADERS:
+                    self.loaders[task] = self._loader(self.plan.topology.nodes[number])
+                    self.loaders[task].start()
+                elif task in self._wanted:
+                    self._make(task, stage, number)
+
+    def _make(self, task: int, stage: int, number: int) -> None:
         assert self._member is not None
         assert self._reader is not None
-        for task in sorted(self._wanted - self.works.keys() - self.loaders.keys()):
-            stage, number = self._tasks[task]
-            if stage == LOADERS:
-                self.loaders[task] = self._loader(self.plan.topology.nodes[number])
-                self.loaders[task].start()
-                continue
-            partitions = list(inputs_of(self.plan, stage, number))
-            came = self._member.committed(partitions)
-            first = {p: self._first(p) for p in partitions if p not in came}
-            work = self._maker.make(stage, number, came, first, self._recovering)
-            if task not in self._wanted:  # lost while its state was recovered
-                if work.kept is not None:
-                    work.kept.close()
-                continue
-            self.works[task] = work
-            self._by_partition.update(dict.fromkeys(work.inputs, work))
-            now = self._clock.monotonic()
-            work.heard = dict.fromkeys(work.inputs, now)
-            self._reader.take(work.positions)
+        assert self._inputs is not None
+        partitions = list(inputs_of(self.plan, stage, number))
+        came = self._inputs.checked(self._member.committed(partitions))
+        first = {p: self._first(p) for p in partitions if p not in came}
+        work = self._maker.make(stage, number, came, first, self._inputs, self._recovering)
+        if task not in self._wanted:  # lost while its state was recovered
+            if work.kept is not None:
+                work.kept.close()
+            return
+        self.tallies.begin(work, came)
+        self.works[task] = work
+        self._by_partition.update(dict.fromkeys(work.inputs, work))
+        now = self._clock.monotonic()
+        work.heard = dict.fromkeys(work.inputs, now)
+        self._reader.take(work.positions)
 
     def _recovering(self, progress: Recovering) -> None:
         """Give signs of life while state is recovered, which may take long."""
@@ -231,8 +256,8 @@ class StreamProcess:
     def _first(self, partition: Partition) -> int:
         if self._begin is not None:
             return self._begin(partition.topic)[partition.number]
-        info = self._topics.describe(partition.topic)
-        return 0 if info is None else info.first[partition.number]
+        assert self._inputs is not None
+        return self._inputs.first(partition)
 
     def _drop(self, tasks: list[int]) -> None:
         for task in tasks:
@@ -245,21 +270,26 @@ class StreamProcess:
             for partition in work.inputs:
                 self._by_partition.pop(partition, None)
             if work.kept is not None:
-                work.kept.close()
+                with suppress(Unreachable):  # all that counts is in the changelog
+                    work.kept.close()
 
     def _let_go(self) -> None:
         """Forget everything since the last checkpoint, and the tasks with it: they are made again."""
         self._drop([*self.works, *self.loaders])
         self._dirty, self._since = False, 0
+        self._timing.again()
+        self._outlets.forget()
         for part in (self._writer, self._reader, self._member):
             if part is not None:
-                part.close()
+                with suppress(Conflict, Unreachable):  # then others find out that it is gone
+                    part.close()
         self._writer = self._reader = self._member = None
         self._wanted.clear()
 
     def close(self) -> None:
         """Leave the group."""
         self._let_go()
+        self._outlets.close()
 
     def abandon(self) -> None:
         """Let everything fall, as if the process had died: nothing is committed, nobody is told."""
@@ -269,14 +299,24 @@ class StreamProcess:
             if work.kept is not None:
                 work.kept.close()
         self._member = self._reader = self._writer = None
+        self._outlets.close()
 
     # Rows
+
+    def _see_loss(self, reader: Reader) -> None:
+        """Messages that a topic no longer has were either given up by whoever declared the stream, or end it."""
+        for partition, (wanted, oldest) in reader.lost().items():
+            work = self._by_partition.get(partition)
+            if work is None or partition in work.new:  # nobody has said yet that these were to be read
+                continue
+            self.counts.lost += see_loss(self.plan, partition, wanted, oldest)
 
     def _feed(self, messages: Messages) -> None:
         work = self._by_partition.get(messages.partition)
         if work is None or len(messages) == 0:
             return
-        self._read.now(messages)
+        self._refusing.reading(messages)
+        self._timing.begin(len(messages))
         work.heard[messages.partition] = self._clock.monotonic()
         work.silent.discard(messages.partition)
         work.clock_tops.pop(messages.partition, None)
@@ -286,111 +326,106 @@ class StreamProcess:
                 for value in messages.values:
                     if value is not None:
                         work.task.receive(node.number, value)
+                self._timing.spent("engine")
             else:
                 self._decode(work, node, messages)
         work.positions[messages.partition] = messages.offsets[-1] + 1
+        work.new.discard(messages.partition)
         self._dirty = True
 
     def _decode(self, work: Work, node: Node, messages: Messages) -> None:
         decoded = self._codecs[node.number].decode(messages.values)
-        for bad in decoded.bad:
-            offset = messages.offsets[bad.index]
-            self._refuse(node, "undecodable", bad.error, messages.partition, offset, None)
+        self._timing.spent("decode")
+        if decoded.bad:
+            assert self._writer is not None
+            self._refusing.unread(self._writer, node, messages, decoded.bad)
         offsets, timestamps = messages.offsets, messages.timestamps
         if decoded.taken is not None:
             offsets = [offsets[place] for place in decoded.taken]
             timestamps = [timestamps[place] for place in decoded.taken]
         work.task.feed(node.number, decoded.rows, offsets, timestamps)
+        self._timing.spent("engine")
 
     def _collect(self) -> None:
+        self._timing.begin()
         for work in self.works.values():
-            self._settle(work, work.task.take())
+            outcome = work.task.take()
+            self._timing.spent("engine")
+            self._settle(work, outcome)
+            self._timing.spent("send")
 
     def _settle(self, work: Work, outcome: Outcome) -> None:
         writer = self._writer
         assert writer is not None
         for failure in outcome.failures:
-            self._failure(work, failure)
+            self._refusing.failed(writer, work.number, failure)
         for late in outcome.late:
-            self._late(late.node, late.rows.to_dicts())
+            self._refusing.late(writer, late)
+        for judged in outcome.judged:
+            assert work.tally is not None
+            work.tally.add(judged)
         for block in outcome.blocks:
             node = self.plan.topology.nodes[block.exchange]
             writer.send(self.plan.exchange(node), [block.data], partitions=block.task)
         for given in outcome.given:
-            self._outlets.give(given, writer)
-
-    def _failure(self, work: Work, failure: Failure) -> None:
-        node = self.plan.topology.nodes[failure.node]
-        origin = None
-        if failure.source is not None:
-            origin = Partition(self.plan.topic_of(self.plan.topology.nodes[failure.source]), work.number)
-        self._refuse(node, "failed", failure.error, origin, failure.offset, failure.row)
-
-    def _refuse(
-        self,
-        node: Node,
-        kind: str,
-        error: str,
-        origin: Partition | None,
-        offset: int | None,
-        row: Mapping[str, object] | None,
-    ) -> None:
-        """A message or row that cannot be taken goes where the stream's settings say."""
-        verb = "decode" if node.step is None else node.step.verb
-        decision = self.plan.on_error(node)
-        where = "" if origin is None or offset is None else f" (message {offset} of {origin})"
-        if decision == "stop":
-            raise RunFailed(
-                f'"{self.plan.name}" stops at a row that {verb} cannot take{where}: {error}',
-                where=None if node.step is None or node.step.at is None else str(node.step.at),
-                hint=f'errors={{"{verb}": "dead_letter"}} puts such rows aside and goes on',
-            )
-        self.counts.failed += 1
-        if decision == "skip":
-            return
-        assert self._writer is not None
-        found = self._read.message(origin, offset) if origin is not None and offset is not None else None
-        key, value, timestamp, theirs = found if found is not None else (None, None, -1, ())
-        kept = row if found is None else None
-        headers = letter_headers(
-            "undecodable" if kind == "undecodable" else "failed",
-            step=verb, error=error, origin=origin, offset=offset, row=kept,
-        )  # fmt: skip
-        stamps = None if timestamp < 0 else [timestamp]
-        self._writer.send(self.plan.dead_letters, [value], keys=[key], timestamps=stamps, headers=[[*theirs, *headers]])
-
-    def _late(self, number: int, rows: list[dict[str, object]]) -> None:
-        node = self.plan.topology.nodes[number]
-        self.counts.late += len(rows)
-        assert node.step is not None
-        assert self._writer is not None
-        error = "the row came after what it belongs to was done with"
-        for row in rows:
-            headers = letter_headers("late", step=node.step.verb, error=error, origin=None, offset=None, row=row)
-            self._writer.send(self.plan.late, [None], headers=[headers])
+            untaken = self._outlets.give(given, writer)
+            taken = given.rows.height - len(untaken)
+            self.counts.given[given.node] = self.counts.given.get(given.node, 0) + taken
+            for row, error in untaken:
+                self._refusing.untaken(writer, given.node, row, error)
 
     # Checkpoints
 
     def checkpoint(self) -> None:
-        """Make everything since the last one count.
+        """Make everything since the last one count; not while a function has yet to take what it was given.
 
         Raises:
             Conflict, Unreachable: it does not count.
         """
-        if not self._dirty or self._writer is None:
+        if not self._dirty or self._writer is None or self._inputs is None or self._outlets.busy(0.0):
             return
         self._number += 1
+        tasks = [(work.stage, work.number) for work in self.works.values()]
+        try:
+            self._commit(self._writer, self._inputs)
+        except (Conflict, Unreachable) as error:
+            self.checkpointed(self._timing.made(self.plan.name, tasks, str(error)))
+            raise
+        self._outage.over()
+        self.checkpointed(self._timing.made(self.plan.name, tasks))
+        self._dirty, self._since = False, 0
+        self._committed_at = self._clock.monotonic()
+        if self._committed_at - self._trimmed_at >= TRIM:
+            self._trim()
+
+    def _commit(self, writer: Writer, inputs: Inputs) -> None:
+        self._timing.step()
         positions: dict[Partition, Position] = {}
+        reached = {} if self._reader is None else self._reader.positions()
         for work in self.works.values():
             work.task.save()
             self._settle(work, work.task.take())
             if work.kept is not None:
-                work.kept.log(self._writer)
-            positions.update({p: Position(offset) for p, offset in work.positions.items()})
-        self._writer.commit(positions, self._member)
+                work.kept.log(writer)
+            counted = self.tallies.notes(work)
+            for partition, offset in work.positions.items():
+                upto = max(offset, reached.get(partition, offset))
+                positions[partition] = inputs.position(partition, upto, counted.get(partition))
+        self._timing.step()
+        writer.commit(positions, self._member)
+        self._timing.step()
         for work in self.works.values():
             if work.kept is not None:
                 work.kept.committed(self._number)
-        self.counts.checkpoints += 1
-        self._dirty, self._since = False, 0
-        self._committed_at = self._clock.monotonic()
+        self.tallies.committed(self.works.values())
+
+    def _trim(self) -> None:
+        """Let messages of exchanges go that count as done: nobody else reads these topics."""
+        self._trimmed_at = self._committed_at
+        done = {
+            partition: work.positions[partition]
+            for work in self.works.values()
+            for partition, nodes in work.inputs.items()
+            if nodes[0].kind == "exchange"
+        }
+        try_to_trim(self._topics, done)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from tidemill.flow.stream.letters import CUT
 from tidemill.flow.stream.stretch import stretch, whole
 from tidemill.model.errors import Refused, UnknownName
 from tidemill.ports.clock import Clock
-from tidemill.ports.topic import Headers, Messages, Partition, Topics
+from tidemill.ports.topic import Headers, Messages, Partition, Topics, moment_of
 
 _OWN = "tidemill-"
 _KIND = "tidemill-kind"
@@ -38,6 +39,7 @@ class Letter:
         origin, origin_offset: of the message; None: the row is not that of one message any more.
         key, value: of the message, as they came. `headers`: the message's own.
         row: what the step was given, where that is not the message.
+        cut: the content was larger than the topic of the letters takes: it is not all here.
         redriven: when it was sent again.
     """
 
@@ -52,6 +54,7 @@ class Letter:
     value: bytes | None
     headers: Headers
     row: Mapping[str, Any] | None = None
+    cut: bool = False
     redriven: tuple[datetime, ...] = ()
 
 
@@ -71,7 +74,7 @@ def letters_of(topics: Topics, clock: Clock, topic: str) -> list[Letter]:
         for place, offset in enumerate(messages.offsets):
             headers = messages.headers[place] if messages.headers is not None else ()
             told = {name: content or b"" for name, content in headers if name.startswith(_OWN)}
-            at = _moment(messages.timestamps[place])
+            at = moment_of(messages.timestamps[place])
             if told.get(_KIND) == _REDRIVEN:
                 marked = letters.get(int(told[_LETTER]))
                 if marked is not None:
@@ -160,16 +163,16 @@ class Redrive:
     def _message(self, letter: Letter) -> Sent:
         if letter.offset in self.edits:
             return Sent(letter, self.edits[letter.offset], edited=True)
-        if letter.row is None:
+        if letter.row is None and not letter.cut:
             return Sent(letter, letter.value)
-        # The letter has the row, not the message: that is where it came from.
+        # The letter does not have the message: that is where it came from.
         assert letter.origin is not None
         assert letter.origin_offset is not None
         begin, until = {letter.origin: letter.origin_offset}, {letter.origin: letter.origin_offset + 1}
         for messages in stretch(self.topics, self.clock, begin, until):
             if messages.offsets[0] == letter.origin_offset:
                 headers = messages.headers[0] if messages.headers is not None else ()
-                at = _moment(messages.timestamps[0])
+                at = moment_of(messages.timestamps[0])
                 return Sent(replace(letter, key=messages.keys[0], headers=headers, at=at), messages.values[0])
         raise Refused(
             f"The message of letter {letter.offset}, {letter.origin} at {letter.origin_offset}, is kept no more.",
@@ -194,11 +197,8 @@ def _letter(messages: Messages, place: int, headers: Headers, told: Mapping[str,
         value=messages.values[place],
         headers=[(name, content) for name, content in headers if not name.startswith(_OWN)],
         row=json.loads(text("row")) if _OWN + "row" in told else None,
+        cut=CUT in told,
     )
-
-
-def _moment(timestamp: int) -> datetime | None:
-    return None if timestamp < 0 else datetime.fromtimestamp(timestamp / 1000, UTC)
 
 
 def _millis(at: datetime) -> int:

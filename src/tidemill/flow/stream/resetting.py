@@ -6,7 +6,7 @@ that, state is first marked as of no code; a process that finds it so refuses to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -30,25 +30,36 @@ class Reset:
 
     Args:
         stream: which.
-        positions: where it begins, by partition of the topics that it is fed with.
+        positions: where it begins, by partition of the topics that it is fed with; None: where a first start does,
+            in a table whose rows have no offsets of the topic.
         before: where it is now; a partition without a commit is missing.
         cleared: its own topics that are emptied.
         stores: state on this computer that is removed.
     """
 
     stream: str
-    positions: Mapping[Partition, int]
+    positions: Mapping[Partition, int | None]
     before: Mapping[Partition, int]
     cleared: tuple[str, ...]
     stores: tuple[str, ...]
 
 
-def plan_reset(plan: StreamPlan, topics: Topics, stores: StateStores, to: To) -> Reset:
-    """See what a reset would do. Raises UnknownName: a topic that it reads is not there."""
-    positions: dict[Partition, int] = {}
+def plan_reset(
+    plan: StreamPlan,
+    topics: Topics,
+    stores: StateStores,
+    to: To,
+    begin: Callable[[str], tuple[int, ...]] | None = None,
+) -> Reset:
+    """See what a reset would do; "earliest" is where a first start begins, by `begin`, or what a topic has.
+
+    Raises:
+        UnknownName: a topic that it reads is not there.
+    """
+    positions: dict[Partition, int | None] = {}
     for node in plan.topology.nodes:
         if node.kind == "source":
-            positions |= _positions(topics, node.topic.name, to)
+            positions |= _positions(topics, node.topic.name, to, begin)
     came = topics.committed(plan.name, list(positions))
     cleared = [spec.name for spec in plan.own_topics() if spec.name in _state_topics(plan)]
     return Reset(
@@ -107,13 +118,15 @@ def _state_topics(plan: StreamPlan) -> set[str]:
     return names | {plan.changelog(stage) for stage in plan.topology.stages if plan.keeps_state(stage)}
 
 
-def _positions(topics: Topics, topic: str, to: To) -> dict[Partition, int]:
+def _positions(
+    topics: Topics, topic: str, to: To, begin: Callable[[str], tuple[int, ...]] | None = None
+) -> dict[Partition, int | None]:
     info = topics.describe(topic)
     if info is None:
         raise UnknownName.of("topic", topic, topics.names())
     match to:
         case "earliest":
-            offsets = info.first
+            offsets = info.first if begin is None else begin(topic)
         case "latest":
             offsets = info.end
         case datetime():
@@ -121,4 +134,4 @@ def _positions(topics: Topics, topic: str, to: To) -> dict[Partition, int]:
         case offset:
             ends = zip(info.first, info.end, strict=True)
             offsets = tuple(min(max(int(offset), first), end) for first, end in ends)
-    return {Partition(topic, number): offset for number, offset in enumerate(offsets)}
+    return {Partition(topic, number): offset if offset >= 0 else None for number, offset in enumerate(offsets)}

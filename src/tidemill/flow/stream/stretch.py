@@ -38,9 +38,9 @@ def stretch(
                 at[messages.partition] = messages.offsets[-1] + 1
                 if len(found):
                     yield found
-            ends = reader.ends()
             # After the last message there may be offsets that nobody gets: the reader knows.
-            done = [p for p, offset in at.items() if offset >= min(until[p], ends.get(p, until[p]))]
+            places = reader.positions()
+            done = [p for p, offset in at.items() if max(offset, places.get(p, offset)) >= until[p]]
             reader.drop(done)
             for partition in done:
                 del at[partition]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from tidemill.flow.stream.inputs import Inputs, deleted, see_state
 from tidemill.flow.stream.keeping import Kept
+from tidemill.flow.stream.notes import Note, offset_of
 from tidemill.flow.stream.plan import StreamPlan
 from tidemill.flow.stream.recovery import Recovering
-from tidemill.model.errors import Refused
+from tidemill.flow.stream.tally import Tally
+from tidemill.model.errors import Refused, RunFailed
 from tidemill.plan.topology import Node
 from tidemill.ports.stream_engine import LookUp, StreamEngine, StreamTask
-from tidemill.ports.topic import Partition, Position, Topics
+from tidemill.ports.topic import Partition, Position, Reader, TopicInfo, Topics
 
-#: Where state says what code it is of.
+#: Where state says what code it is of, and of which topics (ids by name, as JSON).
 CODE = b"\0code"
+TOPICS = b"\0topics"
 
 
 @dataclass(slots=True)
@@ -35,12 +41,16 @@ class Work:
     kept: Kept | None
     inputs: Mapping[Partition, Sequence[Node]]
     positions: dict[Partition, int] = field(default_factory=dict)
+    #: Partitions of which the group has read nothing yet.
+    new: set[Partition] = field(default_factory=set)
     #: Clock seconds of the last message of each partition, and the partitions that nothing waits for.
     heard: dict[Partition, float] = field(default_factory=dict)
     silent: set[Partition] = field(default_factory=set)
     #: What time it was for a partition when the clock began to go on for it, by stamp.
     clock_tops: dict[Partition, dict[int, int]] = field(default_factory=dict)
     clock_began: dict[Partition, float] = field(default_factory=dict)
+    #: What its checks have found; None: it has none.
+    tally: Tally | None = None
 
 
 def inputs_of(plan: StreamPlan, stage: int, number: int) -> dict[Partition, list[Node]]:
@@ -76,6 +86,26 @@ class WorkMaker:
         self._topics = topics
         self._keep = keep
         self._lookups = lookups
+        self._changelogs: dict[int, TopicInfo] = {}
+        self._reader: Reader | None = None
+
+    @contextmanager
+    def several(self) -> Iterator[None]:
+        """Tasks that are made within share what asks the broker: changelogs are described once, by one reader read.
+
+        All of them must be this process's already, so that nobody else writes to their changelogs.
+        """
+        try:
+            yield
+        finally:
+            self._changelogs.clear()
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+
+    def moved(self) -> None:
+        """Tasks were taken over: others may have written to their changelogs until now."""
+        self._changelogs.clear()
 
     def make(
         self,
@@ -83,6 +113,7 @@ class WorkMaker:
         number: int,
         came: Mapping[Partition, Position],
         first: Mapping[Partition, int],
+        inputs: Inputs,
         told: Callable[[Recovering], None] = lambda _: None,
     ) -> Work:
         """A task as it was at the group's last checkpoint.
@@ -92,39 +123,55 @@ class WorkMaker:
             number: of the task.
             came: how far the group has come.
             first: where to begin in partitions that it has not read yet.
+            inputs: the topics that there are.
             told: is told how far the recovery of its state has come, again and again.
 
         Raises:
-            Refused: its state is of other code.
+            Refused: its state is of other code. RunFailed: its state, or how far it came, is gone.
         """
-        plan = self._plan
+        plan, mine = self._plan, inputs_of(self._plan, stage, number)
         kept = self._recovered(stage, number, told) if plan.keeps_state(stage) else None
+        if kept is not None:
+            try:
+                self._check(kept, stage, number, any(Note.of(position).topic for position in came.values()))
+                self._check_topics(kept, inputs, [partition for partition in mine if partition not in came])
+            except BaseException:
+                kept.close()
+                raise
         keeper = kept if kept is not None else Nothing()
         task = self._engine.task(plan.topology, stage, number, keeper, self._lookups)
-        inputs = inputs_of(plan, stage, number)
-        positions = {p: came[p].offset if p in came else first.get(p, 0) for p in inputs}
-        return Work(stage, number, task, kept, inputs, positions)
+        positions = {p: offset_of(came[p]) if p in came else first.get(p, 0) for p in mine}
+        return Work(stage, number, task, kept, mine, positions, {p for p in mine if p not in came})
 
     def _recovered(self, stage: int, number: int, told: Callable[[Recovering], None]) -> Kept:
         kept = self._keep(stage, number)
-        changelog = self._topics.describe(self._plan.changelog(stage))
-        assert changelog is not None
-        reader = self._topics.reader()
         try:
-            kept.recover(reader, changelog, told=told)
-            self._check(kept, stage, number)
+            if stage not in self._changelogs:
+                found = self._topics.describe(self._plan.changelog(stage))
+                if found is None:
+                    raise deleted(self._plan, f'"{self._plan.changelog(stage)}", which holds its state, was deleted.')
+                self._changelogs[stage] = found
+            if self._reader is None:
+                self._reader = self._topics.reader()
+            kept.recover(self._reader, self._changelogs[stage], told=told)
         except BaseException:
             kept.close()
             raise
-        finally:
-            reader.close()
         return kept
 
-    def _check(self, kept: Kept, stage: int, number: int) -> None:
+    def _check(self, kept: Kept, stage: int, number: int, has_committed: bool) -> None:
         """State says what code it is of: that of other code would give wrong results without a word."""
         mine = self._plan.fingerprint(stage).encode()
         found = kept.get([CODE])[0]
         if found is None:
+            if has_committed and not self._plan.bears_loss:
+                raise RunFailed(
+                    f'"{self._plan.name}" stops: it has read messages, and the state that it made of them (stage '
+                    f'{stage}, task {number}) is not there. "{self._plan.changelog(stage)}" was deleted, or a step '
+                    "that remembers something is new.",
+                    hint=f"tidemill stream reset {self._plan.name} makes it anew from what the topics still hold; "
+                    "with --to latest from now on",
+                )
             kept.put(CODE, mine)
         elif found != mine:
             raise Refused(
@@ -133,6 +180,14 @@ class WorkMaker:
                 hint=f"tidemill stream reset {self._plan.name} makes it anew from what the topics still hold; "
                 "a stream of another name begins beside it",
             )
+
+    def _check_topics(self, kept: Kept, inputs: Inputs, missing: Sequence[Partition]) -> None:
+        """State says of which topics it is."""
+        packed = kept.get([TOPICS])[0]
+        known = json.loads(packed) if packed is not None else {}
+        see_state(self._plan, known, inputs.ids, missing)
+        if known != inputs.ids:
+            kept.put(TOPICS, json.dumps(inputs.ids).encode())
 
 
 class Nothing:

@@ -152,6 +152,13 @@ def read_types(verb: str, name: str, value: Any) -> dict[str, Any] | None:
     return dict(value)
 
 
+def read_declared(verb: str, adds: Any, returns: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """`adds=` and `returns=`, of which one is given at most."""
+    if adds is not None and returns is not None:
+        raise wrong(f"{verb}: adds= and returns= exclude each other.", "returns= names all columns")
+    return read_types(verb, "adds", adds), read_types(verb, "returns", returns)
+
+
 def read_function(verb: str, value: Any) -> Callable[..., Any]:
     """A user's Python function."""
     if not callable(value) or is_expression(value):

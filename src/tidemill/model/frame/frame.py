@@ -6,13 +6,12 @@ same record can be run over a topic in micro-batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tidemill.model.duration import Duration, read_duration
 from tidemill.model.frame import arguments as read
 from tidemill.model.frame.habit import no_data, no_such_item, no_such_verb
+from tidemill.model.frame.joins import Joins
 from tidemill.model.frame.operation import (
     Cast,
     ColumnType,
@@ -21,113 +20,41 @@ from tidemill.model.frame.operation import (
     Expression,
     Filter,
     FlatMap,
-    IntervalHow,
-    Join,
-    JoinAsof,
-    JoinHow,
-    JoinInterval,
-    JoinLookup,
-    Keep,
     MapBatches,
     MapRows,
-    Operation,
-    Reduce,
     Rename,
     Select,
-    Unique,
     Unnest,
     WithColumns,
 )
+from tidemill.model.frame.over_rows import OverRows
+from tidemill.model.frame.peeking import peek_at
 from tidemill.model.frame.row import Row
+from tidemill.model.frame.sinks import Sinks
 from tidemill.model.frame.source import Input
-from tidemill.model.frame.topic import ToFunction, Topic, ToTable, ToTopic
-from tidemill.model.frame.window import (
-    WINDOW_END,
-    WINDOW_START,
-    Count,
-    GroupOf,
-    Hopping,
-    Session,
-    Sliding,
-    Tumbling,
-    Window,
-    WindowOf,
-)
-from tidemill.model.place import Place, user_place
+from tidemill.model.frame.topic import Topic
 
 if TYPE_CHECKING:
     import polars
 
 
-class Frame:
+class Frame(OverRows, Joins, Sinks):
     """Rows to come and what to do with them. Every verb returns a new frame; only `f["x"] = ...` changes this one.
 
     In expressions `f["x"]` and `tm.col("x")` are the same column.
     """
 
-    __slots__ = ("_input", "_operations")
-    _input: Input
-    _operations: tuple[Operation, ...]
-
-    def __init__(self, source: Input, operations: Iterable[Operation] = ()) -> None:
-        object.__setattr__(self, "_input", source)
-        object.__setattr__(self, "_operations", tuple(operations))
+    __slots__ = ()
 
     @classmethod
-    def of(cls, source: Input) -> Frame:
-        """A frame of an input's rows, with nothing done to them yet."""
-        return cls(source)
+    def of(cls, source: Input | Topic) -> Frame:
+        """A frame of the rows of an input or a topic, with nothing done to them yet."""
+        return cls(Input(source.name, "topic", source) if isinstance(source, Topic) else source)
 
     @classmethod
     def literal(cls, data: Any, name: str = "rows") -> Frame:
         """A frame of rows in memory: a Polars DataFrame or LazyFrame, a pandas DataFrame, an Arrow table."""
         return cls(Input(name, "literal", data))
-
-    # What an engine reads
-
-    @property
-    def source(self) -> Input:
-        """Where the rows come from."""
-        return self._input
-
-    @property
-    def operations(self) -> tuple[Operation, ...]:
-        """The recorded steps, first one first."""
-        return self._operations
-
-    def inputs(self) -> tuple[Input, ...]:
-        """Every input that this frame needs, those of joined frames included, each once."""
-        found: dict[int, Input] = {}
-        for frame in self._frames():
-            found.setdefault(id(frame.source), frame.source)
-        return tuple(found.values())
-
-    def _frames(self) -> Iterator[Frame]:
-        yield self
-        for operation in self._operations:
-            for other in operation.others:
-                yield from other._frames()
-
-    def then(self, make: Callable[[Place | None], Operation]) -> Frame:
-        """This frame with one more step, which `make` builds, given the user's line."""
-        return Frame(self._input, (*self._operations, make(user_place())))
-
-    def explain(self) -> str:
-        """The input and the steps, one per line; joined frames indented below the step that joins them."""
-        return "\n".join(self._lines(""))
-
-    def _lines(self, indent: str) -> Iterator[str]:
-        yield f"{indent}{self._input}"
-        for operation in self._operations:
-            yield f"{indent}{operation}"
-            for other in operation.others:
-                yield from other._lines(indent + "    ")
-
-    def __repr__(self) -> str:
-        return self.explain()
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Frame, (self._input, self._operations)
 
     # Stateless verbs
 
@@ -209,7 +136,7 @@ class Frame:
                 a day without rows has columns; without them types are found once all rows were seen.
         """
         read.read_function("map_rows", function)
-        more, all_of = self._declared("map_rows", adds, returns)
+        more, all_of = read.read_declared("map_rows", adds, returns)
         return self.then(lambda at: MapRows(at=at, function=function, adds=more, returns=all_of))
 
     def flat_map(
@@ -221,7 +148,7 @@ class Frame:
     ) -> Frame:
         """Your Python function on every row: returns or yields any number of rows. See `map_rows`."""
         read.read_function("flat_map", function)
-        more, all_of = self._declared("flat_map", adds, returns)
+        more, all_of = read.read_declared("flat_map", adds, returns)
         return self.then(lambda at: FlatMap(at=at, function=function, adds=more, returns=all_of))
 
     def map_batches(
@@ -233,13 +160,8 @@ class Frame:
     ) -> Frame:
         """Your function on some rows at a time, as a Polars DataFrame. Where rows are cut must not matter to it."""
         read.read_function("map_batches", function)
-        more, all_of = self._declared("map_batches", adds, returns)
+        more, all_of = read.read_declared("map_batches", adds, returns)
         return self.then(lambda at: MapBatches(at=at, function=function, adds=more, returns=all_of))
-
-    def _declared(self, verb: str, adds: Any, returns: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-        if adds is not None and returns is not None:
-            raise read.wrong(f"{verb}: adds= and returns= exclude each other.", "returns= names all columns")
-        return read.read_types(verb, "adds", adds), read.read_types(verb, "returns", returns)
 
     def concat(self, *others: Frame | Sequence[Frame]) -> Frame:
         """This frame's rows, then the others'. Columns match by name; one that is missing is null."""
@@ -247,226 +169,34 @@ class Frame:
 
         return concat(self, *others)
 
-    # Stateful verbs
-
-    def group_by(self, *keys: Expression | Iterable[Expression], **named: Expression) -> GroupOf:
-        """Groups of rows with equal keys; go on with `.agg(...)`. Null is a key like any other."""
-        positional, keyword = read.read_expressions("group_by", keys), read.read_named("group_by", named)
-        if not positional and not keyword:
-            raise read.wrong("group_by: there is no key.", 'f.group_by("key").agg(n=tm.agg.count())')
-        return GroupOf(self, positional, keyword)
-
-    def tumbling_window(
-        self, every: Duration, *, on: str, by: str | Sequence[str] | None = None, grace: Duration = "0s"
-    ) -> WindowOf:
-        """Windows of one length, side by side since 1970-01-01 UTC; go on with `.agg(...).final()`.
+    def sql(self, query: str, *, functions: Mapping[str, Callable[..., Any]] | None = None) -> Frame:
+        """The steps of a query over this frame: `f.sql("select car, speed * 3.6 as kmh from self where speed > 0")`.
 
         Args:
-            every: the length, such as "10s" or "1h".
-            on: the column with the event time (a timestamp or date).
-            by: the columns that make the key; none: one key for all.
-            grace: how long a stream waits for late rows. A table has none.
+            query: SELECT, WHERE, GROUP BY, HAVING and DISTINCT, from `self`; windows in GROUP BY: `tumble`, `hop` and
+                `session`. In DuckDB's dialect.
+            functions: yours, by the names by which the query calls them. Their parameters and results are annotated:
+                `def slug(name: str) -> str`; a row with NULL for a parameter that does not admit None gives NULL.
         """
-        window = Tumbling(read.read_name("tumbling_window", "on", on), self._long("every", every))
-        return self._window("tumbling_window", window, by, grace)
+        from tidemill.model.frame.sql.query import query as steps_of
 
-    def hopping_window(
-        self, every: Duration, size: Duration, *, on: str, by: str | Sequence[str] | None = None, grace: Duration = "0s"
-    ) -> WindowOf:
-        """Windows of length `size` that begin every `every` since 1970-01-01 UTC. See `tumbling_window`."""
-        window = Hopping(
-            read.read_name("hopping_window", "on", on), self._long("every", every), self._long("size", size)
-        )
-        return self._window("hopping_window", window, by, grace)
+        if not isinstance(query, str):
+            raise read.wrong(f"sql: {query!r} is no text.", 'f.sql("select ... from self")')
+        if functions is not None and not isinstance(functions, Mapping):
+            raise read.wrong(f"sql: functions={functions!r} is no dict.", 'functions={"slug": slug}')
+        return steps_of(self._as_it_is(), query, functions)
 
-    def sliding_window(
-        self, size: Duration, *, on: str, by: str | Sequence[str] | None = None, grace: Duration = "0s"
-    ) -> WindowOf:
-        """For each different time t of a key the window (t - size, t]. See `tumbling_window`."""
-        window = Sliding(read.read_name("sliding_window", "on", on), self._long("size", size))
-        return self._window("sliding_window", window, by, grace)
+    def peek(self, rows: int = 5, *, messages: int = 1_000) -> polars.DataFrame:
+        """The last rows that this frame gives of what its topics hold now: for notebooks.
 
-    def session_window(
-        self, gap: Duration, *, on: str, by: str | Sequence[str] | None = None, grace: Duration = "0s"
-    ) -> WindowOf:
-        """Runs of rows of a key that follow each other by at most `gap`, first to last. See `tumbling_window`."""
-        window = Session(read.read_name("session_window", "on", on), self._long("gap", gap))
-        return self._window("session_window", window, by, grace)
-
-    def count_window(self, size: int, *, by: str | Sequence[str] | None = None) -> WindowOf:
-        """Every `size` rows of a key, in row order; start and end are row numbers. The last one may be short."""
-        return self._window("count_window", Count(read.read_count("count_window", size)), by, "0s")
-
-    def _long(self, name: str, value: Duration) -> timedelta:
-        return read_duration(value, name, where=read.where())
-
-    def _window(self, verb: str, window: Window, by: Any, grace: Duration) -> WindowOf:
-        keys = read.read_names(verb, "by", by, empty=True)
-        for name in keys:
-            if name in (WINDOW_START, WINDOW_END):
-                raise read.wrong(
-                    f'{verb}: "{name}" cannot be a key, the result has its own.',
-                    f'f.rename({{"{name}": "outer_{name}"}})',
-                )
-        return WindowOf(self, window, keys, read_duration(grace, "grace", where=read.where(), zero=True))
-
-    def join(self, other: Frame, *, on: str | Sequence[str] | Mapping[str, str], how: JoinHow = "inner") -> Frame:
-        """Rows of both with equal keys. Over topics use `join_lookup`, `join_asof` or `join_interval`.
+        In memory: no position moves, nothing is written, no sink is called.
 
         Args:
-            other: the right frame.
-            on: key columns by name, or a mapping from left names to right names.
-            how: inner, left, right, outer, semi (rows with a partner), anti (rows without).
+            rows: how many, at most.
+            messages: so many of the last ones of each partition are looked at.
         """
-        right, pairs = self._other("join", other), read.read_pairs("join", on)
-        chosen = read.read_choice("join", "how", how, ("inner", "left", "right", "outer", "semi", "anti"))
-        return self.then(lambda at: Join(at=at, other=right, on=pairs, how=chosen))
-
-    def join_lookup(self, other: Frame, *, on: str | Sequence[str] | Mapping[str, str]) -> Frame:
-        """Every row with the columns of the row of `other` that has its key. Two rows of one key are an error."""
-        right, pairs = self._other("join_lookup", other), read.read_pairs("join_lookup", on)
-        return self.then(lambda at: JoinLookup(at=at, other=right, on=pairs))
-
-    def join_asof(
-        self,
-        other: Frame,
-        *,
-        on: str,
-        by: str | Sequence[str] | None = None,
-        tolerance: Duration | None = None,
-    ) -> Frame:
-        """Every row with the columns of the latest row of `other` that is not later than it.
-
-        Args:
-            other: the right frame.
-            on: the time column, of that name in both.
-            by: columns that must be equal.
-            tolerance: how old the other row may be.
-        """
-        right, time = self._other("join_asof", other), read.read_name("join_asof", "on", on)
-        keys = read.read_names("join_asof", "by", by, empty=True)
-        oldest = None
-        if tolerance is not None:
-            oldest = read_duration(tolerance, "tolerance", where=read.where(), zero=True)
-        return self.then(lambda at: JoinAsof(at=at, other=right, on=time, by=keys, tolerance=oldest))
-
-    def join_interval(
-        self,
-        other: Frame,
-        *,
-        on: str,
-        within: Duration | tuple[Duration, Duration],
-        by: str | Sequence[str] | None = None,
-        how: IntervalHow = "inner",
-    ) -> Frame:
-        """Pairs of rows whose times are at most `within` apart.
-
-        Args:
-            other: the right frame.
-            on: the time column, of that name in both; the right one becomes `<on>_right`.
-            within: how far apart, or (how much earlier, how much later) the right row may be.
-            by: columns that must be equal.
-            how: inner, left (all left rows), outer (all rows of both).
-        """
-        right, time = self._other("join_interval", other), read.read_name("join_interval", "on", on)
-        keys = read.read_names("join_interval", "by", by, empty=True)
-        ends = within if isinstance(within, tuple) else (within, within)
-        if len(ends) != 2:
-            raise read.wrong(f"join_interval: within={within!r} is not (before, after).", 'within=("5m", "1m")')
-        before, after = (read_duration(end, "within", where=read.where(), zero=True) for end in ends)
-        chosen = read.read_choice("join_interval", "how", how, ("inner", "left", "outer"))
-        return self.then(
-            lambda at: JoinInterval(at=at, other=right, on=time, by=keys, before=before, after=after, how=chosen)
-        )
-
-    def unique(
-        self,
-        keys: str | Sequence[str],
-        *,
-        keep: Keep = "first",
-        within: Duration | None = None,
-        on: str | None = None,
-    ) -> Frame:
-        """One row for each key.
-
-        Args:
-            keys: the columns that make the key.
-            keep: the first or the last row of a key, in row order.
-            within: rows of a key that follow each other by at most this are one; later ones are new. Streams
-                need it, or they would have to remember every key.
-            on: the time column, needed with `within`.
-        """
-        names = read.read_names("unique", "keys", keys)
-        chosen = read.read_choice("unique", "keep", keep, ("first", "last"))
-        if (within is None) != (on is None):
-            raise read.wrong("unique: within= and on= go together.", 'f.unique("id", within="1h", on="time")')
-        bound = None if within is None else read_duration(within, "within", where=read.where())
-        return self.then(lambda at: Unique(at=at, keys=names, keep=chosen, on=on, within=bound))
-
-    def reduce(self, by: str | Sequence[str], initial: Any, function: Callable[[Any, Row], Mapping[str, Any]]) -> Frame:
-        """Fold your function over the rows of each key, in row order: `state = function(state, row)`.
-
-        Args:
-            by: the columns that make the key.
-            initial: a dict, copied for each key, or a function without arguments that makes one.
-            function: takes the state and a row, returns the new state (a dict; may be the same, changed).
-
-        The result has one row for each key: the key's columns and the state's.
-        """
-        names, folded = read.read_names("reduce", "by", by), read.read_function("reduce", function)
-        if not isinstance(initial, Mapping) and not callable(initial):
-            raise read.wrong(
-                f"reduce: initial={initial!r} is no dict.",
-                'f.reduce("key", {"total": 0}, function); for one value: .agg(x=tm.agg.reduce("x", 0, function))',
-            )
-        return self.then(lambda at: Reduce(at=at, by=names, initial=initial, function=folded))
-
-    # Where rows go
-
-    def to_topic(
-        self, topic: Topic | str, *, key: str | Sequence[str] | None = None, choose: Expression | None = None
-    ) -> Frame:
-        """Write every row as a message; this frame goes on with the same rows. On streams.
-
-        Args:
-            topic: a name, or `tm.topic(...)`, which also says how messages are written.
-            key: the columns that make the message's key; None: the topic's.
-            choose: an expression that says for each row to which topic it goes; null: to none.
-        """
-        where = Topic(topic) if isinstance(topic, str) else topic
-        if not isinstance(where, Topic):
-            raise read.wrong(f"to_topic: {topic!r} is no topic.", 'f.to_topic("alerts")')
-        keys = read.read_names("to_topic", "key", key, empty=True) or where.key
-        return self._written(lambda at: ToTopic(at=at, topic=where, key=keys, chosen=choose))
-
-    def to_table(self, table: str, **options: Any) -> Frame:
-        """Write every row into a table of the lake; this frame goes on with the same rows. On streams.
-
-        Args:
-            table: its name in the pipeline.
-            options: as for `@pipeline.table`: left out, rows are appended; `key="id", write="upsert", order="at"` keeps
-                the newest row of each key.
-        """
-        return self._written(
-            lambda at: ToTable(at=at, table=read.read_name("to_table", "table", table), options=options)
-        )
-
-    def sink(self, function: Callable[[Sequence[Mapping[str, Any]]], object]) -> Frame:
-        """Give rows to your function, a list of dicts at a time; after a crash some come again. On streams."""
-        taken = read.read_function("sink", function)
-        return self._written(lambda at: ToFunction(at=at, function=taken))
-
-    def _written(self, make: Callable[[Place | None], Operation]) -> Frame:
-        """This frame with a sink. It is part of this very frame, so that it counts also where only `f` is returned."""
-        written = self.then(make)
-        object.__setattr__(self, "_operations", written._operations)
-        return self
-
-    def _other(self, verb: str, other: Any) -> Frame:
-        """The frame to join, as it is now: later `other["x"] = ...` must not reach into this one."""
-        if not isinstance(other, Frame):
-            raise read.no_frame(verb, other)
-        return Frame(other.source, other.operations)
+        found: polars.DataFrame = peek_at(self, read.read_count("peek", rows), read.read_count("peek", messages))
+        return found
 
     # Habits
 
@@ -494,7 +224,7 @@ class Frame:
 #: The verbs, as "did you mean" and messages list them.
 VERBS = (
     "cast", "concat", "count_window", "drop", "explode", "filter", "flat_map", "group_by", "hopping_window", "join",
-    "join_asof", "join_interval", "join_lookup", "map_batches", "map_rows", "reduce", "rename", "select",
-    "session_window", "sink", "sliding_window", "to_table", "to_topic", "tumbling_window", "unique", "unnest",
-    "with_columns",
+    "join_asof", "join_interval", "join_lookup", "map_batches", "map_rows", "map_with_state", "reduce", "rename",
+    "select", "session_window", "sink", "sliding_window", "sql", "to", "to_table", "to_topic",
+    "tumbling_window", "unique", "unnest", "with_columns",
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """The steps that a frame records. They are data: an engine runs them over tables, a stream runner over micro-batches.
 
 Stateless steps look at one row at a time (or at rows in any cut); stateful ones (`GroupBy`, `Windowed`, the joins,
-`Unique`, `Reduce`) look at many. Expressions in them are Polars expressions, nothing else of Polars is.
+`Unique`, `Reduce`, `MapWithState`) look at many. Expressions in them are Polars expressions, nothing else of Polars is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 from tidemill.model.agg import Fold
 from tidemill.model.duration import duration_text
 from tidemill.model.frame.row import Row
+from tidemill.model.frame.state import State
 from tidemill.model.place import Place
 
 if TYPE_CHECKING:
@@ -43,8 +44,12 @@ Emit = Literal["final", "current"]
 class Operation:
     """One step. `at` is the line of the user's file that recorded it."""
 
-    verb: ClassVar[str]
     at: Place | None
+
+    @property
+    def verb(self) -> str:
+        """The verb of frames that recorded it; each kind of step has its own."""
+        raise AttributeError("verb")
 
     def __str__(self) -> str:
         shown = {f.name: _shown(f.name, getattr(self, f.name)) for f in fields(self) if f.name != "at"}
@@ -174,6 +179,26 @@ class MapBatches(Calls):
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class MapWithState(Calls):
+    """`function(row, state) -> rows` over the rows of each key by their times, ties by row order.
+
+    A result has the key and the time of the row that it was made of. What was last written more than `ttl` before
+    a row's time is not in the state that the function gets with it.
+    """
+
+    verb = "map_with_state"
+    function: Callable[[Row, State], Mapping[str, Any] | Iterable[Mapping[str, Any]] | None]
+    by: tuple[str, ...]
+    on: str
+    ttl: timedelta | None
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The columns that a result has from its row."""
+        return tuple(dict.fromkeys((*self.by, self.on)))
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Concat(Operation):
     """This frame's rows, then the others'. Columns match by name, a missing one is null."""
 
@@ -200,12 +225,16 @@ class Windowed(Operation):
     knows no lateness. Rows without an event time belong to no window.
     """
 
-    verb = "window"
     window: Window
     by: tuple[str, ...]
     aggregates: tuple[tuple[str | None, Any], ...]
     emit: Emit
     grace: timedelta
+
+    @property
+    def verb(self) -> str:
+        """By the kind of window."""
+        return f"{type(self.window).__name__.lower()}_window"
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

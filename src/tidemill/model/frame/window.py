@@ -27,7 +27,7 @@ class Tumbling:
     every: timedelta
 
     def __str__(self) -> str:
-        return f"tumbling on={self.on} every={duration_text(self.every)}"
+        return f"on={self.on} every={duration_text(self.every)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Hopping:
     size: timedelta
 
     def __str__(self) -> str:
-        return f"hopping on={self.on} every={duration_text(self.every)} size={duration_text(self.size)}"
+        return f"on={self.on} every={duration_text(self.every)} size={duration_text(self.size)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Sliding:
     size: timedelta
 
     def __str__(self) -> str:
-        return f"sliding on={self.on} size={duration_text(self.size)}"
+        return f"on={self.on} size={duration_text(self.size)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Session:
     gap: timedelta
 
     def __str__(self) -> str:
-        return f"session on={self.on} gap={duration_text(self.gap)}"
+        return f"on={self.on} gap={duration_text(self.gap)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Count:
     size: int
 
     def __str__(self) -> str:
-        return f"count size={self.size}"
+        return f"size={self.size}"
 
     @property
     def on(self) -> None:

@@ -7,7 +7,6 @@ keeper a chunk is one or more pieces below the changelog's size of a message.
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -101,10 +100,10 @@ class Chunks:
 
     def _write(self, chunk: _Chunk) -> None:
         chunk.number, self._next = self._next, self._next + 1
-        chunk.pieces = max(1, math.ceil(chunk.rows.estimated_size() / PIECE))
-        size = math.ceil(chunk.rows.height / chunk.pieces)
-        for piece in range(chunk.pieces):
-            self._keeper.put(self._key(chunk.number, piece), packed(chunk.rows.slice(piece * size, size)))
+        found = pieces(chunk.rows)
+        chunk.pieces = len(found)
+        for place, piece in enumerate(found):
+            self._keeper.put(self._key(chunk.number, place), packed(piece))
 
     def _key(self, number: int, piece: int) -> bytes:
         return self._prefix + number.to_bytes(8, "big") + piece.to_bytes(4, "big")
@@ -117,6 +116,14 @@ class Chunks:
         for number, pieces in sorted(found.items()):
             self._saved.append(_Chunk(pl.concat(pieces), number, len(pieces)))
             self._next = number + 1
+
+
+def pieces(rows: pl.DataFrame) -> list[pl.DataFrame]:
+    """Rows in pieces that a broker takes as messages; a row that is larger than that is a piece of its own."""
+    if rows.height <= 1 or rows.estimated_size() <= PIECE:
+        return [rows]
+    half = rows.height // 2
+    return [*pieces(rows[:half]), *pieces(rows[half:])]
 
 
 def packed(rows: pl.DataFrame) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -11,7 +12,9 @@ from tidemill.adapters.polars.holding import HELD_IN_MEMORY, Holder
 from tidemill.adapters.polars.run import Run, Undeclared
 from tidemill.adapters.polars.stream.chunks import packed, unpacked
 from tidemill.adapters.polars.stream.shape import Shapes
+from tidemill.adapters.polars.stream.shown import shown
 from tidemill.adapters.polars.stream.task import PolarsTask
+from tidemill.adapters.polars.table_past import micros_of
 from tidemill.adapters.polars.tables import to_lazy
 from tidemill.adapters.polars.types import polars_schema, polars_type
 from tidemill.model.errors import DefinitionError
@@ -29,10 +32,14 @@ class PolarsStreamEngine:
 
     Args:
         tables: schemas of the tables that streams join, by `Input.key`.
+        since: by topic: the time from which its messages count; rows from before are of a table.
     """
 
-    def __init__(self, tables: Mapping[str, Schema | pl.Schema] | None = None) -> None:
+    def __init__(
+        self, tables: Mapping[str, Schema | pl.Schema] | None = None, since: Mapping[str, datetime] | None = None
+    ) -> None:
         self._tables = dict(tables or {})
+        self._since = {topic: micros_of(moment) for topic, moment in (since or {}).items()}
 
     def pack(self, rows: pl.DataFrame) -> bytes:
         """Rows as bytes."""
@@ -41,6 +48,10 @@ class PolarsStreamEngine:
     def unpack(self, pieces: Sequence[bytes]) -> pl.DataFrame:
         """The rows of what `pack` gave."""
         return pl.concat([unpacked(piece) for piece in pieces], how="diagonal_relaxed")
+
+    def told(self, rows: pl.DataFrame) -> list[dict[str, Any]]:
+        """Rows as dicts."""
+        return shown(rows).to_dicts()
 
     def split(self, rows: pl.DataFrame, by: Any) -> dict[str | None, pl.DataFrame]:
         """Rows by the text that an expression gives for each."""
@@ -67,7 +78,7 @@ class PolarsStreamEngine:
         self, topology: Topology, stage: int, number: int, keeper: Keeper, lookups: Mapping[int, LookUp]
     ) -> PolarsTask:
         """Make a task."""
-        return PolarsTask(topology, stage, number, keeper, lookups, Shapes(topology, self.shape_of))
+        return PolarsTask(topology, stage, number, keeper, lookups, Shapes(topology, self.shape_of), self._since)
 
     def _empty(self, source: Input) -> pl.LazyFrame:
         if isinstance(source.data, Topic):

@@ -13,6 +13,7 @@ from tidemill.adapters.polars import grouping
 from tidemill.adapters.polars.building import build
 from tidemill.adapters.polars.calling import fold_lists, start
 from tidemill.adapters.polars.grouping import END, ROW, START
+from tidemill.adapters.polars.remembering import key_of
 from tidemill.adapters.polars.stream.chunks import Chunks
 from tidemill.adapters.polars.stream.keyed import Keyed
 from tidemill.adapters.polars.stream.marks import LANE, Progress, order_of, theirs
@@ -218,7 +219,7 @@ class Reduced(InOrder):
         changed: dict[tuple[Any, ...], Mapping[str, Any]] = {}
         for place, values in enumerate(rows.select(names).iter_rows()):
             row = Row(zip(names, values, strict=True))
-            key = tuple(row[name] for name in step.by)
+            key = key_of(row[name] for name in step.by)
             state = self._states.get(key)
             try:
                 # A copy: a function that changes its state and then fails must not have changed it.
@@ -226,7 +227,7 @@ class Reduced(InOrder):
                 if not isinstance(after, Mapping):
                     raise TypeError(f"reduce: the function returned {type(after).__name__}, not a state")
             except Exception as error:  # whatever a user's function raises is about this row
-                self._failed(rows[place], f"{type(error).__name__}: {error} in {step}")
+                self._failed(self.node, rows[place], f"{type(error).__name__}: {error} in {step}")
                 continue
             self._states.put(key, after)
             changed[key] = after

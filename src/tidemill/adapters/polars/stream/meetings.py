@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from dataclasses import replace
 
 import polars as pl
 
@@ -69,6 +70,17 @@ class Waiting:
         self._changed = True
         return ready
 
+    def take(self, ready: pl.Expr) -> pl.DataFrame | None:
+        """Rows for which it is true; they wait no more."""
+        if self.rows is None or self.rows.height == 0:
+            return None
+        taken = self.rows.filter(ready)
+        if taken.height == 0:
+            return None
+        self.rows = self.rows.filter(~ready)
+        self._changed = True
+        return taken
+
     def least(self) -> int:
         """The least time that waits."""
         found = None if self.rows is None else self.rows.get_column(TIME).min()
@@ -102,7 +114,7 @@ class Meeting(Operator):
         self._trimmed = 0
 
     def push(self, port: int, rows: pl.DataFrame, progress: Progress) -> tuple[pl.DataFrame | None, Progress]:
-        """Take rows of one side; give the left rows that are decided by it."""
+        """Take rows of one side; what is decided by them is given when all sides have told."""
         if port == 0:
             self.lanes.update(progress)
         else:
@@ -112,6 +124,12 @@ class Meeting(Operator):
             timed = with_time(rows, self.step.on, TIME)
             timed = self.too_late(timed, pl.col(TIME) < pl.col(stamp(self.node.uses or 0)))
             self._take(port, timed)
+        self.pending = True
+        return None, {}
+
+    def settle(self) -> tuple[pl.DataFrame | None, Progress]:
+        """Give the left rows that are decided."""
+        self.pending = False
         ready = self.waiting.until(self.bound())
         made = None if ready is None else self.meet(ready)
         made = self.alone(made)
@@ -221,8 +239,8 @@ class Interval(Meeting):
         """Join."""
         found = self.rights(pl.DataFrame(schema=self.right_schema))
         right = found.select(theirs(found.columns)).with_row_index(_PLACE)
-        how = "inner" if self.step.how == "inner" else "left"
-        made = joining.join_interval(ready.drop(TIME).lazy(), right.lazy(), replace_how(self.step, how)).collect()
+        step = replace(self.step, how="inner" if self.step.how == "inner" else "left")
+        made = joining.join_interval(ready.drop(TIME).lazy(), right.lazy(), step).collect()
         if self.step.how == "outer":
             self._note(found, made.get_column(_PLACE).drop_nulls().unique())
         place = len(order_of(made.columns))
@@ -268,13 +286,6 @@ class Interval(Meeting):
         if self.step.how == "outer":
             return pl.lit(True)
         return pl.col(TIME) + whole(self.step.before) >= low
-
-
-def replace_how(step: JoinInterval, how: str) -> JoinInterval:
-    """The step with another kind of join."""
-    from dataclasses import replace
-
-    return replace(step, how=how)  # type: ignore[arg-type]  # one of the kinds
 
 
 class FirstOfKey(InOrder):

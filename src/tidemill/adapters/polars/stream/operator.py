@@ -14,8 +14,8 @@ from tidemill.adapters.polars.stream.marks import Lanes, Progress, held_back, or
 from tidemill.plan.topology import Node
 from tidemill.ports.stream_engine import Keeper
 
-#: A row that could not be taken, and why.
-Failed = Callable[[pl.DataFrame, str], None]
+#: A row that could not be taken: the step that could not, the row, and why.
+Failed = Callable[[Node, pl.DataFrame, str], None]
 
 #: A moment before all others.
 NEVER = -(2**62)
@@ -28,11 +28,18 @@ class Operator(ABC):
         self.node = node
         self.lanes = Lanes(lanes)
         self.late: list[pl.DataFrame] = []
+        #: Whether `settle` has something to do.
+        self.pending = False
         self._memories: list[Memory] = []
 
     @abstractmethod
     def push(self, port: int, rows: pl.DataFrame, progress: Progress) -> tuple[pl.DataFrame | None, Progress]:
         """Take rows of the parent number `port`, and how far their lanes are then; give what follows from it."""
+
+    def settle(self) -> tuple[pl.DataFrame | None, Progress]:
+        """Give what follows from all that was pushed; a step that looks at two sides looks once, after both."""
+        self.pending = False
+        return None, {}
 
     def save(self) -> None:
         """Put what has changed into the keeper."""

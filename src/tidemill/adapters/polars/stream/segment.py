@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from tidemill.adapters.polars.building import build
-from tidemill.adapters.polars.calling import declared
+from tidemill.adapters.polars.calling import declared, rows_of
 from tidemill.adapters.polars.errors import defining, running
 from tidemill.adapters.polars.joining import check_lookup, join
 from tidemill.adapters.polars.meeting import align, meet
@@ -44,19 +44,33 @@ class Segment(Operator):
 
     def __init__(self, nodes: Sequence[Node], lanes: Iterable[int], failed: Failed) -> None:
         super().__init__(nodes[-1], lanes)
+        self._nodes = nodes
         self._steps = [node.step for node in nodes if node.step is not None]
         self._failed = failed
 
     def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
         """Through all steps."""
-        return (guarded(self._run, rows, self._failed) if rows.height else None), progress
+        return (guarded(self._run, rows, self._tell) if rows.height else None), progress
 
     def _run(self, rows: pl.DataFrame) -> pl.DataFrame:
+        return self._through(self._steps, rows)
+
+    def _through(self, steps: Sequence[Operation], rows: pl.DataFrame) -> pl.DataFrame:
         query = rows.lazy()
-        with running(self._steps):
-            for step in self._steps:
+        with running(steps):
+            for step in steps:
                 query = _on(query, step)
             return query.collect()
+
+    def _tell(self, row: pl.DataFrame, error: str) -> None:
+        """Of the step that cannot take the row: Polars runs them as one and does not say which."""
+        for count in range(1, len(self._steps)):
+            try:
+                self._through(self._steps[:count], row)
+            except TidemillError:
+                self._failed(self._nodes[count - 1], row, error)
+                return
+        self._failed(self._nodes[-1], row, error)
 
 
 def _on(query: pl.LazyFrame, step: Operation) -> pl.LazyFrame:
@@ -75,7 +89,7 @@ def _numbered(query: pl.LazyFrame) -> pl.LazyFrame:
     return query if place == 0 else query.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(order(place)))
 
 
-def guarded(run: Any, rows: pl.DataFrame, failed: Failed) -> pl.DataFrame:
+def guarded(run: Any, rows: pl.DataFrame, failed: Callable[[pl.DataFrame, str], None]) -> pl.DataFrame:
     """`run(rows)`. If that fails, the rows that make it fail are found by halving, and are left out."""
     try:
         made: pl.DataFrame = run(rows)
@@ -97,6 +111,7 @@ class Mapped(Operator):
 
     def __init__(self, nodes: Sequence[Node], lanes: Iterable[int], failed: Failed) -> None:
         super().__init__(nodes[-1], lanes)
+        self._nodes = nodes
         self._steps = [node.step for node in nodes if isinstance(node.step, MapRows)]
         self._failed = failed
         #: Types that were found in earlier rows: they are tried first, so that types do not change with the cut.
@@ -119,12 +134,12 @@ class Mapped(Operator):
 
     def _called(self, given: pl.DataFrame, rows: pl.DataFrame) -> tuple[list[Mapping[str, Any]], list[int]]:
         """What the functions made of the rows, and the places of rows that could not be taken."""
-        names, steps = given.columns, self._steps
+        steps = self._steps
         functions = [step.function for step in steps]
         made: list[Mapping[str, Any]] = []
         left_out: list[int] = []
-        for place, values in enumerate(given.iter_rows()):
-            row: Any = Row(zip(names, values))  # noqa: B905  # strict costs 0.1 us; Polars gives a value for each
+        row: Any
+        for place, row in enumerate(rows_of(given)):
             at = 0
             try:
                 for function in functions:
@@ -133,7 +148,7 @@ class Mapped(Operator):
                         raise _no_row(steps[at], row)
                     at += 1
             except Exception as error:  # whatever a user's function raises is about this row
-                self._failed(rows[place], _said(error, steps[at]))
+                self._failed(self._nodes[at], rows[place], _said(error, steps[at]))
                 left_out.append(place)
             else:
                 made.append(row)
@@ -165,12 +180,12 @@ class Flat(Operator):
         given = rows.select(theirs(rows.columns))
         made: list[Mapping[str, Any]] = []
         places: list[int] = []
-        for place, values in enumerate(given.iter_rows()):
+        for place, row in enumerate(rows_of(given)):
             try:
                 # A copy of each: `for x in ...: row["x"] = x; yield row` yields one and the same dict.
-                results = [dict(one) for one in self._step.function(Row(zip(given.columns, values, strict=True)))]
+                results = [dict(one) for one in self._step.function(row)]
             except Exception as error:  # whatever a user's function raises is about this row
-                self._failed(rows[place], _said(error, self._step))
+                self._failed(self.node, rows[place], _said(error, self._step))
                 continue
             made += results
             places += [place] * len(results)
@@ -194,7 +209,10 @@ class Batchwise(Operator):
 
     def push(self, port: int, rows: pl.DataFrame, progress: Any) -> tuple[pl.DataFrame | None, Any]:
         """All rows at once."""
-        return (guarded(self._run, rows, self._failed) if rows.height else None), progress
+        return (guarded(self._run, rows, self._tell) if rows.height else None), progress
+
+    def _tell(self, row: pl.DataFrame, error: str) -> None:
+        self._failed(self.node, row, error)
 
     def _run(self, rows: pl.DataFrame) -> pl.DataFrame:
         mine = rows.select(ours(rows.columns))

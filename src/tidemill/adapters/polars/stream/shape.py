@@ -9,7 +9,17 @@ import polars as pl
 from tidemill.adapters.polars.stream.marks import LANE, OFFSET, order, order_of, side_order, stamp
 from tidemill.model.errors import DefinitionError
 from tidemill.model.frame import Frame
-from tidemill.model.frame.operation import Concat, Explode, FlatMap, GroupBy, Join, JoinInterval, Reduce, Windowed
+from tidemill.model.frame.operation import (
+    Concat,
+    Explode,
+    FlatMap,
+    GroupBy,
+    Join,
+    JoinInterval,
+    MapWithState,
+    Reduce,
+    Windowed,
+)
 from tidemill.plan.topology import Node, Topology
 
 #: The user's columns of a frame; None: a function decides.
@@ -86,6 +96,12 @@ class Shapes:
                     yield from ((order(place), kind) for place, kind in enumerate(kinds))
             case GroupBy() | Reduce():
                 yield LANE, pl.Int32()
+            case MapWithState():
+                before_it = order_of(before.names())
+                yield LANE, pl.Int32()
+                yield order(0), pl.Int64()
+                yield from ((order(place + 1), before[name]) for place, name in enumerate(before_it))
+                yield order(len(before_it) + 1), pl.Int64()
             case Concat():
                 yield from self._side_by_side(node).items()
             case Explode() | FlatMap() | JoinInterval() | Join(how="inner" | "left"):

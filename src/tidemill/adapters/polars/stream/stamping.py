@@ -10,6 +10,10 @@ from tidemill.adapters.polars.stream.operator import NEVER, Memory
 from tidemill.plan.topology import Stamp
 from tidemill.ports.stream_engine import Keeper
 
+#: The earliest and the latest event time, in microseconds: the years 1 and 2262, where nanoseconds end. What lies
+#: outside has a wrong unit, or says "never", and would make all rows after it late.
+EARLIEST, LATEST = -62_135_596_800_000_000, (2**63 - 1) // 1000
+
 
 class Stamping:
     """One stamp at one node. `tops` has the greatest stamp of each lane so far."""
@@ -18,6 +22,16 @@ class Stamping:
         self.what = what
         self._memory = Memory(keeper, name)
         self.tops: dict[int, int] = self._memory.value
+
+    def impossible(self, rows: pl.DataFrame) -> pl.Series | None:
+        """Which rows have an event time that cannot be; None: no row has."""
+        if not rows.height:
+            return None
+        own = pl.col("own")
+        found = rows.lazy().select(micros(rows.lazy(), self.what.column).alias("own")).select(
+            ((own < EARLIEST) | (own > LATEST)).fill_null(False)
+        ).collect().to_series()  # fmt: skip
+        return found if found.any() else None
 
     def push(self, rows: pl.DataFrame, progress: Progress) -> pl.DataFrame:
         """Rows with the stamp; `progress` learns how far it has come."""

@@ -9,16 +9,21 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from tidemill.adapters.polars.stream.chunks import packed, unpacked
+from tidemill.adapters.polars.moments import micros, moment, whole
+from tidemill.adapters.polars.stream.chunks import packed, pieces, unpacked
 from tidemill.adapters.polars.stream.groups import Counted, Reduced, make_groups
+from tidemill.adapters.polars.stream.judging import Judge
 from tidemill.adapters.polars.stream.keyed import written
 from tidemill.adapters.polars.stream.marks import LANE, OFFSET, Progress, order, theirs
 from tidemill.adapters.polars.stream.meetings import AsOf, Events, FirstOfKey, Interval
 from tidemill.adapters.polars.stream.operator import Operator, Ways
+from tidemill.adapters.polars.stream.remembering import Remembering
 from tidemill.adapters.polars.stream.segment import Batchwise, Flat, Looked, Mapped, Segment, Side
 from tidemill.adapters.polars.stream.shape import Shapes
+from tidemill.adapters.polars.stream.shown import shown
 from tidemill.adapters.polars.stream.stamping import Stamping
 from tidemill.adapters.polars.stream.windows import make_windows
+from tidemill.adapters.polars.table_past import live_rows
 from tidemill.model.frame.operation import (
     Concat,
     FlatMap,
@@ -29,11 +34,12 @@ from tidemill.model.frame.operation import (
     JoinLookup,
     MapBatches,
     MapRows,
+    MapWithState,
     Reduce,
     Unique,
     Windowed,
 )
-from tidemill.model.frame.topic import Sink
+from tidemill.model.frame.topic import Expect, Sink
 from tidemill.plan.lanes import MOST, lane_of, lanes_at
 from tidemill.plan.stream_steps import is_stateful
 from tidemill.plan.topology import Node, Stamp, Topology
@@ -54,7 +60,9 @@ class PolarsTask:
         keeper: Keeper,
         lookups: Mapping[int, LookUp],
         shapes: Shapes,
+        since: Mapping[str, int] | None = None,
     ) -> None:
+        self._since = since or {}
         self._topology = topology
         self._number = number
         self._keeper = keeper
@@ -63,6 +71,7 @@ class PolarsTask:
         self._outcome = Outcome()
         self._children = {node.number: topology.children(node.number) for node in topology.nodes}
         self._operators: dict[int, Operator] = {}
+        self._judges: list[Judge] = []
         #: What a run of stateless steps ends with, by its first node.
         self._ends: dict[int, int] = {}
         #: Steps that are done in a run which begins before them.
@@ -85,7 +94,9 @@ class PolarsTask:
             self._ways[node.number] = Ways(ways, self._keeper, f"{node.name}/ways")
         if node.step is None or isinstance(node.step, Sink) or node.number in self._inside:
             return
-        self._operators[node.number] = self._operator(node)
+        self._operators[node.number] = made = self._operator(node)
+        if isinstance(made, Judge):
+            self._judges.append(made)
 
     def _stamps(self, node: Node) -> tuple[Stamp, ...]:
         """Stamps that are made of columns here; windows stamp their own ends."""
@@ -93,6 +104,8 @@ class PolarsTask:
             return tuple(one for one in node.stamps if one.column not in ("window_start", "window_end"))
         if node.kind == "source" and node.ordered:
             return (Stamp(0, node.topic.time or _TIMESTAMP, node.topic.lateness), *node.stamps)
+        if isinstance(node.step, MapWithState):
+            return tuple(one for one in node.stamps if one.column != node.step.on)
         return node.stamps
 
     def _stamping(self, node: Node, one: Stamp) -> Stamping:
@@ -103,9 +116,6 @@ class PolarsTask:
         lanes = self._lanes(node)
         lane = lane_of(node.number, self._number)
 
-        def failed(rows: pl.DataFrame, error: str) -> None:
-            self._fail(node, rows, error)
-
         match step:
             case Windowed() if step.window.on is None:
                 return Counted(node, lanes, lane, keeper)
@@ -114,7 +124,9 @@ class PolarsTask:
             case GroupBy():
                 return make_groups(node, lanes, lane, keeper, self._shapes.whole(node.parents[0], node))
             case Reduce():
-                return Reduced(node, lanes, lane, keeper, failed)
+                return Reduced(node, lanes, lane, keeper, self._fail)
+            case MapWithState():
+                return Remembering(node, lanes, lane, keeper, self._fail)
             case JoinAsof() | JoinInterval():
                 return self._meeting(node)
             case Unique() if step.within is None:
@@ -127,12 +139,14 @@ class PolarsTask:
                 ports = [(self._lanes_of(parent), self._shapes.marks(parent)) for parent in node.parents]
                 return Side(node, ports, keeper, self._shapes.known(node), self._shapes.marks(node.number))
             case MapRows():
-                return Mapped(self._run_from(node, _is_map), lanes, failed)
+                return Mapped(self._run_from(node, _is_map), lanes, self._fail)
             case FlatMap():
-                return Flat(node, lanes, failed)
+                return Flat(node, lanes, self._fail)
             case MapBatches():
-                return Batchwise(node, lanes, failed)
-        return Segment(self._run_from(node, _is_query), lanes, failed)
+                return Batchwise(node, lanes, self._fail)
+            case Expect():
+                return Judge(node, lanes, self._shapes.known(node), self._fail)
+        return Segment(self._run_from(node, _is_query), lanes, self._fail)
 
     def _run_from(self, node: Node, alike: Callable[[Node], bool]) -> list[Node]:
         """The steps from a node on that one query, or one loop, can do: no stamp and no second child between."""
@@ -170,13 +184,21 @@ class PolarsTask:
         """Take a stretch of a topic's partition."""
         node = self._topology.nodes[source]
         lane = lane_of(source, self._number)
+        if (since := self._since.get(node.topic.name)) is not None and node.topic.time is not None:
+            rows, offsets, timestamps = live_rows(rows, node.topic.time, since, offsets, timestamps)
         marked = rows.with_columns(pl.lit(lane, dtype=pl.Int32).alias(LANE), pl.Series(OFFSET, offsets, dtype=pl.Int64))
+        topic, sent = node.topic, pl.Series(_TIMESTAMP, timestamps, dtype=pl.Int64)
         if node.ordered:
+            # Less than 0 is none: such a row has no time.
+            own = pl.when(sent >= 0).then(sent.clip(upper_bound=2**53) * 1000)
             marked = marked.with_columns(
-                pl.col(LANE).alias(order(1)),
-                pl.col(OFFSET).alias(order(2)),
-                (pl.Series(_TIMESTAMP, timestamps, dtype=pl.Int64) * 1000).cast(pl.Datetime("us", "UTC")),
+                pl.col(LANE).alias(order(1)), pl.col(OFFSET).alias(order(2)), moment(own, None).alias(_TIMESTAMP)
             )
+        if topic.ahead is not None and topic.time is not None and rows.height:
+            before = micros(rows.lazy(), topic.time) <= sent.clip(upper_bound=2**53) * 1000 + whole(topic.ahead)
+            good = rows.select((before | (sent < 0)).fill_null(True)).to_series()
+            why = f"{topic.time} is more than {topic.ahead} ahead of the message's own timestamp"
+            marked = self._kept(node, marked, good, why)
         self._give(node, marked, {lane: {}})
 
     def receive(self, exchange: int, data: bytes) -> None:
@@ -214,10 +236,20 @@ class PolarsTask:
             if rows.height and not progress:
                 progress = {lane: {} for lane in rows.get_column(LANE).unique().to_list()}
             for stamping in stampings:
+                wrong = stamping.impossible(rows)
+                if wrong is not None:
+                    rows = self._kept(node, rows, ~wrong, f"{_shown(stamping.what.column)}: no event is of that time")
                 rows = stamping.push(rows, progress)
         if _TIMESTAMP in rows.columns:
             rows = rows.drop(_TIMESTAMP)
         self._down(node, rows, progress)
+
+    def _kept(self, node: Node, rows: pl.DataFrame, good: pl.Series, error: str) -> pl.DataFrame:
+        """The rows that are good; the others have failed."""
+        if good.all():
+            return rows
+        self._fail(node, rows.filter(~good), error)
+        return rows.filter(good)
 
     def _down(self, node: Node, rows: pl.DataFrame, progress: Progress) -> None:
         for child in self._children[node.number]:
@@ -236,8 +268,12 @@ class PolarsTask:
         operator = self._operators[child.number]
         made, further = operator.push(port, rows, progress)
         if operator.late:
-            self._outcome.late += [Given(child.number, late) for late in operator.late]
+            self._outcome.late += [Given(child.number, shown(late)) for late in operator.late]
             operator.late = []
+        self._made(child, made, further)
+
+    def _made(self, child: Node, made: pl.DataFrame | None, further: Progress) -> None:
+        """Hand on what a step has made."""
         end = self._topology.nodes[self._ends.get(child.number, child.number)]
         if made is None:
             if not further or not self._children[end.number]:
@@ -245,23 +281,32 @@ class PolarsTask:
             made = pl.DataFrame(schema={**(self._shapes.user(end.number) or {}), **self._shapes.marks(end.number)})
         self._give(end, made, further)
 
-    def _fail(self, node: Node, rows: pl.DataFrame, error: str) -> None:
-        for row in rows.iter_rows(named=True):
+    def _fail(self, node: Node, rows: pl.DataFrame, error: str, checks: tuple[str, ...] = ()) -> None:
+        for row in shown(rows).iter_rows(named=True):
             source = row[LANE] // MOST if OFFSET in row else None
             values = {name: row[name] for name in theirs(rows.columns)}
-            self._outcome.failures.append(Failure(node.number, source, row.get(OFFSET), error, values))
+            self._outcome.failures.append(Failure(node.number, source, row.get(OFFSET), error, values, checks))
 
     # Taking
 
+    def _settle(self) -> None:
+        """Let steps finish that wait for all sides; what they give may make others wait, which come after them."""
+        for number, operator in self._operators.items():
+            if operator.pending:
+                self._made(self._topology.nodes[number], *operator.settle())
+
     def take(self) -> Outcome:
         """What has followed since the last call."""
+        self._settle()
         outcome, self._outcome = self._outcome, Outcome()
         for exchange in self._exchanges.values():
             outcome.blocks += exchange.take()
+        outcome.judged += [found for judge in self._judges if (found := judge.take()) is not None]
         return outcome
 
     def save(self) -> None:
         """Put what has changed into the keeper."""
+        self._settle()
         for operator in self._operators.values():
             operator.save()
         for ways in self._ways.values():
@@ -303,8 +348,13 @@ class _Exchange:
         for task in range(self._tasks):
             part = split.get(task, rows.clear())
             if part.height or self._progress:
-                data = msgspec.msgpack.encode((self._sender, self._progress, packed(part)))
-                blocks.append(Block(self._node.number, task, data))
+                *first, last = pieces(part)
+                # How far lanes have come is told with the last: rows that come after it would be late.
+                told: list[tuple[Progress, pl.DataFrame]] = [({}, piece) for piece in first]
+                told.append((self._progress, last))
+                for progress, piece in told:
+                    data = msgspec.msgpack.encode((self._sender, progress, packed(piece)))
+                    blocks.append(Block(self._node.number, task, data))
         self._rows, self._progress = [], {}
         return blocks
 
@@ -328,6 +378,10 @@ class _Exchange:
         return found
 
 
+def _shown(column: str) -> str:
+    return "the message's timestamp" if column == _TIMESTAMP else column
+
+
 def is_named(node: Node) -> bool:
     """Whether the node has a name of its own that lasts."""
     return node.kind == "exchange" or (node.step is not None and is_stateful(node.step))
@@ -340,5 +394,5 @@ def _is_map(node: Node) -> bool:
 
 def _is_query(node: Node) -> bool:
     """Whether a step is one of those that Polars does on its own."""
-    other = Join | JoinLookup | Concat | MapRows | FlatMap | MapBatches | Sink
+    other = Join | JoinLookup | Concat | MapRows | FlatMap | MapBatches | Expect | Sink
     return node.step is not None and not is_stateful(node.step) and not isinstance(node.step, other)

@@ -227,18 +227,22 @@ class Kept(Windows):
         return pl.col(TIME) + self.grace < wide
 
     def _shut(self, low: int) -> pl.DataFrame | None:
-        """What has closed since the last time; rows that no open window can hold are let go."""
+        """What has closed since the last time; rows that no open window can hold are let go.
+
+        None where results are given at every change: the last one was given already.
+        """
         kept = self._chunks.all()
         if kept is None:
             return None
+        final = self.step.emit == "final"
         match self.step.window:
             case Sliding() as window:
-                done: pl.DataFrame | None = self._slid(kept, low)
+                done = self._slid(kept, low) if final else None
                 gone = pl.col(TIME) + (self.grace + whole(window.size)) < low
             case Session() as window:
                 return self._sessions(kept, window, low)
             case Tumbling() | Hopping() as window:
-                done = self._cut(kept, window, low)
+                done = self._cut(kept, window, low) if final else None
                 every = whole(window.every)
                 gone = pl.col(TIME) // every * every + (grouping.length(window) + self.grace) <= low
             case _:

@@ -92,6 +92,13 @@ fct_departures.expect(
 # Gold: delays -----------------------------------------------------------------------------------------------
 
 
+@flights.table
+def delay_per_airport_hour(clean_departures):
+    """A row an airport and scheduled hour. In live.py the same function reads a topic, as flights leave."""
+    hours = clean_departures.tumbling_window("1h", on="scheduled_at", by="origin")
+    return hours.agg(departures=tm.agg.count(), mean_dep_delay=tm.agg.mean("dep_delay")).final()
+
+
 @flights.function
 def beaufort(mph: float) -> int:
     """The force of a wind on Beaufort's scale. Models call it by its name; a null gives a null."""

@@ -1,0 +1,1 @@
+"""Adapter of port `source`: databases. One file for each that is read in a way of its own."""

@@ -1,0 +1,161 @@
+"""Port `destination` on a DuckDB file. It is open only while something is loaded, so that others can read it."""
+# ruff: noqa: S608 - names are quoted
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tidemill.adapters.duckdb.types import duckdb_type
+from tidemill.model.errors import Conflict, ContractError, DataError, TidemillError, Unreachable
+from tidemill.model.table import split_name
+from tidemill.model.types import Type
+from tidemill.plan.landing import (
+    CREATE_POSITIONS,
+    NUMBER,
+    POSITIONS,
+    STAGE,
+    creating,
+    entering,
+    fitting,
+    type_of,
+    without_key,
+)
+from tidemill.ports.destination import Load, TableLoad
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_COLUMNS = """
+    SELECT column_name, data_type FROM duckdb_columns()
+    WHERE database_name = current_database() AND schema_name = coalesce($1, current_schema()) AND table_name = $2
+"""
+
+
+class DuckDestination:
+    """See the port.
+
+    Args:
+        path: of the file; it is made if it is missing, its folder is not.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def position(self, source: str) -> str | None:
+        """How far a source has come."""
+        if not self._path.exists():
+            return None
+        with self._opened() as connection:
+            connection.execute(CREATE_POSITIONS)
+            return _position(connection, source)
+
+    def load(self, load: Load) -> int:
+        """Load tables in one transaction."""
+        with self._opened() as connection:
+            connection.execute(CREATE_POSITIONS)
+            connection.begin()
+            found = _position(connection, load.source)
+            if found != load.before:
+                raise Conflict(f'"{load.source}" is at {found} in {self._path.name}, not at {load.before}.')
+            rows = sum(_enter(connection, table) for table in load.tables)
+            connection.execute(
+                f"INSERT INTO {POSITIONS} VALUES ($1, $2, now())"
+                " ON CONFLICT (source) DO UPDATE SET position = excluded.position, moved_at = excluded.moved_at",
+                [load.source, load.after],
+            )
+            connection.commit()
+        return rows
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    @contextmanager
+    def _opened(self) -> Iterator[DuckDBPyConnection]:
+        import duckdb
+
+        try:
+            connection = duckdb.connect(str(self._path), config={"python_enable_replacements": False})
+        except duckdb.Error as error:
+            raise Unreachable(f"The database {self._path.name} does not open: {error}") from None
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            yield connection
+        except TidemillError:
+            raise
+        except duckdb.IOException as error:
+            raise Unreachable(f"The database {self._path.name} cannot be written: {error}") from None
+        except duckdb.Error as error:
+            raise DataError(f"The database {self._path.name} refuses it: {error}") from None
+        finally:
+            connection.close()  # what was not committed is rolled back
+
+
+def _position(connection: DuckDBPyConnection, source: str) -> str | None:
+    found = connection.execute(f"SELECT position FROM {POSITIONS} WHERE source = $1", [source]).fetchone()
+    return None if found is None else str(found[0])
+
+
+def _enter(connection: DuckDBPyConnection, table: TableLoad) -> int:
+    have = _columns(connection, table.table)
+    changes = creating(table.table, table.columns, _name) if not have else fitting(
+        table.table, have, table.columns, _name
+    )  # fmt: skip
+    for statement in changes:
+        connection.execute(statement)
+    for name in (STAGE, f"{STAGE}_newest"):
+        connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
+    _stage(connection, table)
+    if table.key:
+        lacking = connection.execute(without_key(table.key)).fetchone()
+        if lacking is not None and lacking[0]:
+            raise ContractError(f"{lacking[0]} rows for {table.table} have no {', '.join(table.key)}.")
+    for statement in entering(table.table, table.columns.names, table.write, table.key, table.order):
+        connection.execute(statement)
+    entered = connection.fetchone()
+    return 0 if entered is None else int(entered[0])
+
+
+def _stage(connection: DuckDBPyConnection, table: TableLoad) -> None:
+    """Rows into the stage. An error of whoever gives them is raised as it is, not as DuckDB tells it."""
+    import duckdb
+    import pyarrow as pa
+
+    failed: list[Exception] = []
+
+    def given() -> Iterator[Any]:
+        try:
+            yield from batches
+        except Exception as error:
+            failed.append(error)
+            raise
+
+    batches = iter(table.rows)
+    first = next(batches, None)
+    if first is None:
+        rows: Any = pa.table({name: pa.nulls(0) for name in table.columns.names})
+    else:
+        rows = pa.RecordBatchReader.from_batches(first.schema, chain([first], given()))
+    connection.register("tidemill_rows", rows)
+    try:
+        connection.execute(
+            f"CREATE TEMPORARY TABLE {STAGE} AS SELECT *, row_number() OVER () AS {NUMBER} FROM tidemill_rows"
+        )
+    except duckdb.Error:
+        if failed:
+            raise failed[0] from None
+        raise
+    connection.unregister("tidemill_rows")
+
+
+def _columns(connection: DuckDBPyConnection, table: str) -> dict[str, Type | None]:
+    found = connection.execute(_COLUMNS, list(split_name(table))).fetchall()
+    return {name: type_of(kind, _name) for name, kind in found}
+
+
+def _name(kind: Type) -> str:
+    """`unknown` is the type of a column that has held only nulls: text holds whatever comes later."""
+    return "VARCHAR" if str(kind) == "unknown" else duckdb_type(kind)

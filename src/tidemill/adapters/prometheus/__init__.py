@@ -1,0 +1,1 @@
+"""Prometheus: metrics as text, and the server that is asked for them."""

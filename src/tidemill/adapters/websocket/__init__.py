@@ -1,0 +1,1 @@
+"""WebSockets, by the library `websockets` (extra `websocket`)."""

@@ -1,0 +1,1 @@
+"""Feeding topics from elsewhere: `feeding.py` is the loop, `tables.py` and `archive.py` sources of our own."""

@@ -1,0 +1,64 @@
+"""Declared sources: from their description to the adapter that extracts. The only place that chooses.
+
+Drivers are imported by the adapters, when they are used; an adapter whose extra is not installed says which one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tidemill.model.connector import Connector
+from tidemill.model.databases import DatabaseSource
+from tidemill.model.errors import DefinitionError
+from tidemill.model.pipeline import SourceSpec
+from tidemill.model.rest import Rest
+from tidemill.model.webhook import Webhook
+from tidemill.ports.source import ExtractRequest, Source
+from tidemill.wiring.services import system_clock
+from tidemill.wiring.settings import FILE, STATE_FOLDER, Settings, secret_of
+from tidemill.wiring.surroundings import EnvironmentConnections
+
+if TYPE_CHECKING:
+    from tidemill.adapters.webhook.inbox import Inbox
+
+
+def open_connector(
+    spec: SourceSpec, connector: Connector, settings: Settings, render: Callable[[str, ExtractRequest], str]
+) -> Source:
+    """The adapter of a declared source.
+
+    Args:
+        spec: the feed.
+        connector: its origin.
+        settings: the project; connections are those of `EnvironmentConnections`.
+        render: fills a text of the user's, with `{{ ds }}` and the like, for a batch.
+    """
+    match connector:
+        case DatabaseSource():
+            from tidemill.wiring.databases import open_database_feed
+
+            return open_database_feed(spec, connector, settings)
+        case Rest():
+            from tidemill.adapters.http.source import RestSource
+
+            return RestSource(spec, connector, EnvironmentConnections(), partial(_secret, settings), system_clock())
+        case Webhook():
+            from tidemill.adapters.webhook.source import WebhookSource
+
+            return WebhookSource(spec, open_inbox(settings), system_clock())
+        case _:
+            raise DefinitionError(f"No adapter extracts {connector}.", where=spec.place)
+
+
+def open_inbox(settings: Settings) -> Inbox:
+    """What was posted for the project's feeds, and waits for a batch."""
+    from tidemill.adapters.webhook.inbox import Inbox
+
+    return Inbox(settings.root / STATE_FOLDER / "inbox.db")
+
+
+def _secret(settings: Settings, text: str) -> str:
+    return secret_of(text, os.environ, str(settings.root / FILE))

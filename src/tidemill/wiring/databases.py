@@ -1,0 +1,74 @@
+"""Databases as sources: from a connection to the adapter that reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tidemill.model.databases import DatabaseSource, database_shown
+from tidemill.model.errors import SettingsError, UnknownName
+from tidemill.model.pipeline import SourceSpec
+from tidemill.plan.sql_feed import Sql, render_sql
+from tidemill.plan.template import variables_of
+from tidemill.ports.source import ExtractRequest, Source
+from tidemill.wiring.outside import of_libpq
+from tidemill.wiring.settings import Settings
+from tidemill.wiring.surroundings import EnvironmentConnections, connection_of
+
+if TYPE_CHECKING:
+    from tidemill.adapters.databases.database import Database
+
+_POSTGRES = ("postgresql", "postgres", "postgresql+psycopg")
+
+
+def open_database_feed(spec: SourceSpec, source: DatabaseSource, settings: Settings) -> Source:
+    """What extracts a table or a query.
+
+    Raises:
+        UnknownName: there is no such connection.
+        SettingsError: it has no address of a database.
+    """
+    from tidemill.adapters.databases.source import DatabaseFeed
+
+    def render(template: str, request: ExtractRequest) -> Sql:
+        return render_sql(template, variables_of(request.batch, request.parameters), where=spec.place)
+
+    try:
+        database = _database(_connection(source.connection), settings)
+    except (SettingsError, UnknownName) as error:
+        error.where = error.where or spec.place
+        raise
+    return DatabaseFeed(spec.name, source, database, render, spec.place)
+
+
+def _connection(name: str) -> Mapping[str, Any]:
+    if "://" in name:
+        return connection_of(database_shown(name), name)
+    found = EnvironmentConnections().get(name)
+    if found is None:
+        error = UnknownName.of("connection", name, ())
+        error.hint = f"set TIDEMILL_CONN_{name.upper()}=postgresql://user:password@host/database"
+        raise error
+    return found
+
+
+def _database(found: Mapping[str, Any], settings: Settings) -> Database:
+    kind = str(found["conn_type"])
+    if kind in _POSTGRES:
+        from tidemill.adapters.databases.postgres import PostgresDatabase
+
+        return PostgresDatabase(of_libpq(found))
+    if kind in ("sqlite", "duckdb"):
+        if not found["schema"]:
+            raise SettingsError(f'The connection "{found["conn_id"]}" names no file.', hint=f"{kind}:///data/shop.db")
+        path = settings.root / str(found["schema"])
+        if kind == "sqlite":
+            from tidemill.adapters.databases.sqlite import SqliteDatabase
+
+            return SqliteDatabase(path)
+        from tidemill.adapters.databases.duckdb import DuckDatabase
+
+        return DuckDatabase(path)
+    from tidemill.adapters.databases.alchemy import AlchemyDatabase
+
+    return AlchemyDatabase(found)

@@ -1,0 +1,68 @@
+"""Where files are kept: from an address, a folder or `s3://bucket/prefix`, to its adapter; how engines reach them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from tidemill.model.errors import SettingsError
+from tidemill.wiring.object_settings import open_bucket
+from tidemill.wiring.settings import FILE, Settings
+from tidemill.wiring.surroundings import EnvironmentConnections
+
+if TYPE_CHECKING:
+    from tidemill.adapters.polars.scan import Scanner
+    from tidemill.ports.files import Files
+
+
+def open_files(settings: Settings, url: str) -> Files:
+    """Open a place of files by its address.
+
+    Raises:
+        SettingsError: an address that no adapter takes, or keys that are named and not there.
+    """
+    scheme = url.split("://", 1)[0] if "://" in url else "file"
+    if scheme == "s3":
+        from tidemill.adapters.s3.files import S3Files
+
+        bucket = open_bucket(url, settings.objects, EnvironmentConnections())
+        return S3Files(bucket, conditional=settings.objects.conditional_writes)
+    if scheme != "file":
+        raise SettingsError(
+            f'No adapter takes addresses that begin with "{scheme}://".',
+            where=str(settings.root / FILE),
+            hint="a folder such as .tidemill/lake, or s3://bucket/prefix",
+        )
+    from tidemill.adapters.localfs.files import LocalFiles
+
+    folder = settings.root / url.removeprefix("file://")
+    folder.mkdir(parents=True, exist_ok=True)
+    return LocalFiles(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How engines come by data files; nothing is needed for local ones.
+
+    Args:
+        open_file: opens one by its address.
+        storage_options: how Polars opens them itself.
+    """
+
+    open_file: Callable[[str], BinaryIO] | None = None
+    storage_options: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, files: Files) -> Reach:
+        """To the files of a lake."""
+        bucket = getattr(files, "bucket", None)
+        if bucket is None:
+            return cls()
+        return cls(lambda path: files.open(files.relative(path)), bucket.polars_options())
+
+    def scanner(self) -> Scanner:
+        """What makes Polars queries of scans."""
+        from tidemill.adapters.polars.scan import Scanner
+
+        return Scanner(self.open_file, self.storage_options)

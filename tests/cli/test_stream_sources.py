@@ -1,0 +1,94 @@
+"""`tidemill stream sources, refeed`: what feeds topics before, while and after streams run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.commands import CommandLine
+from harness.streams import CARS, done, running
+from tidemill.wiring.stream_care import StreamCare
+from tidemill.wiring.stream_sources import fed_topics
+
+FED = """
+import tidemill as tm
+from tidemill import live
+
+shop = tm.Pipeline("shop")
+orders = tm.topic("orders", {"id": "long"}, key="id", source=live.tail("orders.jsonl"))
+gone = tm.topic("gone", {"id": "long"}, source=live.archive("shop.nothing"))
+
+
+@shop.stream(orders, to=tm.topic("copies"))
+def copies(orders):
+    return orders
+
+
+@shop.stream(gone, to=tm.topic("never"))
+def never(gone):
+    return gone
+"""
+
+
+@pytest.fixture
+def fed(cli: CommandLine) -> CommandLine:
+    cli.write("pipelines/fed.py", FED)
+    cli.write("orders.jsonl", '{"id": 1}\n{"id": 2}\n{"id":')
+    return cli
+
+
+def test_a_project_without_sources_is_told_how_to_get_one(cli: CommandLine) -> None:
+    cli.write("pipelines/cars.py", CARS)
+    result = cli("stream", "sources")
+    assert (result.exit_code, result.out) == (0, "")
+    assert "live.tail" in result.err
+    assert cli("stream", "sources", "--json").object == {"sources": []}
+
+
+def test_before_anything_runs_sources_are_listed_and_no_topic_is_made(fed: CommandLine) -> None:
+    result = fed("stream", "sources")
+    assert result.out.splitlines()[1:] == [
+        "gone  archive shop.nothing  stopped  0  -  -",
+        "orders  tail orders.jsonl  stopped  0  -  -",
+        "next: tidemill stream peek gone",
+    ]
+    topics = fed("stream", "topics", "--json").object["topics"]
+    assert {one["partitions"] for one in topics} == {0}
+
+
+def test_lists_of_topics_and_streams_name_what_feeds_them(fed: CommandLine) -> None:
+    listed = fed("stream", "topics").out.splitlines()
+    assert "orders  not made  0  read  shop.copies  tail orders.jsonl" in listed
+    assert "copies  not made  0  written  shop.copies  -" in listed
+    assert "fed  orders  from tail orders.jsonl" in fed("stream", "show", "copies").out
+
+
+def test_while_streams_run_it_is_shown_how_far_sources_are_and_why_one_fails(fed: CommandLine) -> None:
+    """The one that fails stops neither the other nor a stream."""
+    with running(fed) as until:
+
+        def both(care: StreamCare) -> bool:
+            found = {one.topic: one for one in fed_topics(care)}
+            states = {name: one.state for name, one in found.items()}
+            return states == {"gone": "failed", "orders": "running"} and found["orders"].messages == 2
+
+        until(both)
+        until(done)
+        result = fed("stream", "sources")
+        assert 'error: gone: There is no archived source "shop.nothing".' in result.out
+        assert '[{"name": "orders.jsonl"' in result.out
+    copies = fed("stream", "peek", "copies", "--json").object["messages"]
+    assert [json.loads(one["value"]) for one in copies] == [{"id": 1}, {"id": 2}]
+    assert {one["state"] for one in fed("stream", "sources", "--json").object["sources"]} == {"stopped"}
+    roles = {one["name"]: one["role"] for one in fed("stream", "topics", "--json").object["topics"]}
+    assert roles["orders.source"] == "own"
+
+
+def test_a_source_can_be_made_to_begin_anew(fed: CommandLine) -> None:
+    result = fed("stream", "refeed", "orders", "--yes")
+    assert (result.exit_code, result.err) == (0, "nothing has fed orders yet")
+    result = fed("stream", "refeed", "order", "--yes")
+    assert result.exit_code == 2
+    assert 'There is no topic with a source "order".' in result.err
+    assert 'did you mean "orders"?' in result.err

@@ -1,0 +1,116 @@
+"""A broker that is away, stops in between, or lets nobody in: nothing is lost or doubled, and the log stays short."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import tidemill as tm
+from harness import kafka, services
+from harness.poison import Driven, pipeline, topic_name
+from harness.programs import CannotStart
+from harness.topics import Place, kafka_place
+from tidemill.adapters.kafka.topics import KafkaTopics
+from tidemill.adapters.sqlitestate.state import SqliteStates
+
+
+@pytest.fixture
+def p() -> Iterator[tm.Pipeline]:
+    with pipeline() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest) -> Iterator[kafka.Kafka]:
+    """A broker that tests of this file kill."""
+    try:
+        with kafka.running() as made:
+            yield made
+    except CannotStart as error:
+        services.missing("Kafka", str(error))
+
+
+@pytest.fixture
+def place(cluster: kafka.Kafka, request: pytest.FixtureRequest) -> Iterator[Place]:
+    services.note_used(request, "Kafka", kafka.VERSION)
+    with kafka_place(cluster.servers) as made:
+        yield made
+
+
+@contextmanager
+def at_work(driven: Driven) -> Iterator[None]:
+    """The stream runs in a thread of its own meanwhile, with little patience."""
+    stop = threading.Event()
+    place = driven.place
+    hasty = KafkaTopics({"bootstrap.servers": place.topics._settings.servers}, patience=timedelta(seconds=2))  # type: ignore[attr-defined]
+    driven.maker._topics = hasty
+    process = driven.begin()
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            process.run(stop.is_set)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        driven.process = None
+    assert not errors, errors
+
+
+def restarted(broker: kafka.Program) -> None:
+    broker.kill()
+    threading.Event().wait(9)  # longer than the stream's patience: it goes back to its checkpoint, more than once
+    broker.start()
+
+
+def stopped(broker: kafka.Program) -> None:
+    assert broker.process is not None
+    os.killpg(broker.process.pid, signal.SIGSTOP)
+    threading.Event().wait(9)
+    os.killpg(broker.process.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("away", [restarted, stopped])
+def test_a_broker_that_goes_and_comes_back_changes_no_result(
+    place: Place, cluster: kafka.Kafka, p: tm.Pipeline, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    away: Callable[[kafka.Program], None],
+) -> None:  # fmt: skip
+    source = tm.topic(topic_name(), {"car": "string", "v": "long"}, key="car", partitions=2)
+
+    @p.stream(source, to=tm.topic(topic_name()), every="200ms")
+    def sums(t: tm.Frame) -> tm.Frame:
+        return t.count_window(1, by="car").agg(v=tm.agg.sum("v")).final()
+
+    driven = Driven(place, sums, SqliteStates(tmp_path))
+    with at_work(driven):
+        sent = []
+
+        def feed(numbers: range) -> None:
+            driven.feed(
+                source.name, [{"car": f"c{n % 5}", "v": n} for n in numbers], keys=[b"c%d" % (n % 5) for n in numbers]
+            )
+            sent.extend(numbers)
+
+        feed(range(500))
+        place.until(lambda: len(driven.rows(driven.written())) >= 500)
+        feed(range(500, 1_000))
+        away(cluster.brokers[0])
+        feed(range(1_000, 1_500))
+        place.until(lambda: len(driven.rows(driven.written())) >= 1_500)
+    assert sorted(row["v"] for row in driven.rows(driven.written())) == sent
+    told = [record.getMessage() for record in caplog.records if record.name == "tidemill"]
+    assert len(told) <= 4, told

@@ -1,0 +1,80 @@
+"""Extracting from a declared web service in a test: with a clock that the test holds, and connections that it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from harness.api import Api
+from harness.decoding import decode, feed
+from tidemill.adapters.http.source import RestSource
+from tidemill.authoring import registry
+from tidemill.authoring.pipeline import Pipeline
+from tidemill.model.batch import Batch, BatchKey, BatchState, Bookmark, Interval
+from tidemill.model.rest import Rest
+from tidemill.ports.source import ExtractRequest, RawFile
+from tidemill.testing.clock import ManualClock
+from tidemill.wiring.surroundings import EnvironmentConnections
+
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Extracted:
+    """What an extraction gave: files by name, in order, and what a load makes of them."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    bookmark: Bookmark = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+class WaitingClock(ManualClock):
+    """A clock that notes how long it was asked to wait."""
+
+    def __init__(self, start: datetime = DAY) -> None:
+        super().__init__(start)
+        self.waits: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        super().sleep(seconds)
+
+
+def secret(text: str) -> str:
+    """What stands for `env:NAME`."""
+    return f"secret-of-{text.removeprefix('env:')}"
+
+
+def extract(
+    rest: Rest,
+    *,
+    clock: ManualClock | None = None,
+    bookmark: Bookmark = None,
+    until: Bookmark = None,
+    params: Mapping[str, Any] | None = None,
+    load: bool = True,
+) -> Extracted:
+    """Extract one day, and decode what was given."""
+    registry.clear()
+    shop = Pipeline("shop", schedule="@daily", start=DAY)
+    shop.source(rest, name="orders")
+    spec = shop.spec().sources["orders"]
+    batch = Batch(7, BatchKey("shop", Interval(DAY, DAY + timedelta(days=1))), BatchState.OPEN, DAY)
+    source = RestSource(spec, rest, EnvironmentConnections(), secret, clock or WaitingClock())
+    made = Extracted()
+    with source.extract(ExtractRequest(batch, bookmark, until, params or {})) as extraction:
+        for piece in extraction:
+            assert isinstance(piece, RawFile)
+            with piece.open() as stream:
+                made.files[piece.name] = stream.read()
+        made.bookmark = extraction.bookmark_after
+    if load:
+        made.rows = decode([feed(data, name) for name, data in made.files.items()], **spec.decode).rows
+    return made
+
+
+def paths(api: Api) -> list[str]:
+    """What was asked for, in order."""
+    return [call.path for call in api.calls]
