@@ -66,7 +66,7 @@ def ask(db: Shop, query: str) -> list[Any]:
 
 
 def eventually(found: Callable[[], Any]) -> Any:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not (got := found()):
         assert time.monotonic() < until
         time.sleep(0.02)

@@ -41,7 +41,7 @@ def value(scraped: Scraped, name: str, **labels: Any) -> float | None:
 def scrape(address: str, headers: Mapping[str, str] | None = None) -> str:
     """The page."""
     request = urllib.request.Request(address, headers=dict(headers or {}))
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
         return str(answer.read().decode())
 

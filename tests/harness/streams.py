@@ -74,7 +74,7 @@ def running(
         thread.start()
 
         def until(what: Callable[[StreamCare], Any]) -> Any:
-            end = time.monotonic() + 20
+            end = time.monotonic() + 120
             while not (found := what(care)):
                 assert thread.is_alive(), f"it has ended: {told}"
                 assert time.monotonic() < end, f"it did not come to that: {told}"

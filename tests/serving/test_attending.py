@@ -149,7 +149,7 @@ CALLED = """
 def call(port: int, pipeline: str, body: bytes, **headers: str) -> tuple[int, Any]:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/hooks/{pipeline}", body, headers, method="POST")
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

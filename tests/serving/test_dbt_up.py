@@ -70,7 +70,7 @@ def test_a_dbt_project_runs_by_itself_and_goes_on_from_the_failed_model(install:
     assert again == {"shop.customers", "shop.customers.test", "shop.customer_names"}
     assert processes_of_dbt(shop.folder), "warm, for what comes next"
     assert shop.stop() == 0
-    shop.wait(lambda: not processes_of_dbt(shop.folder), timeout=5)
+    shop.wait(lambda: not processes_of_dbt(shop.folder), timeout=60)
     with duckdb.connect(str(dbt / "shop.duckdb"), read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM customer_names").fetchall() == [(3,)]
 
@@ -94,7 +94,7 @@ def test_a_task_whose_time_is_over_ends_dbt_and_the_next_begins_with_a_new_one(i
     states = {one.task: one.state.value for one in shop.tasks(run)}
     assert states == {"shop.slow": "failed", "shop.raw_orders": "success"}
     assert shop.stop() == 0
-    shop.wait(lambda: not processes_of_dbt(shop.folder), timeout=5)
+    shop.wait(lambda: not processes_of_dbt(shop.folder), timeout=60)
 
 
 def test_intervals_run_on_postgresql_while_a_model_is_added(

@@ -38,7 +38,7 @@ class Caller:
         shown = {"Authorization": f"Bearer {token}", **headers}
         request = urllib.request.Request(f"http://127.0.0.1:{self._port}{path}", body, shown, method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)

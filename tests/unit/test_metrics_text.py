@@ -88,7 +88,7 @@ def serving(text: object = "tm_age_seconds 1\n", token: str = "") -> MetricsServ
 
 def code(address: str, **headers: str) -> int:
     try:
-        with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code

@@ -90,7 +90,7 @@ def test_what_is_stopped_ends_with_its_group(worker, tmp_path):
     SparkSubmitOperator(task_id="job", application="x.py", application_args=["hang"])
 
     def stop() -> None:
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while not (tmp_path / "record").exists() and time.monotonic() < until:
             time.sleep(0.01)
         stop_current()
