@@ -28,7 +28,7 @@ from harness.forking import PATIENCE, pipe, ran, started
 from tidemill.wiring.services import alive
 from tidemill.wiring.settings import Settings
 
-KILLS = int(os.environ.get("TIDEMILL_SIGKILLS", "50"))
+KILLS = int(os.environ.get("TIDEMILL_SIGKILLS", "20"))
 SEED = int(os.environ.get("TIDEMILL_SIGKILL_SEED", random.randrange(1 << 32)))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 6 * KILLS)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
 from pathlib import Path
 
@@ -63,9 +65,15 @@ class Eve:
         assert ran(crashing.recover, self.root, self.before, self.day, self._report) == 0, self.told()
 
 
-def die_everywhere(eve: Eve, first: int = 0, step: int = 1) -> int:
-    """Die at every effect of the run, or at each `step`-th from number `first` on; gives how many deaths there were."""
+def die_at_effects(eve: Eve, step: int) -> tuple[int, int]:
+    """Die at each `step`-th effect of the run, from one of the first on that is another one each time.
+
+    With `TIDEMILL_DEATHS=all` at every effect. Gives the number of deaths, and that of the first effect.
+    """
+    step = 1 if os.environ.get("TIDEMILL_DEATHS") == "all" else step
     effects = eve.effects()
+    assert len(effects) > 100, effects
+    first = random.randrange(step)
     places = range(first, len(effects), step)
     for at in places:
         try:
@@ -73,4 +81,4 @@ def die_everywhere(eve: Eve, first: int = 0, step: int = 1) -> int:
         except AssertionError as error:
             error.add_note(f"died at effect {at} of {len(effects)}: {effects[at]}")
             raise
-    return len(places)
+    return len(places), first
