@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pyiceberg.table import StaticTable
 
+from harness.examples import few
 from tidemill.adapters.iceberg.catalog import IcebergCatalog
 from tidemill.adapters.localfs.files import LocalFiles
 from tidemill.model.branch import ChangeKind, TableChange
@@ -291,7 +292,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
 TestCatalogMachine = CatalogMachine.TestCase
 TestCatalogMachine.settings = settings(
-    max_examples=12,
+    max_examples=few(12),
     stateful_step_count=15,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

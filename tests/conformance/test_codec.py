@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from harness.messages import rows_of, told
 from harness.registry import registry_server
 from tidemill.model.codec import Avro, CodecSpec, Json, JsonSchema, Protobuf, Raw, Text
@@ -76,7 +77,7 @@ CASES = {
     "text": Case(Text("name"), st.fixed_dictionaries({"name": _TEXTS}), why="not UTF-8: byte 0xff at position 1"),
     "bytes": Case(Raw("name"), st.fixed_dictionaries({"name": st.binary(max_size=5)})),
 }
-SOME = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SOME = settings(max_examples=few(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from harness.landing import Landing, rows
 from harness.postgres import Postgres
 from tidemill.model.errors import Conflict, ContractError, DataError, DefinitionError, SettingsError, Unreachable
@@ -148,7 +149,7 @@ def test_the_newest_row_of_each_key_stays(landing: Landing) -> None:
     assert found == [(1, "a"), (2, "same"), (3, "newer"), (4, "new")]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=few(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.tuples(st.integers(0, 4), st.none() | st.integers(0, 3)), max_size=6), max_size=4))
 def test_an_upsert_in_any_cut_is_that_of_all_rows(landing: Landing, loads: list[list[tuple[int, int | None]]]) -> None:
     table = f"t{uuid.uuid4().hex}"

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from harness.objectstore import KEY, SECRET, ObjectStore
 from tidemill.adapters.localfs.files import LocalFiles
 from tidemill.adapters.memory.files import MemoryFiles
@@ -169,7 +170,7 @@ some_paths = st.lists(st.lists(segment, min_size=1, max_size=3).map("/".join), m
 
 
 @given(wanted=some_paths, data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=few(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_list_gives_paths_in_order_by_prefix(
     adapter: str,

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars import col
 
+from harness.examples import few
 from tidemill.adapters.polars.engine import PolarsEngine
 from tidemill.model import agg
 from tidemill.model.errors import UnknownName
@@ -246,7 +247,7 @@ class Evolving:
         self.rows += made
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=few(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_evolution_reads_as_the_newest_columns(engine: FrameEngine, tmp_path: Path, data: st.DataObject) -> None:
     """Adding, dropping, renaming, widening, moving columns between files, in any order, names used again."""

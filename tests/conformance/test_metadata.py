@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from harness.postgres import Postgres
 from harness.records import DELAYS, FLIGHTS, MINUTE, START, check_record, day, manifest, start_run
 from tidemill.adapters.sql.store import SqlMetadata
@@ -215,7 +216,7 @@ aware = st.datetimes(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=few(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moments=st.lists(aware, min_size=1, max_size=5))
 def test_times_come_back_exact_to_the_microsecond_aware_and_in_utc(store: SqlMetadata, moments: list[datetime]) -> None:
     with store.write() as tx:
@@ -229,7 +230,7 @@ def test_times_come_back_exact_to_the_microsecond_aware_and_in_utc(store: SqlMet
     assert all(at.utcoffset() == timedelta(0) for at in found.values())
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=few(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(noted=aware, apart=st.integers(-3, 3))
 def test_times_compare_exactly_to_the_microsecond(store: SqlMetadata, noted: datetime, apart: int) -> None:
     limit = noted.astimezone(UTC) + apart * timedelta(microseconds=1)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from harness.records import DAY, DELAYS, FLIGHTS, MINUTE, START, check_record, day, manifest, start_run
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.model.batch import Contents, Interval, Part
@@ -46,7 +47,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=few(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=json_values)
 def test_a_bookmark_comes_back_as_it_was_put(store: SqlMetadata, clock: ManualClock, value: object) -> None:
     """Any JSON value: integers beyond 64 bits, floats to the last bit, any text, the order of keys."""

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from harness.examples import few
 from harness.records import START
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.model.branch import MAIN, RefKind, RefState
@@ -136,6 +137,6 @@ def test_refs_do_what_dicts_would_do(database: str, open_store: Callable[..., An
     run_state_machine_as_test(
         RefsAgainstModel,
         settings=settings(
-            max_examples=10, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+            max_examples=few(10), stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
         ),
     )

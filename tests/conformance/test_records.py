@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 
 from harness.avro import read
 from harness.encoded import WriteOnly, encoded
+from harness.examples import few
 from tidemill.adapters.records import encoder
 from tidemill.adapters.records.encoder import ArchiveRecordEncoder
 from tidemill.ports.records import RecordEncoder
@@ -129,7 +130,7 @@ ANYTHING = st.recursive(
 
 
 @given(rows=st.lists(st.dictionaries(st.text('abä "\\\n'), ANYTHING, max_size=4), max_size=6))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=few(80), deadline=None)
 def test_json_lines_say_what_the_values_said(rows: list[dict[str, Any]]) -> None:
     """Any record comes back line by line: keys in order, digits, offsets, bytes."""
     found = [parsed(line) for line in lines_of(encoded(rows))]
@@ -171,7 +172,7 @@ def same(found: Any, value: Any) -> bool:
 
 
 @given(data=st.data(), columns=typed_columns(), compression=st.sampled_from(["none", "zstd"]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=few(80), deadline=None)
 def test_avro_says_what_the_values_said(
     data: st.DataObject, columns: st.SearchStrategy[dict[str, Any]], compression: str
 ) -> None:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.api import Api, Call, Fault, Said, paged, serving
+from harness.examples import few
 from harness.extracting import DAY, WaitingClock, extract
 from tidemill import sources
 from tidemill.model.errors import (
@@ -334,7 +335,7 @@ def test_a_kept_connection_that_was_closed_is_no_failure() -> None:
 FAULTS = st.sampled_from([None, None, *PASSING.values()])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=few(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     count=st.integers(0, 12),
     size=st.integers(1, 5),

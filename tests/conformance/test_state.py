@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness import state_worker
+from harness.examples import few
 from harness.services import tell
 from harness.state_worker import ON_DISK, STATES, TOGETHER
 from tidemill.model.errors import Busy, DataError, Refused, Unreachable
@@ -100,7 +101,7 @@ some_keys = st.binary(max_size=3) | st.lists(st.sampled_from([b"\x00", b"a", b"\
 
 
 @given(keys=st.sets(some_keys, max_size=30), prefix=some_keys)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=few(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_scan_gives_keys_of_a_prefix_in_the_order_of_their_bytes(
     store: StateStore, keys: set[bytes], prefix: bytes
 ) -> None:
@@ -123,7 +124,7 @@ writes = st.lists(
 
 
 @given(writes=writes)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=few(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_store_is_a_dictionary(
     store: StateStore, writes: list[tuple[list[tuple[bytes, bytes | None]], bytes]]
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from harness.topics import PATIENCE, Place, Read, nothing, read, values
 from tidemill.model.errors import DataError, DefinitionError, Fenced, Refused, UnknownName
 from tidemill.ports.topic import Partition, Position, TopicSpec
@@ -248,7 +249,7 @@ message = st.tuples(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=few(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sent=st.lists(st.lists(message, min_size=1, max_size=30), min_size=1, max_size=4), limit=st.integers(1, 50))
 def test_whatever_is_sent_comes_back(place: Place, sent: list[list[tuple]], limit: int) -> None:
     topic = place.topic()

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import archive_worker
+from harness.examples import few
 from harness.topics import Place, read
 from tidemill.adapters.arrow.message_files import ParquetMessages
 from tidemill.adapters.localfs.files import LocalFiles
@@ -158,7 +159,7 @@ MESSAGES = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=few(60), deadline=None)
 @given(parts=st.lists(MESSAGES, min_size=1, max_size=3), cuts=st.lists(st.integers(1, 7), min_size=1, max_size=9))
 def test_nothing_of_a_message_is_lost_in_a_file(
     parts: list[list[Any]], cuts: list[int], tmp_path_factory: pytest.TempPathFactory

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
+from harness.examples import few
 from harness.postgres import Postgres
 from harness.topics import Place, read, values
 from tidemill.adapters.localfs.bell import PipeBell
@@ -278,7 +279,7 @@ def test_a_message_without_a_key_is_refused_where_only_the_newest_of_each_key_is
         place.send(topic, [b"a", b"b"], keys=[b"k", None])
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=few(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batches=st.lists(
         st.lists(

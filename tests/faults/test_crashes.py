@@ -1,8 +1,8 @@
 """Death at any moment: a run dies before and after external effects, for every write mode, and nothing is lost.
 
 Some seconds a death, and hundreds of effects: each session dies at some of them, others each time; with
-`TIDEMILL_DEATHS=all` at every one. `test_crashes_first.py` has the same for the run that makes the tables: two files, as
-processes that share a suite take files.
+`TIDEMILL_DEATHS=all` at every one. `test_crashes_first.py` has the same for the run that makes the tables: two files,
+as processes that share a suite take files.
 """
 
 from __future__ import annotations

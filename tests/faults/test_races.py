@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness import forking, racing, services
+from harness.examples import few
 from harness.project import Project
 from tidemill.flow.branches import revert_batch
 from tidemill.flow.maintain import vacuum
@@ -248,7 +249,7 @@ class World:
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=few(12), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(ACTION, st.none() | ACTION), min_size=2, max_size=5))
 def test_main_is_what_a_dict_would_be_whatever_happens_in_the_middle_of_runs(
     steps: list[tuple[tuple[str, str], tuple[str, str] | None]],

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import tidemill as tm
 from harness.archiving import HOUR, SESSION, TOPIC, Kept, kept
+from harness.examples import few
 from tidemill.adapters.arrow import message_files
 from tidemill.adapters.memory.state import MemoryStates
 from tidemill.adapters.polars import table_past
@@ -135,7 +136,7 @@ STEPS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=few(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_a_stream_with_an_archive_gives_what_it_gives_over_a_topic_that_keeps_everything(
@@ -239,7 +240,7 @@ def row(second: int, number: int, n: int) -> dict[str, Any]:
 LISTS = st.lists(st.integers(0, 60), max_size=25)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=few(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     seconds=st.tuples(LISTS, LISTS),
     table=st.tuples(st.integers(0, 25), st.integers(0, 25)),
@@ -287,7 +288,7 @@ def test_a_stream_with_a_table_that_knows_the_messages_gives_what_it_gives_over_
         assert ends(a.topics, "p.counts.late") == ends(everything.topics, "p.counts.late")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=few(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     past=st.lists(st.tuples(st.integers(0, 59), st.integers(0, 3)), max_size=40),
     late=st.lists(st.tuples(st.integers(0, 59), st.integers(0, 3)), max_size=5),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import tidemill as tm
 from harness.comparing_streams import COLUMNS, read_data
+from harness.examples import few
 from harness.stream_property import ROWS, SEEDS
 from harness.streaming import play
 from tidemill.adapters.polars.engine import PolarsEngine
@@ -72,7 +73,7 @@ def judge(
     return passing, quarantined, [(one.rows, one.failed) for one in found]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=few(60), deadline=None)
 @given(SEEDS, ROWS)
 def test_rows_fail_on_a_stream_as_on_a_table(seed: int, data: bytes) -> None:
     rng = random.Random(seed)
@@ -98,7 +99,7 @@ def test_rows_fail_on_a_stream_as_on_a_table(seed: int, data: bytes) -> None:
         assert [game.judged.get((node, place), (0, 0)) for place in range(len(counts))] == counts
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=few(40), deadline=None)
 @given(SEEDS, ROWS)
 def test_results_of_windows_fail_on_a_stream_as_on_a_table(seed: int, data: bytes) -> None:
     """Also where rows are quarantined before the windows: time goes on by those that are left."""
@@ -130,7 +131,7 @@ def test_results_of_windows_fail_on_a_stream_as_on_a_table(seed: int, data: byte
     assert Counter(f"{failure.row} {failure.error}" for failure in mine) == bad_first + bad_last
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=few(20), deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_a_time_that_fails_makes_no_other_row_late(seed: int) -> None:
     rng = random.Random(seed)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tidemill as tm
+from harness.examples import few
 from tidemill.adapters.arrow.frames import batches_of
 from tidemill.adapters.duckdb.destination import DuckDestination
 from tidemill.adapters.memory.topics import MemoryTopics
@@ -67,7 +68,7 @@ def loader(topics: MemoryTopics, there: Destination, clock: ManualClock) -> Dest
     return DestinationLoader("p.s", STEP, there, batches_of, topics, "rows", unpack, clock)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=few(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(st.integers(0, 3), st.sampled_from(["-", "before", "after"]), st.booleans()), min_size=1, max_size=8

@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 
+from harness.examples import few
 from harness.services import tell
 from harness.stream_kinds import CHANGING
 from harness.stream_property import HALVES, OFTEN, ROWS, SEEDS, play_late, play_pairs, quickly, rare
@@ -36,7 +37,7 @@ def test_every_pair_of_verbs_appeared_often(request: pytest.FixtureRequest) -> N
 _LATE: list[int] = []
 
 
-@settings(quickly, max_examples=60)
+@settings(quickly, max_examples=few(60))
 @given(SEEDS, ROWS, ROWS)
 def test_a_row_is_late_by_its_own_stamp_however_the_input_is_cut(seed: int, f: bytes, g: bytes) -> None:
     """Late rows come out aside exactly once, and the others make what a table of them would."""
@@ -45,4 +46,4 @@ def test_a_row_is_late_by_its_own_stamp_however_the_input_is_cut(seed: int, f: b
 
 def test_rows_were_late(request: pytest.FixtureRequest) -> None:
     tell(request, f"late rows in {len(_LATE)} trees of programs: {sum(_LATE)}")
-    assert sum(_LATE) > 10
+    assert sum(_LATE) > 3

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.archiving import HOUR, SESSION, TOPIC, Kept, kept
+from harness.examples import few
 from tidemill.flow.archive import Archive
 from tidemill.flow.stream.topic_archive import SOURCE, TopicArchives
 from tidemill.model.batch import BatchState, owner_of
@@ -306,7 +307,7 @@ STEPS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=few(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_whatever_is_removed_and_whoever_dies_a_reader_gets_each_message_once(

@@ -236,7 +236,8 @@ def recover(root: Path, before: list[str], day: str, report: Path) -> None:
         with project.services.metadata.read() as tx:
             published = any(c.batch_id == len(before) + 1 for c in tx.refs.commits(MAIN))
         check_whole(project, [*before, day] if published else before)
-        assert project.run(p, day).ok
+        done = project.run(p, day)
+        assert done.ok, done
         check_no_orphans(project)
         check_whole(project, [*before, day])
 

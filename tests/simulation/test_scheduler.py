@@ -22,7 +22,7 @@ from tidemill.plan.trigger import Tally
 from tidemill.ports.runstore import PoolFull
 
 #: Histories in a run of the tests; a failure names its seed, and TIDEMILL_SIMULATION_SEED replays it.
-SEEDS = int(os.environ.get("TIDEMILL_SIMULATION_SEEDS", "2000"))
+SEEDS = int(os.environ.get("TIDEMILL_SIMULATION_SEEDS", "1000"))
 ONE = os.environ.get("TIDEMILL_SIMULATION_SEED")
 
 T = TaskState

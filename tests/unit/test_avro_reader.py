@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.avro import container, feed_of, long, read, record, snappy, streamed, written
+from harness.examples import few
 from tidemill.adapters.arrow import avro
 from tidemill.adapters.arrow.avro import read_avro
 from tidemill.adapters.arrow.detect import open_feed, unpacked_feed
@@ -108,7 +109,7 @@ def typed(draw: st.DrawFn, depth: int = 3) -> tuple[Any, st.SearchStrategy[Any],
 
 
 @given(data=st.data(), case=typed(), codec=st.sampled_from(["null", "deflate", "bzip2", "xz"]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=few(80), deadline=None)
 def test_what_fastavro_writes_is_read(data: st.DataObject, case: tuple[Any, Any, Any], codec: str) -> None:
     """Any type, any nesting, several blocks: the same values, and a type that does not depend on them."""
     kind, values, shown = case

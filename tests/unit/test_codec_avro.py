@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.decoding import decode, feed
+from harness.examples import few
 from harness.messages import comparable, rows_of, told
 from harness.registry import RegistryServer, registry_server
 from tidemill.model.codec import Avro
@@ -77,7 +78,7 @@ _FIELDS: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
 }  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=few(100), deadline=None)
 @given(st.data())
 def test_messages_are_read_as_a_table_reads_a_file(data: st.DataObject) -> None:
     kinds = data.draw(st.lists(st.sampled_from(sorted(_FIELDS)), min_size=1, max_size=4, unique=True))
@@ -225,7 +226,7 @@ def test_a_schema_of_one_value_is_one_column() -> None:
     assert codec.decode(codec.encode(pl.DataFrame({"value": ["x", "y"]}))).rows["value"].to_list() == ["x", "y"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=few(150), deadline=None)
 @given(st.binary(max_size=40))
 def test_any_bytes_are_a_row_or_a_reason(message: bytes) -> None:
     """No bytes end the process, take memory that nobody has, or raise."""

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from harness.messages import as_loaded, batches, comparable, rows_of, told
 from tidemill.adapters.arrow.json_codec import JsonCodec, found_columns
 from tidemill.model.codec import Json
 from tidemill.model.errors import DataError, DefinitionError, UnknownName
 
-MANY = settings(max_examples=300, deadline=None)
+MANY = settings(max_examples=few(300), deadline=None)
 
 
 def codec(columns: dict[str, str], **more: Any) -> JsonCodec:
@@ -104,7 +105,7 @@ def _broken(draw: st.DrawFn) -> bytes:
     return message
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=few(1000), deadline=None)
 @given(st.lists(_broken(), min_size=1, max_size=2))
 def test_the_quick_way_reads_what_the_exact_way_reads(messages: list[bytes]) -> None:
     """A column that is not for the quick way, and which no message has, sends the same messages the exact way."""

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from harness.messages import told
 from harness.registry import RegistryServer, registry_server
 from tidemill.adapters.arrow import proto_schema
@@ -171,7 +172,7 @@ def test_mistakes_are_told() -> None:
         Protobuf("m:C", framing="single-object")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=few(150), deadline=None)
 @given(st.binary(max_size=40))
 def test_any_bytes_are_a_row_or_a_reason(message: bytes) -> None:
     made = codec().decode([message])

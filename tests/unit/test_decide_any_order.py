@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.book import NOW, Driver
+from harness.examples import few
 from tidemill.model.graph import WHOLE, Lengths, Node, Retry, TaskKey, TriggerRule
 from tidemill.model.instance import (
     Begun,
@@ -78,7 +79,7 @@ def check(book: RunBook) -> None:
     assert book.open == sum(known.state not in TASK_ENDS for known in book.instances.values())
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=few(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(nodes=graphs(), data=st.data())
 def test_any_order_of_events_ends_every_run_rightly(nodes: list[Node], data: st.DataObject) -> None:
     """Each task starts only when its rule allows it; a book that was written down and read again goes on the same."""

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.decoding import Decodes, decode, feed
+from harness.examples import few
 from tidemill.model.errors import ContractError, DecodeError, DefinitionError, UnknownName
 from tidemill.model.table import Column, Contract, OnMisfit, Schema
 from tidemill.model.types import parse_type
@@ -254,7 +255,7 @@ RECORDS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=few(150), deadline=None)
 @given(
     records=RECORDS,
     table=st.none() | st.fixed_dictionaries({"a": st.sampled_from(["long", "string", "date", "double"])}),

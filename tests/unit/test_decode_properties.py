@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.decoding import Decodes, decode
+from harness.examples import few
 from tidemill.adapters.arrow.text import text_type
 from tidemill.model.table import Contract, OnMisfit, Schema
 from tidemill.model.types import (
@@ -30,7 +31,7 @@ from tidemill.model.types import (
 )
 from tidemill.plan.evolve import BIG, SMALL, join, settled
 
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=few(150), deadline=None)
 BLOCKS = st.sampled_from([1, 20, 60, 150, 400])
 
 # -- JSON Lines

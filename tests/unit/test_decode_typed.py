@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.decoding import decode, feed
+from harness.examples import few
 from tidemill.adapters.arrow.fit import fit
 from tidemill.model.errors import ContractError, DecodeError
 from tidemill.model.table import Column, Contract, OnMisfit, Schema
@@ -250,7 +251,7 @@ NUMBERS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=few(300), deadline=None)
 @given(
     data=st.data(), kind=st.sampled_from(["int", "long", "double", "decimal(12,3)", "decimal(38,0)", "decimal(30,19)"])
 )
@@ -269,7 +270,7 @@ def test_a_number_that_fits_is_the_same_number(data: st.DataObject, kind: str) -
             assert not -limit <= value < limit
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=few(60), deadline=None)
 @given(
     rows=st.lists(
         st.fixed_dictionaries(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from tidemill.adapters.duckdb.engine import DuckDBEngine
 from tidemill.flow.diff import compare_rows
 
@@ -32,7 +33,7 @@ def hashable(found):
     return tuple((k, "nan" if isinstance(v, float) and math.isnan(v) else v) for k, v in sorted(found.items()))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=few(25), deadline=None)
 @given(st.lists(row, max_size=6, unique_by=lambda r: r["id"]), st.lists(row, max_size=6, unique_by=lambda r: r["id"]))
 def test_with_a_key_as_by_dicts(old, new):
     before, after = {r["id"]: hashable(r) for r in old}, {r["id"]: hashable(r) for r in new}
@@ -46,7 +47,7 @@ def test_with_a_key_as_by_dicts(old, new):
             assert {k for k, _ in set(before[found.key["id"]]) ^ set(after[found.key["id"]])} == set(found.before)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=few(25), deadline=None)
 @given(st.lists(row, max_size=8), st.lists(row, max_size=8))
 def test_without_a_key_as_by_counting_rows(old, new):
     before, after = Counter(map(hashable, old)), Counter(map(hashable, new))

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from tidemill.model.graph import WHOLE, Node
 from tidemill.plan.dispatch import Dispatcher, Place
 
@@ -110,7 +111,7 @@ def test_ten_thousand_behind_a_small_pool_are_looked_at_once() -> None:
     assert looks["full"] < 20_010
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=few(50), deadline=None)
 @given(data=st.data())
 def test_no_limit_is_ever_exceeded_and_nobody_is_forgotten(data: st.DataObject) -> None:
     """Against a count by hand; in the end everybody has run."""

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from tidemill.model.batch import Interval
 from tidemill.model.definition import Definition, Kind, Schedule
 from tidemill.model.graph import Graph
@@ -89,7 +90,7 @@ def test_a_changed_schedule_asks_for_no_interval_that_overlaps_one_begun() -> No
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=few(200), deadline=None)
 @given(
     looks=st.lists(st.tuples(st.integers(0, 60 * 24 * 20), st.integers(0, 4)), min_size=1, max_size=25),
     text=st.sampled_from(["@daily", "@hourly", "0 */5 * * *", "30 1 * * *", "7h"]),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from tidemill.adapters.arrow.flatten import flatten
 from tidemill.model.errors import DecodeError, DefinitionError, UnknownName
 
@@ -147,7 +148,7 @@ def batches(draw: st.DrawFn) -> tuple[pa.StructType, list[dict[str, Any]]]:
 
 
 @given(case=batches(), keyed=st.booleans(), cut=st.tuples(st.integers(0, 6), st.integers(0, 6)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=few(150), deadline=None)
 def test_tables_equal_a_naive_walk(case: tuple[pa.StructType, list[Any]], keyed: bool, cut: tuple[int, int]) -> None:
     """Any nesting, any nulls, and any slice of the batch: names, order and values of every table."""
     kind, rows = case

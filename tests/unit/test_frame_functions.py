@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars import col
 
+from harness.examples import few
 from tidemill.adapters.polars.engine import PolarsEngine
 from tidemill.adapters.polars.function import run_function
 from tidemill.model import agg
@@ -70,7 +71,7 @@ def test_a_misspelt_column_of_a_row_is_a_key_error_that_helps() -> None:
     assert 'did you mean "speed"?' in str(caught.value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=few(100), deadline=None)
 @given(
     st.lists(
         st.one_of(
@@ -379,7 +380,7 @@ def balance(state: dict[str, Any], row: Row) -> dict[str, Any]:
     return state
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=few(20), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.integers(-9, 9)), min_size=1, max_size=15))
 def test_reduce_folds_each_key_in_row_order(pairs: list[tuple[str | None, int]]) -> None:
     """The initial state is copied for each key: a function may change it in place."""

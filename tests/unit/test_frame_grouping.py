@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from tidemill.adapters.polars.function import run_function
 from tidemill.model import agg
 from tidemill.model.errors import DataError, DefinitionError
@@ -142,7 +143,7 @@ def in_windows(rows: list[Row], windows_of: Callable[[Row], Iterable[tuple[datet
     ]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=few(30), deadline=None)
 @given(rows_of)
 def test_group_by_equals_a_loop(rows: list[Row]) -> None:
     """Groups come in the order of their first rows; null is a key."""
@@ -150,7 +151,7 @@ def test_group_by_equals_a_loop(rows: list[Row]) -> None:
     same(run(lambda f: f.group_by("k").agg(**AGGREGATES), rows), wanted)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=few(30), deadline=None)
 @given(rows_of)
 def test_tumbling_windows_align_to_the_epoch(rows: list[Row]) -> None:
     """Also before 1970: times are floored, not cut towards zero."""
@@ -163,7 +164,7 @@ def test_tumbling_windows_align_to_the_epoch(rows: list[Row]) -> None:
     same(found, in_windows(rows, window))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=few(30), deadline=None)
 @given(rows_of, st.integers(1, 6), st.integers(1, 15))
 def test_hopping_windows_hold_each_row_in_every_window_over_it(rows: list[Row], every: int, size: int) -> None:
     """Sizes that are no multiple of the step, and gaps between windows, included."""
@@ -179,7 +180,7 @@ def test_hopping_windows_hold_each_row_in_every_window_over_it(rows: list[Row], 
     same(found, in_windows(rows, windows))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=few(30), deadline=None)
 @given(rows_of, st.integers(1, 8))
 def test_sliding_windows_end_at_each_different_time(rows: list[Row], size: int) -> None:
     """The window (t - size, t] of a key, its start excluded and its end included."""
@@ -195,7 +196,7 @@ def test_sliding_windows_end_at_each_different_time(rows: list[Row], size: int) 
     same(found, in_windows(rows, windows))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=few(30), deadline=None)
 @given(rows_of, st.integers(1, 6))
 def test_sessions_are_runs_with_small_gaps(rows: list[Row], gap: int) -> None:
     """A gap of exactly the given length still belongs; start and end are the times of the first and last row."""
@@ -215,7 +216,7 @@ def test_sessions_are_runs_with_small_gaps(rows: list[Row], gap: int) -> None:
     same(found, in_windows(rows, lambda row: [ends[id(row)]]))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=few(30), deadline=None)
 @given(rows_of, st.integers(1, 5))
 def test_count_windows_hold_every_n_rows(rows: list[Row], size: int) -> None:
     """Numbered within the key, in row order; the last window of a key may be short."""

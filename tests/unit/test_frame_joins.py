@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars import col
 
+from harness.examples import few
 from tidemill.adapters.polars.engine import PolarsEngine
 from tidemill.adapters.polars.function import run_function
 from tidemill.model.errors import DataError, DefinitionError
@@ -61,7 +62,7 @@ JOINS: tuple[Literal["inner", "left", "right", "outer", "semi", "anti"], ...] = 
 
 
 @pytest.mark.parametrize("how", JOINS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=few(20), deadline=None)
 @given(left=rows_of("v"), right=rows_of("w"))
 def test_join_equals_nested_loops(how: str, left: list[Row], right: list[Row]) -> None:
     """Null keys meet nothing. Rows come in the left frame's order (the right one's for a right join)."""
@@ -98,7 +99,7 @@ def left_as_right(rows: list[Row]) -> list[Row]:
     return [{"t": r["t"], "k": r["k"], "m": r["m"], "w": r["v"]} for r in rows]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=few(30), deadline=None)
 @given(rows_of("v"), rows_of("w"))
 def test_join_lookup_adds_the_one_row_of_a_key(left: list[Row], right: list[Row]) -> None:
     """A left row stays, and stays one; a key that the table has twice is an error that names the table."""
@@ -115,7 +116,7 @@ def test_join_lookup_adds_the_one_row_of_a_key(left: list[Row], right: list[Row]
     assert found == [{**r, "w": distinct[r["k"]]["w"] if r["k"] in distinct else None} for r in left]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=few(30), deadline=None)
 @given(rows_of("v"), rows_of("w"), st.one_of(st.none(), st.integers(0, 10)))
 def test_join_asof_takes_the_latest_row_that_is_not_later(
     left: list[Row], right: list[Row], tolerance: int | None
@@ -150,7 +151,7 @@ INTERVALS: tuple[Literal["inner", "left", "outer"], ...] = ("inner", "left", "ou
 
 @pytest.mark.parametrize("how", INTERVALS)
 @pytest.mark.parametrize("by", [(), ("k",), ("k", "m")])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=few(20), deadline=None)
 @given(left=rows_of("v"), right=rows_of("w"), before=st.integers(0, 6), after=st.integers(0, 6))
 def test_join_interval_equals_nested_loops(
     how: str, by: tuple[str, ...], left: list[Row], right: list[Row], before: int, after: int
@@ -193,7 +194,7 @@ def test_join_interval_of_many_rows_of_one_key_is_quick() -> None:
 
 
 @pytest.mark.parametrize("keep", ["first", "last"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=few(30), deadline=None)
 @given(rows=rows_of("v"))
 def test_unique_keeps_one_row_of_a_key(keep: str, rows: list[Row]) -> None:
     """In row order; null is a key like any other."""
@@ -206,7 +207,7 @@ def test_unique_keeps_one_row_of_a_key(keep: str, rows: list[Row]) -> None:
 
 
 @pytest.mark.parametrize("keep", ["first", "last"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=few(30), deadline=None)
 @given(rows=rows_of("v"), within=st.integers(1, 8))
 def test_unique_within_keeps_one_row_of_a_run(keep: str, rows: list[Row], within: int) -> None:
     """Rows of a key that follow each other closely are one; a row without a time always stays."""

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars import col
 
+from harness.examples import few
 from tidemill.adapters.polars.engine import PolarsEngine
 from tidemill.adapters.polars.function import run_function
 from tidemill.adapters.polars.tables import from_pandas, to_pandas
@@ -186,7 +187,7 @@ PANDAS_SCHEMA = {
 }  # fmt: skip
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=few(30), deadline=None)
 @given(st.lists(st.fixed_dictionaries(dict(rows_in_pandas())), max_size=5))
 def test_rows_survive_the_way_through_pandas(rows: list[dict[str, Any]]) -> None:
     """Values and nulls of every type come back equal."""

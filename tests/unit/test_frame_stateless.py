@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars import col
 
+from harness.examples import few
 from tidemill.adapters.polars.engine import PolarsEngine
 from tidemill.adapters.polars.function import run_function
 from tidemill.model.errors import DataError, DefinitionError
@@ -138,7 +139,7 @@ PROGRAMS: dict[str, tuple[Program, Oracle]] = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=few(20), deadline=None)
 @given(rows=rows_of)
 def test_each_verb_equals_plain_python(name: str, rows: list[Row]) -> None:
     program, oracle = PROGRAMS[name]
@@ -149,7 +150,7 @@ def test_each_verb_equals_plain_python(name: str, rows: list[Row]) -> None:
         assert set(found.columns) == set(wanted[0])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=few(20), deadline=None)
 @given(rows_of, rows_of)
 def test_concat_matches_columns_by_name(one: list[Row], other: list[Row]) -> None:
     """A missing column is null, an integer meets a float, and the first frame's rows come first."""

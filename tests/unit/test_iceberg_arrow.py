@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyiceberg.schema import Schema as IcebergSchema
 
+from harness.examples import few
 from tidemill.adapters.iceberg.arrow import BY_ID, BY_NAME, FIELD_ID, arrow_schema, conform
 from tidemill.adapters.iceberg.types import from_iceberg, from_iceberg_schema, new_field, to_iceberg
 from tidemill.model.errors import ContractError, DefinitionError
@@ -57,7 +58,7 @@ ROW = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=few(80), deadline=None)
 @given(rows=st.lists(ROW, max_size=6), start=st.integers(0, 6), length=st.integers(0, 6))
 def test_nested_values_survive_any_slice_and_order_of_fields(rows: list[Any], start: int, length: int) -> None:
     batch = pa.RecordBatch.from_pylist(rows, schema=SOURCE).slice(start, length)

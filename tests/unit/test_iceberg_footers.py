@@ -16,6 +16,7 @@ from pyiceberg.conversions import from_bytes
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 from pyiceberg.schema import Schema as IcebergSchema
 
+from harness.examples import few
 from tidemill.adapters.iceberg.arrow import arrow_schema
 from tidemill.adapters.iceberg.footers import FileFacts, data_file, measured_types, read_facts
 from tidemill.adapters.iceberg.types import new_field
@@ -50,7 +51,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("kind", VALUES)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=few(50), deadline=None)
 @given(data=st.data(), group=st.integers(1, 4))
 def test_bounds_hold_every_value(kind: str, data: st.DataObject, group: int) -> None:
     values = data.draw(st.lists(st.none() | VALUES[kind], min_size=1, max_size=8))

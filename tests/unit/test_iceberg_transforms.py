@@ -25,6 +25,7 @@ from pyiceberg.types import (
     UUIDType,
 )
 
+from harness.examples import few
 from tidemill.adapters.iceberg.arrow import arrow_type
 from tidemill.adapters.iceberg.transforms import transformed
 
@@ -56,7 +57,7 @@ def plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("text", ["identity", "year", "month", "day", "hour", "bucket[7]", "bucket[16]", "truncate[3]"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=few(60), deadline=None)
 @given(data=st.data())
 def test_columns_transform_as_single_values_do(text: str, data: st.DataObject) -> None:
     transform = parse_transform(text)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from tidemill.adapters.arrow.jsonpath import Each, Step, compile_paths, project
 from tidemill.model.errors import DefinitionError
 
@@ -115,7 +116,7 @@ def naive(kind: pa.DataType, row: Any, steps: list[Step]) -> tuple[pa.DataType, 
 
 
 @given(data=st.data(), case=cases(), cut=st.tuples(st.integers(0, 5), st.integers(0, 5)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=few(150), deadline=None)
 def test_a_column_equals_the_path_followed_by_hand(
     data: st.DataObject, case: tuple[pa.DataType, list[Any], list[Step]], cut: tuple[int, int]
 ) -> None:

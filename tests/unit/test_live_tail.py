@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from tidemill.adapters.localfs.tail import Tailing, TailSource
 from tidemill.model.errors import LimitError
 from tidemill.model.live import Begin
@@ -205,7 +206,7 @@ class Log:
 
 
 @given(OPS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=few(150), deadline=None)
 def test_whatever_is_done_to_a_log_each_line_is_given_once(ops: list[str]) -> None:
     """Written in parts, renamed, copied and cut, read by processes that end: the lines are those that were written."""
     folder = Path(tempfile.mkdtemp())

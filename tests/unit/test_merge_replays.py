@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from tidemill.model.table import BATCH_ID, LOADED_AT
 from tidemill.plan.history import IS_CURRENT, VALID_FROM, VALID_TO, History
 from tidemill.plan.merge import FILE, KeyedWrite, Query, Upsert
@@ -176,7 +177,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.parametrize("declared", [False, True], ids=["interval order", "declared order"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=few(30), deadline=None)
 @given(steps=STEPS)
 def test_rule_7_upsert_is_what_the_final_set_of_batches_says(declared: bool, steps: list[Any]) -> None:
     lake = Lake(UPSERT, declared, DB)
@@ -186,7 +187,7 @@ def test_rule_7_upsert_is_what_the_final_set_of_batches_says(declared: bool, ste
 
 
 @pytest.mark.parametrize("declared", [False, True], ids=["interval order", "declared order"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=few(30), deadline=None)
 @given(steps=STEPS)
 def test_rule_7_history_is_what_the_final_set_of_batches_says(declared: bool, steps: list[Any]) -> None:
     lake = Lake(HISTORY[declared], declared, DB)
@@ -196,7 +197,7 @@ def test_rule_7_history_is_what_the_final_set_of_batches_says(declared: bool, st
 
 
 @pytest.mark.parametrize("write", [UPSERT, HISTORY[False]], ids=["upsert", "history"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=few(25), deadline=None)
 @given(batches=st.lists(ROWS, min_size=1, max_size=5))
 def test_rule_7_newest_equals_recompute(write: KeyedWrite, batches: list[Any]) -> None:
     """Intervals in order are applied incrementally, every one of them; computing all keys anew changes nothing."""

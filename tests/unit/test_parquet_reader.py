@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from tidemill.adapters.arrow import parquet
 from tidemill.adapters.arrow.detect import open_feed, unpacked_feed
 from tidemill.adapters.arrow.normal import normal, normal_type, to_micros
@@ -165,7 +166,7 @@ def values(kind: pa.DataType) -> st.SearchStrategy[Any]:
 
 
 @given(data=st.data(), kind=NESTED, cut=st.tuples(st.integers(0, 6), st.integers(0, 6)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=few(150), deadline=None)
 def test_nested_arrays_keep_their_values(data: st.DataObject, kind: pa.DataType, cut: tuple[int, int]) -> None:
     """Any nesting, nulls and slices: the same values in the announced type."""
     rows = data.draw(st.lists(values(kind), max_size=6))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from tidemill.model.batch import Interval
 from tidemill.model.errors import DefinitionError, UserError
 from tidemill.model.timetable import Timetable
@@ -120,7 +121,7 @@ def test_what_is_no_schedule_is_refused_with_what_is_one(text: str, hint: str) -
     assert error.value.hint == hint
 
 
-@settings(max_examples=500)
+@settings(max_examples=few(500))
 @given(
     moment=st.datetimes(datetime(2000, 1, 1), datetime(2040, 1, 1)),
     text=st.sampled_from(

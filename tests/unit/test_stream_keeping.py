@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.examples import few
 from harness.keeping import LOG, Full, Task
 from harness.state_worker import STATES
 from tidemill.adapters.memory.state import MemoryState, MemoryStates
@@ -109,7 +110,7 @@ steps = st.one_of(
 
 
 @given(history=st.lists(steps, min_size=12, max_size=50), cache=st.sampled_from([0, 800, 100_000]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=few(400), deadline=None)
 def test_state_is_what_the_last_checkpoint_said_wherever_the_process_dies(
     history: list[tuple[str, ...]], cache: int
 ) -> None:
@@ -390,7 +391,7 @@ def recovered(pairs: Iterator[tuple[bytes, bytes | None]]) -> dict[bytes, bytes]
 
 
 @given(messages=st.lists(st.tuples(keys, st.none() | st.binary(max_size=2)), max_size=30), cut=st.integers(0, 30))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=few(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_reading_messages_twice_does_no_harm(
     messages: list[tuple[bytes, bytes | None]], cut: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

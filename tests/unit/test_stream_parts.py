@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import tidemill as tm
 from harness.comparing_streams import BEGIN, COLUMNS, SCHEMA
+from harness.examples import few
 from harness.streaming import DictKeeper
 from tidemill.adapters.polars.stream import chunks
 from tidemill.adapters.polars.stream.chunks import Chunks
@@ -27,7 +28,7 @@ from tidemill.ports.stream_engine import StreamTask
 DOINGS = st.lists(st.one_of(st.integers(1, 40), st.sampled_from(("save", "again", "replace"))), max_size=25)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=few(60), deadline=None)
 @given(DOINGS, st.integers(50, 400))
 def test_chunks_hold_what_was_added_in_its_order_whatever_is_saved_between(doings: list[Any], piece: int) -> None:
     keeper, expected, number = DictKeeper(), list[int](), 0
@@ -52,7 +53,7 @@ def test_chunks_hold_what_was_added_in_its_order_whatever_is_saved_between(doing
         chunks.PIECE = whole
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=few(40), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(-9, 9)), max_size=60), st.randoms(use_true_random=False))
 def test_folded_chunks_come_to_the_same_sums(pairs: list[tuple[int, int]], rng: random.Random) -> None:
     keeper = DictKeeper()
@@ -94,7 +95,7 @@ PLAIN = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=few(150), deadline=None)
 @given(PLAIN)
 def test_a_state_is_read_as_it_was_written(value: Any) -> None:
     found = read(written(value))
@@ -196,7 +197,7 @@ def test_a_silent_partition_holds_the_others_until_it_speaks() -> None:
     assert given(second) == 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=few(25), deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(max_size=4)), min_size=1, max_size=12), st.integers(1, 5))
 def test_exchanges_split_alike_however_often_a_task_is_made_anew(keys: list[str | None], partitions: int) -> None:
     topology, engine = plan(source().tumbling_window("1s", on="t", by="k").agg(n=tm.agg.count()).final(), partitions)
