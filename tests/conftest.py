@@ -43,7 +43,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 #: The longest files. Where files are dealt out to several processes, one that came last would keep the others waiting.
-LONGEST = ("test_crashes.py", "test_crashes_first.py", "test_races.py", "test_sigkill.py")
+LONGEST = (
+    "test_dbt.py", "test_source_databases.py", "test_crashes.py", "test_crashes_first.py", "test_stream_fire.py",
+    "test_dbt_up.py", "test_stream_poison_broker.py", "test_stream_poison_topics.py", "test_executor.py",
+    "test_sigkill.py", "test_races.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
