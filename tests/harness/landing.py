@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -48,3 +49,34 @@ def rows(
     )
     write = how.pop("write", "append")
     return TableLoad(table, schema, whole.to_batches(cut), WriteMode(write), **how)
+
+
+def duckdb_landing(path: Path) -> Landing:
+    import duckdb
+
+    from tidemill.adapters.duckdb.destination import DuckDestination
+
+    def ask(query: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect(str(path)) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            made = connection.sql(query)
+            # By Arrow: DuckDB's own way to Python wants a package for time zones.
+            return [] if made is None else [tuple(row.values()) for row in made.to_arrow_table().to_pylist()]
+
+    return Landing("duckdb", lambda: DuckDestination(path), ask)
+
+
+def postgres_landing(url: str) -> Landing:
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    from tidemill.adapters.postgres.destination import PostgresDestination
+
+    plain = url.replace("+psycopg", "")
+
+    def ask(query: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(plain, options="-c TimeZone=UTC", autocommit=True) as connection:
+            made = connection.execute(query.encode())
+            return made.fetchall() if made.description else []
+
+    return Landing("postgresql", lambda: PostgresDestination(conninfo_to_dict(plain)), ask)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tidemill.model.errors import Conflict
 from tidemill.model.table import Schema, WriteMode
 
 
@@ -63,6 +64,14 @@ class Load:
     tables: Sequence[TableLoad]
 
 
+class MirrorLost(Conflict):
+    """A table that is a mirror, and has rows by its position, is not there."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f'"{table}" is not there any more: somebody has dropped it.')
+        self.table = table
+
+
 class Destination(Protocol):
     """One store.
 
@@ -85,7 +94,8 @@ class Destination(Protocol):
         """Load tables; gives the number of rows.
 
         Raises:
-            Conflict: the position is another one; nothing is done. ContractError: a column cannot take such values,
+            Conflict: the position is another one; nothing is done. MirrorLost: likewise, as there is no table where
+            `mirror` says that one is, and not all its rows come. ContractError: a column cannot take such values,
             or a key is null. DataError: the store refuses a value. Refused: `first`, and the table has rows.
             DefinitionError: an option or a name that it does not know.
         """

@@ -30,8 +30,8 @@ from tidemill.plan.landing import (
     without_key,
     without_keys,
 )
-from tidemill.plan.sql import quote, quote_all
-from tidemill.ports.destination import Load, TableLoad
+from tidemill.plan.sql import quote_all
+from tidemill.ports.destination import Load, MirrorLost, TableLoad
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -111,6 +111,8 @@ def _position(connection: DuckDBPyConnection, source: str) -> str | None:
 def _enter(connection: DuckDBPyConnection, table: TableLoad) -> int:
     no_options(table.table, table.options, "DuckDB")
     have = _columns(connection, table.table)
+    if not have and table.mirror and table.write is not WriteMode.REPLACE:
+        raise MirrorLost(table.table)
     if have and table.first and connection.execute(any_row(table.table)).fetchone():
         raise not_ours(table.table, "the database")
     for statement in _changes(table, have):
@@ -179,19 +181,17 @@ def _take(connection: DuckDBPyConnection, given: Iterable[Any], columns: Schema,
     batches = iter(given)
     first = next(batches, None)
     if first is None:
-        connection.execute(
-            "CREATE OR REPLACE TEMPORARY VIEW tidemill_rows AS SELECT "
-            + ", ".join(f"CAST(NULL AS {_name(column.type)}) AS {quote(column.name)}" for column in columns)
-            + " WHERE FALSE"
-        )
+        rows: Any = pa.table({column.name: pa.nulls(0) for column in columns})
     else:
-        connection.register("tidemill_rows", pa.RecordBatchReader.from_batches(first.schema, chain([first], watched())))
+        rows = pa.RecordBatchReader.from_batches(first.schema, chain([first], watched()))
+    connection.register("tidemill_rows", rows)
     try:
         connection.execute(statement)
     except duckdb.Error:
         if failed:
             raise failed[0] from None
         raise
+    connection.unregister("tidemill_rows")
 
 
 def _columns(connection: DuckDBPyConnection, table: str) -> dict[str, Type | None]:

@@ -41,7 +41,7 @@ from tidemill.plan.landing import (
     without_keys,
 )
 from tidemill.plan.sql import quote, quote_all
-from tidemill.ports.destination import Load, TableLoad
+from tidemill.ports.destination import Load, MirrorLost, TableLoad
 
 if TYPE_CHECKING:
     import psycopg
@@ -144,6 +144,8 @@ def _enter(connection: psycopg.Connection[Any], table: TableLoad) -> int:
     no_options(table.table, table.options, "PostgreSQL")
     _check_names(table)
     have = _columns(connection, table.table)
+    if not have and table.mirror and table.write is not WriteMode.REPLACE:
+        raise MirrorLost(table.table)
     if have and table.first and connection.execute(any_row(table.table)).fetchone():
         raise not_ours(table.table, "PostgreSQL")
     made, statements = _changes(table, have)
