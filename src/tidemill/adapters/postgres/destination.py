@@ -113,16 +113,19 @@ class PostgresDestination:
                     connection.rollback()  # what counts is committed
         except TidemillError:
             raise
-        except psycopg.errors.InvalidPassword as error:
-            raise SettingsError(f"PostgreSQL refuses the login: {str(error).strip()}.") from None
         except psycopg.errors.LockNotAvailable as error:
-            raise Unreachable(f"A table in PostgreSQL is locked by another session: {str(error).strip()}.") from None
+            raise Unreachable(f"A table in PostgreSQL is locked by another session: {_said(error)}.") from None
         except psycopg.OperationalError as error:
             if "authentication failed" in str(error) or "does not exist" in str(error):
-                raise SettingsError(f"PostgreSQL refuses the login: {str(error).strip()}.") from None
-            raise Unreachable(f"PostgreSQL does not answer: {str(error).strip()}.") from None
+                raise SettingsError(f"PostgreSQL refuses the login: {_said(error)}.") from None
+            raise Unreachable(f"PostgreSQL does not answer: {_said(error)}.") from None
         except psycopg.Error as error:
-            raise DataError(f"PostgreSQL refuses it: {str(error).strip()}.") from None
+            raise DataError(f"PostgreSQL refuses it: {_said(error)}.") from None
+
+
+def _said(error: Exception) -> str:
+    """What the server, or the client, says, in one line."""
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def _make_positions(connection: psycopg.Connection[Any]) -> None:
