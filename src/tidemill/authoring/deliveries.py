@@ -117,7 +117,7 @@ def _options(options: Mapping[str, Any], place: str) -> dict[str, Any]:
         if name not in _OPTIONS:
             raise UnknownName.of("option", name, _OPTIONS, where=place)
         if name in ("partition", "key"):
-            listed = [value] if isinstance(value, str) else list(value)
+            listed = [value] if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else []
             if not listed or not all(isinstance(one, str) for one in listed):
                 raise DefinitionError(f"{name}={value!r} names no columns.", where=place)
             made[name] = [str(placed(Partition.parse, one)) for one in listed] if name == "partition" else listed
