@@ -136,7 +136,7 @@ def _judged(figures: dict[str, Any]) -> list[str]:
 def _once(
     interpreter: str, module: str, variant: str, spec: Path, into: str, address: str, limit: float
 ) -> tuple[measure.Run, float | None] | str:
-    """One measurement in a folder of its own, checked; gives also the seconds of the delivery, as the peer tells them."""
+    """One measurement in a folder of its own, checked; with the seconds of the delivery, as the peer tells them."""
     with tempfile.TemporaryDirectory(prefix="tidemill-bench-") as folder:
         env = {**load.environment_of(Path(folder)), "BENCH_INTO": into, "BENCH_ADDRESS": address}
 

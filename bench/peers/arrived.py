@@ -12,10 +12,8 @@ import duckdb
 
 def opened(file: Path, table: str) -> tuple[Callable[[str], list[Any]], dict[str, str]]:
     """A query function over the DuckDB file, or over a copy of the table in PostgreSQL."""
-    if os.environ["BENCH_INTO"] == "duckdb":
-        connection = duckdb.connect(str(file), read_only=True)
-    else:
-        connection = _copied(table)
+    inside = os.environ["BENCH_INTO"] == "duckdb"
+    connection = duckdb.connect(str(file), read_only=True) if inside else _copied(table)
     connection.execute("set TimeZone = 'UTC'")
     return lambda sql: connection.execute(sql).fetchall(), {"": table}
 
@@ -24,7 +22,7 @@ def _copied(table: str) -> duckdb.DuckDBPyConnection:
     """The table by way of CSV: DuckDB's own reader of PostgreSQL is an extension, which is not installed."""
     rows = Path("arrived.csv")
     with rows.open("wb") as file:
-        _copy(os.environ["BENCH_ADDRESS"], f"COPY (SELECT * FROM {table}) TO STDOUT (FORMAT csv, HEADER)", file)  # noqa: S608
+        _copy(os.environ["BENCH_ADDRESS"], f"COPY (SELECT * FROM {table}) TO STDOUT (FORMAT csv, HEADER)", file)
     connection = duckdb.connect()
     schema, _, name = table.partition(".")
     connection.execute(f"create schema if not exists {schema}")

@@ -1,4 +1,4 @@
-"""The port `destination` over databases, as mirrors use it: rows of batches and keys go, tables are made anew; and faults."""
+"""The port `destination` as mirrors use databases: rows of batches and keys go, tables are made anew; and faults."""
 
 from __future__ import annotations
 

@@ -254,7 +254,9 @@ def test_what_is_no_longer_declared_is_forgotten_and_what_is_asked_otherwise_is_
 
 
 STEPS = st.one_of(
-    st.tuples(st.just("run"), st.integers(1, 3), st.lists(st.tuples(st.integers(1, 4), st.sampled_from("ab")), max_size=3)),
+    st.tuples(
+        st.just("run"), st.integers(1, 3), st.lists(st.tuples(st.integers(1, 4), st.sampled_from("ab")), max_size=3)
+    ),
     st.tuples(st.just("revert"), st.integers(1, 3)),
     st.sampled_from([("deliver",), ("dies before",), ("dies after",), ("compact",), ("vacuum",), ("dropped",)]),
 )
@@ -274,7 +276,7 @@ def test_whatever_happens_the_destination_comes_to_hold_what_the_lake_holds(
 
     for step, *how in steps:
         if step == "run":
-            unique = {id_: place for id_, place in how[1]}
+            unique = dict(how[1])
             shop.run(how[0], *unique.items())
         elif step == "revert":
             with services.metadata.read() as tx:

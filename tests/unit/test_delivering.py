@@ -114,7 +114,10 @@ def test_records_belong_to_their_pipeline(store: SqlMetadata, specs: tuple[Deliv
 
 
 def test_a_position_is_read_as_it_was_written() -> None:
-    held = {TABLE: Held("u", 2**62, {1: 'a"b', 2: "ü"}, "s.t", {"key": ["a"]}), TableName("a", "b"): Held("v", None, {}, "x")}
+    held = {
+        TABLE: Held("u", 2**62, {1: 'a"b', 2: "ü"}, "s.t", {"key": ["a"]}),
+        TableName("a", "b"): Held("v", None, {}, "x"),
+    }
     assert read_position(position_text(held)) == held
     assert read_position(None) == {}
 

@@ -54,7 +54,9 @@ class HasDeliveries:
             raise DefinitionError("deliver() names no table.", where=place, hint='deliver("orders", to="warehouse")')
         if not isinstance(to, str) or not _CONNECTION.fullmatch(to):
             raise DefinitionError(
-                f"to={to!r} is not the name of a connection.", where=place, hint='to="warehouse", TIDEMILL_CONN_WAREHOUSE'
+                f"to={to!r} is not the name of a connection.",
+                where=place,
+                hint='to="warehouse", TIDEMILL_CONN_WAREHOUSE',
             )
         if table is not None and len(tables) > 1:
             raise DefinitionError("table= is the name of one table.", where=place, hint="call deliver() for each")

@@ -164,7 +164,9 @@ def _seen(services: Services, seen: Reading, name: TableName, held: Held | None)
         before = catalog.scan(name, pointer, snapshot_id=held.snapshot).files
     except (UnknownName, FileNotFoundError):
         return made  # it was let go: `data vacuum` keeps versions for some days only
-    return replace(made, before=before, since=_since(catalog.history(name, pointer), held.snapshot, version.snapshot_id))
+    return replace(
+        made, before=before, since=_since(catalog.history(name, pointer), held.snapshot, version.snapshot_id)
+    )
 
 
 def _since(history: list[SnapshotInfo], before: int | None, now: int | None) -> tuple[Commit, ...] | None:

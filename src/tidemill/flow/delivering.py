@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
+from tidemill.model.branch import MAIN
 from tidemill.model.delivery import Delivery, DeliverySpec, wait_after
 from tidemill.model.errors import Conflict, Unreachable
-from tidemill.model.branch import MAIN
 from tidemill.model.place import told
 from tidemill.ports.clock import Clock
 from tidemill.ports.metadata import Metadata

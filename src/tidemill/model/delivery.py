@@ -1,7 +1,7 @@
 """Deliveries: which tables of a pipeline are mirrored where, and how far the mirror is behind.
 
-A destination holds, in the transaction of its rows, a position: which version of each table it mirrors. So what is to be
-delivered is told by two states, and never by a list of things to do that could be lost or done twice.
+A destination holds, in the transaction of its rows, a position: which version of each table it mirrors. So what is to
+be delivered is told by two states, and never by a list of things to do that could be lost or done twice.
 """
 
 from __future__ import annotations
@@ -116,4 +116,5 @@ class Delivery:
 
 def wait_after(tries: int) -> timedelta:
     """How long to wait after so many failed tries in a row."""
-    return min(AGAIN_AFTER * 2 ** min(max(tries, 1) - 1, 20), LONGEST_WAIT)
+    wait: timedelta = AGAIN_AFTER * 2 ** min(max(tries, 1) - 1, 20)
+    return min(wait, LONGEST_WAIT)

@@ -191,9 +191,7 @@ def _incomparable(asked: DeliveredTable, held: Held, seen: Seen) -> str:
     return "the version that is there is not known any more" if seen.before is None else ""
 
 
-def _batches(
-    seen: Seen, added: Sequence[DataFile], removed: Sequence[DataFile], real: Sequence[Commit] | None
-) -> Step:
+def _batches(seen: Seen, added: Sequence[DataFile], removed: Sequence[DataFile], real: Sequence[Commit] | None) -> Step:
     """Of a table that is appended to: files hold rows of one batch, and a batch is replaced as a whole."""
     touched = [f.batch_id for f in (*added, *removed)]
     if None in touched:
@@ -214,8 +212,7 @@ def has_equal_keys(key: Sequence[str]) -> str:
     """Whether, in either relation, two rows have one key, or a row has none."""
     keys, null = quote_all(key), " OR ".join(f"{quote(k)} IS NULL" for k in key)
     some = " UNION ALL ".join(
-        f"(SELECT 1 AS x FROM {side} GROUP BY {keys} HAVING count(*) > 1 OR {null} LIMIT 1)"
-        for side in (OLD, NEW)
+        f"(SELECT 1 AS x FROM {side} GROUP BY {keys} HAVING count(*) > 1 OR {null} LIMIT 1)" for side in (OLD, NEW)
     )
     return f"SELECT count(*) > 0 AS equal FROM ({some})"
 

@@ -1,7 +1,7 @@
 """Port `destination` as files below a root, a folder or a bucket: data files that never change, and a manifest.
 
     <schema>/<table>/<partition>/000012-5f3a9c1e-0.parquet      data: what the newest manifest lists
-    _tidemill/<source>/manifest-000000000012.json                one for each load; the one with the greatest number counts
+    _tidemill/<source>/manifest-000000000012.json                one for each load; that with the greatest number counts
     _tidemill/<source>/begun-000000000012-5f3a9c1e               a load in the making, or what is left of it
 
 A load writes its data files and then, by one write that only one can win, the next manifest, with the position and the
@@ -42,7 +42,7 @@ _OPTIONS = ("format", "compression", "partition")
 
 @dataclass(frozen=True, slots=True)
 class _Manifest:
-    """What counts. `tables`: by name, what is told of each; `gone`: files that are not listed any more, and since when."""
+    """What counts. `tables`: by name, what is told of each; `gone`: files that are listed no more, and since when."""
 
     number: int = 0
     position: str | None = None
@@ -98,9 +98,7 @@ class FilesDestination:
     def close(self) -> None:
         """Nothing is open."""
 
-    def _written(
-        self, load: Load, found: _Manifest, next_: _Manifest, begun: list[str]
-    ) -> tuple[_Manifest, int]:
+    def _written(self, load: Load, found: _Manifest, next_: _Manifest, begun: list[str]) -> tuple[_Manifest, int]:
         """Write the data files of all tables; gives the manifest that makes them count, and the number of rows."""
         tables, gone, rows = dict(found.tables), dict(found.gone), 0
         now = self._clock.now().isoformat()
@@ -152,7 +150,7 @@ class FilesDestination:
     # -- what is left over -----------------------------------------------------------------------------------
 
     def _tidied(self, folder: str, found: _Manifest) -> tuple[_Manifest, list[str]]:
-        """Remove what nobody needs any more; gives what is left, and how names of files begin that others have begun."""
+        """Remove what nobody needs any more; gives what is left, and how names of files of other loads begin."""
         now = self._clock.now()
         old = {path for path, since in found.gone.items() if now - datetime.fromisoformat(since) > GRACE}
         for path in old:
@@ -163,10 +161,10 @@ class FilesDestination:
         begun = []
         start = f"{folder}/begun-"
         for mark in list(self._files.list(start)):
-            number, _, token = mark.path[len(start) :].partition("-")
-            begins = f"{int(number):06}-{token}-"
+            digits, _, token = mark.path[len(start) :].partition("-")
+            begins = f"{int(digits):06}-{token}-"
             begun.append(begins)
-            if int(number) <= found.number:  # it has lost, or has died after it had won
+            if int(digits) <= found.number:  # it has lost, or has died after it had won
                 if token != found.token:
                     self._discard(begins, found.tables)
                 self._files.delete(mark.path)

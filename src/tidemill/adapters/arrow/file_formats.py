@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 import fastavro
 import polars as pl
@@ -100,7 +100,7 @@ class _Text:
         if compression == "gzip":
             self._out = gzip.GzipFile(fileobj=self._out, mode="wb", mtime=0, compresslevel=6)
         elif compression == "zstd":
-            self._out = zstandard.ZstdCompressor().stream_writer(self._out)
+            self._out = zstandard.ZstdCompressor().stream_writer(cast("BinaryIO", self._out))
 
     def close(self) -> None:
         self._out.close()
@@ -140,7 +140,7 @@ class _Avro:
             if column.type == t.UUID:
                 one["type"] = ["null", {"type": "string", "logicalType": "uuid"}]
         codec = "null" if compression == "none" else compression
-        self._writer = fastavro.write.Writer(_Through(out), fastavro.parse_schema(schema), codec)
+        self._writer = fastavro.write.Writer(cast("BinaryIO", _Through(out)), fastavro.parse_schema(schema), codec)
 
     def write(self, rows: pa.Table) -> None:
         names = self._columns.names

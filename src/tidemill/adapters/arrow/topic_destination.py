@@ -1,11 +1,11 @@
 """Port `destination` as topics: a message for each row that is new or has changed, exactly once.
 
-A load is one transaction of the broker: messages of all its tables, and the position, as a message of a topic of its own.
-Whoever opens a writer fences the one before, whose transaction is aborted, and only then looks at the position.
+A load is one transaction of the broker: messages of all its tables, and the position, a message of a topic of its
+own. Whoever opens a writer fences the one before, whose transaction is aborted, and only then looks at the position.
 
-What a log cannot do is to take messages back. A table with a key gets tombstones for keys that are gone. Of one without,
-a batch that is replaced is withdrawn by a message without a value, whose header `tidemill-withdrawn` is the batch's id,
-or `*` for all that came before; then its rows come again.
+What a log cannot do is to take messages back. A table with a key gets tombstones for keys that are gone. Of one
+without, a batch that is replaced is withdrawn by a message without a value, whose header `tidemill-withdrawn` is the
+batch's id, or `*` for all that came before; then its rows come again.
 """
 
 from __future__ import annotations

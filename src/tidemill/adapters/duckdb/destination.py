@@ -165,7 +165,7 @@ def _stage(connection: DuckDBPyConnection, rows: Iterable[Any], columns: Schema,
 
 
 def _take(connection: DuckDBPyConnection, given: Iterable[Any], columns: Schema, statement: str) -> None:
-    """Run a statement over `tidemill_rows`. An error of whoever gives them is raised as it is, not as DuckDB tells it."""
+    """Run a statement over `tidemill_rows`. An error of whoever gives these is raised as it is, not as DuckDB does."""
     import duckdb
     import pyarrow as pa
 
