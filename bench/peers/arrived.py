@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -32,14 +34,13 @@ def _copied(table: str) -> duckdb.DuckDBPyConnection:
 
 
 def _copy(address: str, statement: str, file: Any) -> None:
-    try:
-        import psycopg2
-    except ImportError:
-        import psycopg
-
-        with psycopg.connect(address) as connection, connection.cursor().copy(statement.encode()) as copy:
-            for block in copy:
-                file.write(block)
+    """By psycopg, or by the older one, which dlt brings."""
+    if importlib.util.find_spec("psycopg") is None:
+        driver: Any = importlib.import_module("psycopg2")
+        driver.connect(address).cursor().copy_expert(statement, file)
         return
-    with psycopg2.connect(address) as old:
-        old.cursor().copy_expert(statement, file)
+    import psycopg
+
+    with psycopg.connect(address) as connection, connection.cursor().copy(statement.encode()) as copy:
+        for block in copy:
+            file.write(block)

@@ -129,9 +129,9 @@ def test_rows_that_break_off_are_not_there_and_the_same_load_is_done_afterwards(
         yield from rows(COLUMNS, [(1, "a")]).rows
         raise RuntimeError("the lake went away")
 
-    made = rows(COLUMNS, [], table=topic)
+    made = rows(COLUMNS, [], table=topic, write="replace")
     with pytest.raises(RuntimeError, match="the lake"):
-        send(None, "1", type(made)(topic, made.columns, breaks(), first=True, mirror=True, write="replace"))  # type: ignore[arg-type]
+        send(None, "1", type(made)(topic, made.columns, breaks(), first=True, mirror=True, write=made.write))
     assert messages(topics, topic) == []
     send(None, "1", rows(COLUMNS, [(1, "a")], table=topic, first=True, mirror=True, write="replace"))
     assert [value["v"] for _, value, _ in messages(topics, topic)] == ["a"]

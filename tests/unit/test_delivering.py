@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
 
 import tidemill as tm
 from tidemill.adapters.sql.store import SqlMetadata
+from tidemill.authoring import registry
 from tidemill.flow.delivering import Deliverer
 from tidemill.model.delivery import DeliverySpec
 from tidemill.model.errors import DefinitionError, UnknownName
@@ -20,6 +21,13 @@ from tidemill.testing.clock import ManualClock
 
 TABLE = TableName("shop", "orders")
 Deliver = Callable[[DeliverySpec, threading.Event], str | None]
+
+
+@pytest.fixture(autouse=True)
+def _no_other_pipelines() -> Iterator[None]:
+    registry.clear()
+    yield
+    registry.clear()
 
 
 @pytest.fixture

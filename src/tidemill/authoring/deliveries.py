@@ -52,7 +52,7 @@ class HasDeliveries:
         place = here()
         if not tables:
             raise DefinitionError("deliver() names no table.", where=place, hint='deliver("orders", to="warehouse")')
-        if not isinstance(to, str) or not _CONNECTION.fullmatch(to):
+        if not _CONNECTION.fullmatch(str(to)):
             raise DefinitionError(
                 f"to={to!r} is not the name of a connection.",
                 where=place,

@@ -92,8 +92,8 @@ class TopicDestination:
             )
         if table.gone:
             for batch in table.gone:
-                keys = _keys(batch, table, key)
-                writer.send(table.table, [None] * len(keys), keys=keys)
+                gone = _keys(batch, table, key)
+                writer.send(table.table, [None] * len(gone), keys=gone)
         known: set[bytes] = set()
         if table.write is WriteMode.REPLACE and not table.first:
             if table.key:
