@@ -62,6 +62,14 @@ def messages(topics: Topics, topic: str) -> list[tuple[Any, Any, Any]]:
     return found
 
 
+def comes_to_be(what: Callable[[], Any], wanted: Any) -> None:
+    """Kafka tells readers of a transaction a moment after its writer: until then they see what was before."""
+    until = SystemClock().monotonic() + 60
+    while (found := what()) != wanted and SystemClock().monotonic() < until:
+        pass
+    assert found == wanted
+
+
 def state(topics: Topics, topic: str) -> dict[int, str]:
     """What a table of the newest values holds."""
     made: dict[int, str] = {}
@@ -79,10 +87,11 @@ def test_keys_change_and_are_gone(topics: Topics) -> None:
     gone = rows({"k": "long"}, [(3,)]).rows
     changed = rows(COLUMNS, [(2, "B"), (4, "d")], table=topic, write="upsert", gone=gone, **KEYED)
     assert send("1", "2", changed) == 2
-    assert state(topics, topic) == {1: "a", 2: "B", 4: "d"}
+    comes_to_be(lambda: state(topics, topic), {1: "a", 2: "B", 4: "d"})
     send("2", "3", rows(COLUMNS, [(1, "z")], table=topic, write="replace", **KEYED))
-    assert state(topics, topic) == {1: "z"}, "keys that are gone are told, also where all rows are sent again"
-    assert opened(topics).position(source) == "3"
+    # Keys that are gone are told, also where all rows are sent again.
+    comes_to_be(lambda: state(topics, topic), {1: "z"})
+    comes_to_be(lambda: opened(topics).position(source), "3")
 
 
 def test_batches_are_withdrawn_before_they_come_again(memory: MemoryTopics) -> None:
@@ -115,7 +124,7 @@ def test_whoever_comes_second_sends_nothing_that_counts(topics: Topics) -> None:
     with pytest.raises(Conflict):
         send(None, "one", type(made)(topic, made.columns, meanwhile()))
     assert other == [1]
-    assert [value["v"] for _, value, _ in messages(topics, topic)] == ["second"]
+    comes_to_be(lambda: [value["v"] for _, value, _ in messages(topics, topic)], ["second"])
     with pytest.raises(Conflict):
         send(None, "late", rows(COLUMNS, [(3, "late")], table=topic))
     assert opened(topics).position(source) == "other"
@@ -134,7 +143,7 @@ def test_rows_that_break_off_are_not_there_and_the_same_load_is_done_afterwards(
         send(None, "1", type(made)(topic, made.columns, breaks(), first=True, mirror=True, write=made.write))
     assert messages(topics, topic) == []
     send(None, "1", rows(COLUMNS, [(1, "a")], table=topic, first=True, mirror=True, write="replace"))
-    assert [value["v"] for _, value, _ in messages(topics, topic)] == ["a"]
+    comes_to_be(lambda: [value["v"] for _, value, _ in messages(topics, topic)], ["a"])
 
 
 def test_topics_of_others_and_topics_that_are_gone_are_told(memory: MemoryTopics) -> None:

@@ -49,7 +49,9 @@ class TopicDestination:
         self._whole = whole
 
     def position(self, source: str) -> str | None:
-        """How far a source has come."""
+        """How far a source has come. A broker tells readers of a transaction a moment after its writer: whoever comes
+        from what it was until then has a Conflict in `load`, which looks once the one before is known to have ended.
+        """
         found: bytes | None = None
         for messages in self._whole(POSITIONS):
             for key, value in zip(messages.keys, messages.values, strict=True):
