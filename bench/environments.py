@@ -33,6 +33,7 @@ REQUIREMENTS = {
         "psycopg2-binary>=2.9,<3",
         "connectorx>=0.4,<0.5",
     ],
+    "dlt-destinations": ["dlt[duckdb,parquet,postgres]==1.31.0", "duckdb==1.5.6", "pyarrow==26.0.1"],
     "dlt": ["dlt[duckdb,parquet]==1.31.0", "duckdb==1.5.6", "pyarrow==26.0.1"],
 }
 

@@ -57,7 +57,8 @@ def test_a_command_that_does_not_exist_exits_with_2_and_shows_those_that_do(argu
     assert result.returncode == 2
     shown = result.stdout + result.stderr
     benches = (
-        "one of: fire, kills, load, objects, orchestrate, runs, simulate, sources, startup, stream, stream_limits\n"
+        "one of: destinations, fire, kills, load, objects, orchestrate, runs, simulate, sources, startup, stream, "
+        "stream_limits\n"
     )
     assert (benches if "bench" in arguments else "demo") in shown
 

@@ -13,8 +13,8 @@ import tidemill as tm
 TABLES = {"": "bench.loaded", "items": "bench.loaded__items", "tags": "bench.loaded__tags"}
 
 
-def load(spec: dict[str, Any], work: Path, variant: str) -> None:
-    """Load the input as one batch; there is one variant."""
+def linked(spec: dict[str, Any], work: Path) -> None:
+    """Make `work` the project, with the input's files below it."""
     feeds = work / "feeds"
     feeds.mkdir()
     for file in map(Path, spec["files"]):
@@ -24,6 +24,11 @@ def load(spec: dict[str, Any], work: Path, variant: str) -> None:
             shutil.copy(file, feeds / file.name)
     os.environ["TIDEMILL_PROJECT"] = str(work)
     os.chdir(work)
+
+
+def load(spec: dict[str, Any], work: Path, variant: str) -> None:
+    """Load the input as one batch; there is one variant."""
+    linked(spec, work)
     pipeline = tm.Pipeline("bench")
     nested: dict[str, Any] = {"flatten": True, "key": "id"} if "items" in spec["tables"] else {}
     pipeline.files("feeds/*", name="loaded", **nested)

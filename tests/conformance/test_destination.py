@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.examples import few
-from harness.landing import Landing, rows
+from harness.landing import Landing, duckdb_landing, postgres_landing, rows
 from harness.postgres import Postgres
 from tidemill.model.errors import Conflict, ContractError, DataError, DefinitionError, SettingsError, Unreachable
 from tidemill.ports.destination import Load
@@ -31,37 +31,6 @@ def landing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Landing]
         return
     server: Postgres = request.getfixturevalue("postgres")
     yield postgres_landing(server.new_database())
-
-
-def duckdb_landing(path: Path) -> Landing:
-    import duckdb
-
-    from tidemill.adapters.duckdb.destination import DuckDestination
-
-    def ask(query: str) -> list[tuple[Any, ...]]:
-        with duckdb.connect(str(path)) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            made = connection.sql(query)
-            # By Arrow: DuckDB's own way to Python wants a package for time zones.
-            return [] if made is None else [tuple(row.values()) for row in made.to_arrow_table().to_pylist()]
-
-    return Landing("duckdb", lambda: DuckDestination(path), ask)
-
-
-def postgres_landing(url: str) -> Landing:
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
-
-    from tidemill.adapters.postgres.destination import PostgresDestination
-
-    plain = url.replace("+psycopg", "")
-
-    def ask(query: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(plain, options="-c TimeZone=UTC", autocommit=True) as connection:
-            made = connection.execute(query.encode())
-            return made.fetchall() if made.description else []
-
-    return Landing("postgresql", lambda: PostgresDestination(conninfo_to_dict(plain)), ask)
 
 
 EVERY = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -48,3 +50,77 @@ def rows(
     )
     write = how.pop("write", "append")
     return TableLoad(table, schema, whole.to_batches(cut), WriteMode(write), **how)
+
+
+def duckdb_landing(path: Path) -> Landing:
+    import duckdb
+
+    from tidemill.adapters.duckdb.destination import DuckDestination
+
+    def ask(query: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect(str(path)) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            made = connection.sql(query)
+            # By Arrow: DuckDB's own way to Python wants a package for time zones.
+            return [] if made is None else [tuple(row.values()) for row in made.to_arrow_table().to_pylist()]
+
+    return Landing("duckdb", lambda: DuckDestination(path), ask)
+
+
+def postgres_landing(url: str) -> Landing:
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    from tidemill.adapters.postgres.destination import PostgresDestination
+
+    plain = url.replace("+psycopg", "")
+
+    def ask(query: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(plain, options="-c TimeZone=UTC", autocommit=True) as connection:
+            made = connection.execute(query.encode())
+            return made.fetchall() if made.description else []
+
+    return Landing("postgresql", lambda: PostgresDestination(conninfo_to_dict(plain)), ask)
+
+
+def files_landing(folder: Path) -> Landing:
+    """Files in a folder; `ask` sees the Parquet files that the newest manifests list, as tables."""
+    import duckdb
+
+    from tidemill.adapters.arrow.destination import FilesDestination
+    from tidemill.adapters.localfs.files import LocalFiles
+    from tidemill.adapters.system.clock import SystemClock
+
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def ask(query: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            for name, told in listed(folder).items():
+                schema, _, table = name.rpartition(".")
+                into = f'"{table}"'
+                if schema:
+                    connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+                    into = f'"{schema}"."{table}"'
+                paths = [str(folder / one["path"]) for one in told["files"]]
+                columns = ", ".join(f'"{column}"' for column in told["columns"])
+                rows = "FROM read_parquet($1, union_by_name=true, hive_partitioning=false)"
+                if not paths:
+                    columns = ", ".join(f'CAST(NULL AS {kind}) AS "{c}"' for c, kind in told["columns"].items())
+                    rows = "WHERE FALSE"
+                made = f"CREATE TABLE {into} AS SELECT {columns} {rows}"
+                connection.execute(made, [paths] if paths else [])
+            return [tuple(row.values()) for row in connection.sql(query).to_arrow_table().to_pylist()]
+
+    return Landing("files", lambda: FilesDestination(LocalFiles(folder), SystemClock()), ask)
+
+
+def listed(folder: Path) -> dict[str, Any]:
+    """The tables that the newest manifest of each source lists."""
+    newest: dict[Path, Path] = {}
+    for path in sorted(folder.glob("_tidemill/**/manifest-*.json")):
+        newest[path.parent] = path
+    found: dict[str, Any] = {}
+    for path in newest.values():
+        found |= json.loads(path.read_text())["tables"]
+    return found

@@ -13,6 +13,7 @@ from typing import Any, overload
 
 from tidemill.authoring import registry
 from tidemill.authoring.defining import Rules, When, definition_of
+from tidemill.authoring.deliveries import HasDeliveries
 from tidemill.authoring.feeds import files_origin
 from tidemill.authoring.handles import Source, Table, whole_name
 from tidemill.authoring.options import check_source_options, decode_options, made_table, names_of, table_spec
@@ -51,7 +52,7 @@ from tidemill.plan.schedule import parse_timetable
 from tidemill.plan.sql_model import SqlModel, read_model
 
 
-class Pipeline(HasStreams):
+class Pipeline(HasStreams, HasDeliveries):
     """A pipeline: feeds in, tables out, one transaction a run.
 
     Args:
@@ -416,7 +417,7 @@ class Pipeline(HasStreams):
                     place = transform.place + line_of(needed.parameter, transform.sql if transform.sql_file else None)
                     raise UnknownName.of("table", needed.table.table, known, where=place)
         tasks_of(made)
-        return made
+        return self._deliveries(made)
 
     def definition(self) -> Definition:
         """What a scheduler needs to know of it. Raises as `spec`."""

@@ -163,6 +163,7 @@ class HasStreams:
     name: str
 
     def __init__(self) -> None:
+        super().__init__()
         self._streams: dict[str, StreamSpec] = {}
 
     def stream(

@@ -40,6 +40,8 @@ TABLE: Mapping[str, Mapping[str, Entry]] = {
         "runs": Entry("tidemill.cli.runs:runs", "Look at runs; stop them, clear and mark their tasks."),
         "logs": Entry("tidemill.cli.logs:logs", "Show what tasks of a run have said."),
         "replay": Entry("tidemill.cli.run:replay", "Run batches again from their archived input."),
+        "deliver": Entry("tidemill.cli.deliver:deliver", "Deliver now what is published and not delivered."),
+        "deliveries": Entry("tidemill.cli.deliver:deliveries", "List what goes where, and how far it is."),
         "check": Entry("tidemill.cli.check:check", "Validate the project and show what each table promises."),
     },
     "Read": {

@@ -19,6 +19,7 @@ from tidemill.cli.output import is_terminal
 
 if TYPE_CHECKING:
     from tidemill.cli.progress import Collector
+    from tidemill.flow.deliver import Report as Delivered
     from tidemill.flow.observe import RunReport
     from tidemill.model.batch import BatchKey
     from tidemill.model.pipeline import PipelineSpec
@@ -215,6 +216,7 @@ def _execute(invocation: Invocation, work: Sequence[Work], options: RunOptions) 
                 refetch=options.refetch, start=options.start, params=options.params, observer=observer,
             )  # fmt: skip
             if not telling.reports[-1].ok:
+                telling.deliver(work[:position])
                 return telling.failed(item, work[position:], options)
     except KeyboardInterrupt:
         observer.stop()
@@ -222,6 +224,7 @@ def _execute(invocation: Invocation, work: Sequence[Work], options: RunOptions) 
     except BaseException:
         observer.stop()
         raise
+    telling.deliver(work)
     return telling.done(work[-1])
 
 
@@ -242,6 +245,17 @@ class _Telling:
         self.invocation = invocation
         self.many = many
         self.reports: list[RunReport] = []
+        self.delivered: list[Delivered] = []
+
+    def deliver(self, done: Sequence[Work]) -> None:
+        """What was published goes where it is to go; what does not get there is tried again, and fails no run."""
+        from tidemill.cli.deliver import after_run, tell, tell_left
+
+        for item in {item.spec.name: item for item in done}.values():
+            self.delivered += after_run(self.invocation, item.spec)
+        if not self.invocation.json:
+            tell(self.invocation, self.delivered)
+            tell_left(self.invocation, self.delivered)
 
     def ended(self, report: RunReport) -> None:
         """One run has ended."""
@@ -313,11 +327,13 @@ class _Telling:
         return shlex.join(["tidemill", "run", first.target, when, *options.words()])
 
     def _object(self, error: Mapping[str, Any] | None, command: str, *, why: str | None = None) -> None:
+        from tidemill.cli.deliver import report_object
         from tidemill.cli.report import run_object
 
+        delivered = [report_object(one) for one in self.delivered]
         self.invocation.out.object(
             {"ok": error is None, "runs": [run_object(r) for r in self.reports], "error": error, "why": why,
-             "next": command}
+             "next": command, **({"deliveries": delivered} if delivered else {})}
         )  # fmt: skip
 
 

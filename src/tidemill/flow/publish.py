@@ -294,6 +294,8 @@ def _move_bookmarks(
 def _tell(attempt: Attempt, tx: Tx, plan: PublishPlan, stale: list[str], now: datetime) -> None:
     """Events that other runs may wait for, in the transaction of what they tell (rules 2 and 11)."""
     about = {"pipeline": attempt.pipeline.name, "batch_id": attempt.batch.id, "run_id": attempt.run.id}
+    if attempt.pipeline.deliveries is not None:
+        tx.deliveries.declare(attempt.pipeline.name, attempt.pipeline.deliveries)
     if plan.moves or plan.views:
         tables = sorted(str(n) for n in {*plan.moves, *plan.views})
         tx.events.add("published", {**about, "tables": tables}, now)

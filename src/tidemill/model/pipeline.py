@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tidemill.model.delivery import DeliverySpec
 from tidemill.model.errors import DefinitionError
 from tidemill.model.expectation import Expectation, ReferencesExpectation
 from tidemill.model.graph import Graph, Node
@@ -168,6 +169,8 @@ class PipelineSpec:
     doc: str = ""
     #: What is done with messages as they come, by name.
     streams: Mapping[str, StreamSpec] = field(default_factory=dict)
+    #: What goes where after a publish; None: that is not known, and what is on record stays.
+    deliveries: tuple[DeliverySpec, ...] | None = None
 
     def table(self, name: str) -> TableSpec | None:
         """The spec of one of the pipeline's own tables, sources' bronze tables included."""

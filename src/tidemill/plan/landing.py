@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from tidemill.model.errors import ContractError, DefinitionError
-from tidemill.model.table import Schema, WriteMode, split_name
+from tidemill.model.errors import ContractError, DefinitionError, Refused
+from tidemill.model.table import BATCH_ID, Schema, WriteMode, split_name
 from tidemill.model.types import DOUBLE, FLOAT, INT, LONG, PRIMITIVES, Decimal, Primitive, Type
 from tidemill.plan.sql import quote, quote_all
 
@@ -77,6 +77,39 @@ def fitting(table: str, have: Mapping[str, Type | None], columns: Schema, type_n
         kind = type_name(column.type)
         made.append(f"ALTER TABLE {quoted_name(table)} ALTER COLUMN {quote(name)} TYPE {kind}")
     return made
+
+
+def without_batches(table: str, batches: Iterable[int], column: str = BATCH_ID) -> str:
+    """The statement that removes the rows of batches."""
+    return f"DELETE FROM {quoted_name(table)} WHERE {quote(column)} IN ({', '.join(str(int(b)) for b in batches)})"
+
+
+def without_keys(table: str, key: Sequence[str]) -> str:
+    """The statement that removes the rows whose keys are staged."""
+    same = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in key)
+    return f"DELETE FROM {quoted_name(table)} AS t USING {STAGE} AS s WHERE {same}"
+
+
+def any_row(table: str) -> str:
+    """A query that has a row if the table has one."""
+    return f"SELECT 1 FROM {quoted_name(table)} LIMIT 1"
+
+
+def not_ours(table: str, where: str) -> Refused:
+    """The error of a table that holds rows before anything was delivered to it."""
+    return Refused(
+        f'"{table}" in {where} has rows that are not of this delivery: they would be lost, or stay among its own.',
+        hint=f'empty or drop it there, or deliver into another table: deliver(..., table="{table}_delivered")',
+    )
+
+
+def no_options(table: str, options: Mapping[str, object], kind: str) -> None:
+    """Raise DefinitionError where a table has options: a database has none."""
+    if options:
+        raise DefinitionError(
+            f'"{table}" is delivered with {next(iter(options))}=, which a table in {kind} does not have.',
+            hint="format, compression and partition are for files; key is for files and topics",
+        )
 
 
 def _takes(wide: Type, narrow: Type) -> bool:

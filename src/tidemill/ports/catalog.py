@@ -46,6 +46,10 @@ class SnapshotInfo:
     rows: int | None
     added_rows: int | None
     removed_rows: int | None
+    #: The snapshot that it follows; None: it is the first.
+    parent_id: int | None = None
+    #: All batches that it says it changed.
+    batches: frozenset[int] = frozenset()
 
 
 class FileWriter(Protocol):

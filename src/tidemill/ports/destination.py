@@ -1,15 +1,16 @@
-"""Port `destination`: databases outside that batches of rows are loaded into, each batch exactly once.
+"""Port `destination`: stores outside that rows are loaded into, each load exactly once: databases, files, topics.
 
 Whoever loads has a name there and a position: how far it has come. The position moves in the transaction of the rows,
-in the destination itself, so a batch is there with its position or not at all, whatever dies when.
+in the destination itself, so a load is there with its position or not at all, whatever dies when.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tidemill.model.errors import Conflict
 from tidemill.model.table import Schema, WriteMode
 
 
@@ -25,6 +26,12 @@ class TableLoad:
             the last. `replace` leaves no other rows.
         key: columns that identify a row; their values are not null.
         order: the column that ranks rows of a key; None: later rows are newer.
+        batches: rows whose `_batch_id` is one of these go before others come.
+        gone: Arrow record batches of the key's columns, consumed once: rows of these keys go before others come.
+        mirror: the table holds what its source loads and nothing else. Where `replace` finds columns that cannot take
+            the rows, it is made anew.
+        first: its source has never loaded it, so rows in it are somebody else's.
+        options: how it is to be there, where a destination has a choice; what a destination does not know is refused.
     """
 
     table: str
@@ -33,6 +40,11 @@ class TableLoad:
     write: WriteMode = WriteMode.APPEND
     key: tuple[str, ...] = ()
     order: str | None = None
+    batches: tuple[int, ...] = ()
+    gone: Iterable[Any] = ()
+    mirror: bool = False
+    first: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +64,27 @@ class Load:
     tables: Sequence[TableLoad]
 
 
+class MirrorLost(Conflict):
+    """A table that is a mirror, and has rows by its position, is not there."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f'"{table}" is not there any more: somebody has dropped it.')
+        self.table = table
+
+
 class Destination(Protocol):
-    """One database.
+    """One store.
 
     Promises: `load` is one transaction. Of two loads with the same source and `before` one is done. Missing tables
     and columns are made, types are widened where that loses nothing; columns that only the table has get null.
 
     Raises:
-        Unreachable: the database does not answer; whether a load was done, `position` tells. SettingsError: its
+        Unreachable: the store does not answer; whether a load was done, `position` tells. SettingsError: its
             login or its driver is wrong.
     """
+
+    #: Whether it can change single rows by their keys (`upsert`, `gone`); else such a table is replaced as a whole.
+    by_key: bool
 
     def position(self, source: str) -> str | None:
         """How far a source has come; None: it has never loaded anything."""
@@ -71,8 +94,10 @@ class Destination(Protocol):
         """Load tables; gives the number of rows.
 
         Raises:
-            Conflict: the position is another one; nothing is done. ContractError: a column cannot take such values,
-            or a key is null. DataError: the database refuses a value.
+            Conflict: the position is another one; nothing is done. MirrorLost: likewise, as there is no table where
+            `mirror` says that one is, and not all its rows come. ContractError: a column cannot take such values,
+            or a key is null. DataError: the store refuses a value. Refused: `first`, and the table has rows.
+            DefinitionError: an option or a name that it does not know.
         """
         ...
 

@@ -20,6 +20,7 @@ from tidemill.model.table import Schema, TableName
 from tidemill.ports.arrivals import Arrivals
 from tidemill.ports.backfills import Backfills
 from tidemill.ports.definitions import Definitions
+from tidemill.ports.deliveries import Deliveries
 from tidemill.ports.runs import Runs
 from tidemill.ports.streams import Streams
 from tidemill.ports.xcoms import XComs
@@ -362,6 +363,7 @@ class Tx(Protocol):
     definitions: Definitions
     xcoms: XComs
     streams: Streams
+    deliveries: Deliveries
 
 
 class Metadata(Protocol):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tidemill.authoring import registry
 from tidemill.flow.attending import POLL, Attendant, Channel
 from tidemill.flow.control import known
+from tidemill.flow.delivering import Deliverer
 from tidemill.flow.others import OtherPipelines
 from tidemill.flow.triggers import Surroundings, UserTrigger, unknown_trigger
 from tidemill.model.errors import SettingsError, UnknownName
@@ -27,6 +28,7 @@ from tidemill.ports.clock import Clock
 from tidemill.ports.metadata import Event, Metadata
 from tidemill.ports.notifier import Notifier
 from tidemill.wiring.connectors import open_inbox
+from tidemill.wiring.delivering import worker
 from tidemill.wiring.services import open_metadata, system_clock
 from tidemill.wiring.settings import NotifySettings, Settings
 
@@ -51,8 +53,10 @@ def attend_forever(settings: Settings, bell: Bell, stopping: Callable[[], bool],
         partial(_call_back, settings, metadata),
         _UserTriggers(settings, metadata),
     )
+    deliverer = Deliverer(metadata, clock, worker(settings))
     try:
-        asyncio.run(_attend(attendant, bell, stopping, handle, _hooks(settings, metadata, clock, bell.ring)))
+        hooks = _hooks(settings, metadata, clock, bell.ring)
+        asyncio.run(_attend(attendant, deliverer, bell, stopping, handle, hooks))
     finally:
         bell.close()
         metadata.close()
@@ -60,16 +64,23 @@ def attend_forever(settings: Settings, bell: Bell, stopping: Callable[[], bool],
 
 
 async def _attend(
-    attendant: Attendant, bell: Bell, stopping: Callable[[], bool], handle: int, hooks: HookServer | None
+    attendant: Attendant,
+    deliverer: Deliverer,
+    bell: Bell,
+    stopping: Callable[[], bool],
+    handle: int,
+    hooks: HookServer | None,
 ) -> None:
     bell.listen()
     serving = asyncio.create_task(hooks.serve()) if hooks is not None else None
     try:
         while not stopping():
             await attendant.look()
+            await deliverer.look()
             await asyncio.to_thread(bell.wait, POLL, (handle,))
     finally:
         await attendant.close()
+        await deliverer.close()
         if hooks is not None and serving is not None:
             hooks.stop()
             await serving

@@ -80,22 +80,13 @@ class OutsideSystems:
         return SqliteClient(path) if found["conn_type"] == "sqlite" else DuckClient(path)
 
     def destination(self, connection: str) -> Destination:
-        """A database that batches are loaded into."""
-        found = self._found(connection, ("duckdb", *_POSTGRES))
-        if found["conn_type"] in _POSTGRES:
-            from tidemill.adapters.postgres.destination import PostgresDestination
+        """A store that rows are loaded into: a database, files, topics, or what a package has registered."""
+        from tidemill.wiring.destinations import open_destination
 
-            return PostgresDestination(of_libpq(found))
-        from tidemill.adapters.duckdb.destination import DuckDestination
-
-        return DuckDestination(self._file(found))
+        return open_destination(connection, self._found(connection, None), self._root, self._settings)
 
     def _file(self, found: Mapping[str, Any]) -> Path:
-        if not found["schema"]:
-            raise SettingsError(
-                f'The connection "{found["conn_id"]}" names no file.', hint=f"{found['conn_type']}:///data/shop.db"
-            )
-        return self._root / str(found["schema"])
+        return file_of(found, self._root)
 
     def containers(self, connection: str | None) -> Containers:
         """An engine of containers."""
@@ -131,25 +122,15 @@ class OutsideSystems:
         self._must_have("confluent_kafka", "kafka")
         from tidemill.adapters.kafka.topics import KafkaTopics
 
-        found = self._found(connection, ("kafka",))
-        port = f":{found['port']}" if found["port"] else ""
-        # A password is sent to nobody in the clear, unless the address says so.
-        login = {
-            "security.protocol": "SASL_SSL",
-            "sasl.mechanism": "PLAIN",
-            "sasl.username": found["login"],
-            "sasl.password": found["password"],
-        }
-        options = {**(login if found["login"] else {}), **found["extra"]}
-        return KafkaTopics({**options, "bootstrap.servers": f"{found['host']}{port}"}, patience=patience)
+        return KafkaTopics(of_kafka(self._found(connection, ("kafka",))), patience=patience)
 
-    def _found(self, name: str, kinds: Collection[str]) -> Mapping[str, Any]:
+    def _found(self, name: str, kinds: Collection[str] | None) -> Mapping[str, Any]:
         found = self._connections.get(name)
         if found is None:
             error = UnknownName.of("connection", name, ())
-            error.hint = f"set TIDEMILL_CONN_{name.upper()}={next(iter(kinds))}://..."
+            error.hint = f"set TIDEMILL_CONN_{name.upper()}={next(iter(kinds or _POSTGRES))}://..."
             raise error
-        if found["conn_type"] not in kinds:
+        if kinds is not None and found["conn_type"] not in kinds:
             raise SettingsError(
                 f'The connection "{name}" is of kind "{found["conn_type"]}".', hint=f"one of: {', '.join(kinds)}"
             )
@@ -165,3 +146,26 @@ def of_libpq(found: Mapping[str, Any]) -> dict[str, Any]:
     """What libpq takes, of a connection."""
     names = {"host": "host", "port": "port", "user": "login", "password": "password", "dbname": "schema"}
     return {**{name: found[ours] for name, ours in names.items() if found[ours]}, **found["extra"]}
+
+
+def of_kafka(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The client's settings, of a connection."""
+    port = f":{found['port']}" if found["port"] else ""
+    # A password is sent to nobody in the clear, unless the address says so.
+    login = {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": found["login"],
+        "sasl.password": found["password"],
+    }
+    options = {**(login if found["login"] else {}), **found["extra"]}
+    return {**options, "bootstrap.servers": f"{found['host']}{port}"}
+
+
+def file_of(found: Mapping[str, Any], root: Path) -> Path:
+    """The file that a connection names."""
+    if not found["schema"]:
+        raise SettingsError(
+            f'The connection "{found["conn_id"]}" names no file.', hint=f"{found['conn_type']}:///data/shop.db"
+        )
+    return root / str(found["schema"])

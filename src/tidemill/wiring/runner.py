@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tidemill.flow.services import Services
     from tidemill.model.pipeline import PipelineSpec
 
+_log = logging.getLogger("tidemill")
 _open: dict[Path, tuple[Settings, Services]] = {}
 
 
@@ -123,8 +125,11 @@ class ProjectRunner:
             if name not in known:
                 raise UnknownName.of("option", name, known)
         spec = pipeline.spec()
-        services = services_of(_settings_for(pipeline))
+        settings = _settings_for(pipeline)
+        services = services_of(settings)
         reports = run_pipeline(services, spec, keys_of(spec, when, services), **options)
+        if spec.deliveries and any(report.ok for report in reports):
+            _deliver(services, settings, spec)
         last = reports[-1]
         if last.error is not None:
             raise _failure(last.error)
@@ -171,6 +176,16 @@ class ProjectRunner:
                 return peeking.frame(what, rows, messages)
             spec = what.pipeline.spec()
             return peeking.stream(spec, spec.streams[what.name], rows, messages, to)
+
+
+def _deliver(services: Services, settings: Settings, pipeline: PipelineSpec) -> None:
+    """What was published goes where it is to go; what does not get there is told, and fails no run."""
+    from tidemill.wiring.delivering import deliver_all
+
+    for report in deliver_all(services, settings, pipeline.deliveries or ()):
+        if report.error is not None:
+            what = "%s is published, and not delivered to %s: %s"
+            _log.warning(what, pipeline.name, report.spec.to, report.error)
 
 
 def _settings_for(pipeline: Pipeline) -> Settings:

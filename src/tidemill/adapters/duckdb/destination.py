@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -11,20 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 from tidemill.adapters.duckdb.types import duckdb_type
 from tidemill.model.errors import Conflict, ContractError, DataError, TidemillError, Unreachable
-from tidemill.model.table import split_name
+from tidemill.model.table import Schema, WriteMode, split_name
 from tidemill.model.types import Type
 from tidemill.plan.landing import (
     CREATE_POSITIONS,
     NUMBER,
     POSITIONS,
     STAGE,
+    any_row,
     creating,
     entering,
     fitting,
+    no_options,
+    not_ours,
+    quoted_name,
     type_of,
+    without_batches,
     without_key,
+    without_keys,
 )
-from tidemill.ports.destination import Load, TableLoad
+from tidemill.plan.sql import quote_all
+from tidemill.ports.destination import Load, MirrorLost, TableLoad
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -41,6 +48,8 @@ class DuckDestination:
     Args:
         path: of the file; it is made if it is missing, its folder is not.
     """
+
+    by_key = True
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -100,50 +109,84 @@ def _position(connection: DuckDBPyConnection, source: str) -> str | None:
 
 
 def _enter(connection: DuckDBPyConnection, table: TableLoad) -> int:
+    no_options(table.table, table.options, "DuckDB")
     have = _columns(connection, table.table)
-    changes = creating(table.table, table.columns, _name) if not have else fitting(
-        table.table, have, table.columns, _name
-    )  # fmt: skip
-    for statement in changes:
+    if not have and table.mirror and table.write is not WriteMode.REPLACE:
+        raise MirrorLost(table.table)
+    if have and table.first and connection.execute(any_row(table.table)).fetchone():
+        raise not_ours(table.table, "the database")
+    for statement in _changes(table, have):
         connection.execute(statement)
-    for name in (STAGE, f"{STAGE}_newest"):
-        connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
-    _stage(connection, table)
-    if table.key:
-        lacking = connection.execute(without_key(table.key)).fetchone()
-        if lacking is not None and lacking[0]:
-            raise ContractError(f"{lacking[0]} rows for {table.table} have no {', '.join(table.key)}.")
+    if table.batches:
+        connection.execute(without_batches(table.table, table.batches))
+    if table.gone:
+        _stage(connection, table.gone, table.columns, table.key)
+        connection.execute(without_keys(table.table, table.key))
+    if table.write is not WriteMode.UPSERT:
+        if table.write is WriteMode.REPLACE:
+            connection.execute(f"DELETE FROM {quoted_name(table.table)}")
+        columns = quote_all(table.columns.names)
+        into = f"INSERT INTO {quoted_name(table.table)} ({columns}) SELECT {columns} FROM tidemill_rows"
+        _take(connection, table.rows, table.columns, into)
+        return _changed(connection)
+    _stage(connection, table.rows, table.columns, table.columns.names)
+    lacking = connection.execute(without_key(table.key)).fetchone()
+    if lacking is not None and lacking[0]:
+        raise ContractError(f"{lacking[0]} rows for {table.table} have no {', '.join(table.key)}.")
     for statement in entering(table.table, table.columns.names, table.write, table.key, table.order):
         connection.execute(statement)
+    return _changed(connection)
+
+
+def _changes(table: TableLoad, have: dict[str, Type | None]) -> list[str]:
+    """The statements that make the table fit, or make it anew."""
+    if not have:
+        return creating(table.table, table.columns, _name)
+    try:
+        return fitting(table.table, have, table.columns, _name)
+    except ContractError:
+        if not (table.mirror and table.write is WriteMode.REPLACE):
+            raise
+        return [f"DROP TABLE {quoted_name(table.table)}", *creating(table.table, table.columns, _name)]
+
+
+def _changed(connection: DuckDBPyConnection) -> int:
     entered = connection.fetchone()
     return 0 if entered is None else int(entered[0])
 
 
-def _stage(connection: DuckDBPyConnection, table: TableLoad) -> None:
-    """Rows into the stage. An error of whoever gives them is raised as it is, not as DuckDB tells it."""
+def _stage(connection: DuckDBPyConnection, rows: Iterable[Any], columns: Schema, names: Iterable[str]) -> None:
+    """Rows into the stage, numbered."""
+    for name in (STAGE, f"{STAGE}_newest"):
+        connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
+    chosen = Schema(tuple(columns[name] for name in names))
+    numbered = f"SELECT *, row_number() OVER () AS {NUMBER} FROM tidemill_rows"
+    _take(connection, rows, chosen, f"CREATE TEMPORARY TABLE {STAGE} AS {numbered}")
+
+
+def _take(connection: DuckDBPyConnection, given: Iterable[Any], columns: Schema, statement: str) -> None:
+    """Run a statement over `tidemill_rows`. An error of whoever gives these is raised as it is, not as DuckDB does."""
     import duckdb
     import pyarrow as pa
 
     failed: list[Exception] = []
 
-    def given() -> Iterator[Any]:
+    def watched() -> Iterator[Any]:
         try:
             yield from batches
         except Exception as error:
             failed.append(error)
             raise
 
-    batches = iter(table.rows)
+    batches = iter(given)
     first = next(batches, None)
     if first is None:
-        rows: Any = pa.table({name: pa.nulls(0) for name in table.columns.names})
+        rows: Any = pa.table({column.name: pa.nulls(0) for column in columns})
     else:
-        rows = pa.RecordBatchReader.from_batches(first.schema, chain([first], given()))
+        rows = pa.RecordBatchReader.from_batches(first.schema, chain([first], watched()))
     connection.register("tidemill_rows", rows)
     try:
-        connection.execute(
-            f"CREATE TEMPORARY TABLE {STAGE} AS SELECT *, row_number() OVER () AS {NUMBER} FROM tidemill_rows"
-        )
+        connection.execute(statement)
     except duckdb.Error:
         if failed:
             raise failed[0] from None

@@ -20,7 +20,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import AddSchemaUpdate, SetCurrentSchemaUpdate, SetPropertiesUpdate, TableUpdate
 
 from tidemill.adapters.iceberg import compaction, difference, rebase
-from tidemill.adapters.iceberg.changes import Changes, summary_of
+from tidemill.adapters.iceberg.changes import BATCH, BATCHES, Changes, summary_of
 from tidemill.adapters.iceberg.completion import Completion
 from tidemill.adapters.iceberg.evolution import evolved
 from tidemill.adapters.iceberg.layout import partition_spec, partition_text, sort_order, sort_text, used_columns
@@ -238,6 +238,8 @@ def _info(snapshot: Snapshot) -> SnapshotInfo:
         rows=number("total-records"),
         added_rows=number("added-records"),
         removed_rows=number("deleted-records"),
+        parent_id=snapshot.parent_snapshot_id,
+        batches=frozenset(int(b) for b in summary.get(BATCHES, summary.get(BATCH, "")).split(",") if b),
     )
 
 

@@ -6,35 +6,53 @@ Arrow's columns are written as CSV by Polars, some million rows a second, which 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tidemill.adapters.postgres.text import as_csv, postgres_type
-from tidemill.model.errors import Conflict, ContractError, DataError, SettingsError, TidemillError, Unreachable
-from tidemill.model.table import WriteMode
+from tidemill.model.errors import (
+    Conflict,
+    ContractError,
+    DataError,
+    DefinitionError,
+    SettingsError,
+    TidemillError,
+    Unreachable,
+)
+from tidemill.model.table import BATCH_ID, Schema, WriteMode, split_name
 from tidemill.model.types import Type
 from tidemill.plan.landing import (
     CREATE_POSITIONS,
     NUMBER,
     POSITIONS,
     STAGE,
+    any_row,
     creating,
     entering,
     fitting,
+    no_options,
+    not_ours,
     quoted_name,
     spelt,
     type_of,
+    without_batches,
     without_key,
+    without_keys,
 )
-from tidemill.plan.sql import quote_all
-from tidemill.ports.destination import Load, TableLoad
+from tidemill.plan.sql import quote, quote_all
+from tidemill.ports.destination import Load, MirrorLost, TableLoad
 
 if TYPE_CHECKING:
     import psycopg
 
-#: Seconds that a server has to take a connection.
+#: Seconds that a server has to take a connection; that a load waits for tables which others have locked, in
+#: milliseconds; and when a connection over which nothing comes any more is given up.
 _TIMEOUT = 20
+_LOCKS = 60_000
+_ALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
+#: What PostgreSQL cuts off longer names at, in bytes: two tables could become one.
+_NAME = 63
 _COLUMNS = """
     SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
     WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
@@ -47,6 +65,8 @@ class PostgresDestination:
     Args:
         parts: what libpq takes: host, port, user, password, dbname ...
     """
+
+    by_key = True
 
     def __init__(self, parts: Mapping[str, Any]) -> None:
         self._parts = parts
@@ -83,21 +103,29 @@ class PostgresDestination:
             import psycopg
         except ImportError:
             raise SettingsError("PostgreSQL needs a driver.", hint='pip install "tidemill[postgres]"') from None
-        given = {"connect_timeout": _TIMEOUT, "application_name": "tidemill", **self._parts}
+        given = {"connect_timeout": _TIMEOUT, "application_name": "tidemill", **_ALIVE, **self._parts}
+        options = f"-c lock_timeout={_LOCKS} {given.pop('options', '')} -c TimeZone=UTC -c DateStyle=ISO"
         try:
-            with psycopg.connect(cursor_factory=psycopg.RawCursor, options="-c TimeZone=UTC", **given) as connection:
+            with psycopg.connect(cursor_factory=psycopg.RawCursor, options=options, **given) as connection:
                 try:
                     yield connection
                 finally:
                     connection.rollback()  # what counts is committed
         except TidemillError:
             raise
-        except psycopg.errors.InvalidPassword as error:
-            raise SettingsError(f"PostgreSQL refuses the login: {str(error).strip()}.") from None
+        except psycopg.errors.LockNotAvailable as error:
+            raise Unreachable(f"A table in PostgreSQL is locked by another session: {_said(error)}.") from None
         except psycopg.OperationalError as error:
-            raise Unreachable(f"PostgreSQL does not answer: {str(error).strip()}.") from None
+            if "authentication failed" in str(error) or "does not exist" in str(error):
+                raise SettingsError(f"PostgreSQL refuses the login: {_said(error)}.") from None
+            raise Unreachable(f"PostgreSQL does not answer: {_said(error)}.") from None
         except psycopg.Error as error:
-            raise DataError(f"PostgreSQL refuses it: {str(error).strip()}.") from None
+            raise DataError(f"PostgreSQL refuses it: {_said(error)}.") from None
+
+
+def _said(error: Exception) -> str:
+    """What the server, or the client, says, in one line."""
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def _make_positions(connection: psycopg.Connection[Any]) -> None:
@@ -116,31 +144,46 @@ def _position(connection: psycopg.Connection[Any], source: str, *, lock: bool = 
 
 
 def _enter(connection: psycopg.Connection[Any], table: TableLoad) -> int:
+    no_options(table.table, table.options, "PostgreSQL")
+    _check_names(table)
     have = _columns(connection, table.table)
-    for statement in (
-        fitting(table.table, have, table.columns, postgres_type)
-        if have
-        else creating(table.table, table.columns, postgres_type)
-    ):
+    if not have and table.mirror and table.write is not WriteMode.REPLACE:
+        raise MirrorLost(table.table)
+    if have and table.first and connection.execute(any_row(table.table)).fetchone():
+        raise not_ours(table.table, "PostgreSQL")
+    made, statements = _changes(table, have)
+    for statement in statements:
         connection.execute(statement)
-    names = spelt(have, table.columns.names)
-    if table.write is WriteMode.APPEND:
-        return _copy(connection, quoted_name(table.table), names, table)
-    for name in (STAGE, f"{STAGE}_newest"):
-        connection.execute(f"DROP TABLE IF EXISTS pg_temp.{name}")
-    columns = quote_all(names)
-    connection.execute(
-        f"CREATE TEMPORARY TABLE {STAGE} ON COMMIT DROP AS SELECT {columns} FROM {quoted_name(table.table)} LIMIT 0"
-    )
-    connection.execute(f"ALTER TABLE pg_temp.{STAGE} ADD COLUMN {NUMBER} bigint GENERATED ALWAYS AS IDENTITY")
-    _copy(connection, f"pg_temp.{STAGE}", names, table)
+    if made:
+        have = {}
+    names, key = spelt(have, table.columns.names), spelt(have, table.key)
+    if table.batches:
+        connection.execute(without_batches(table.table, table.batches, spelt(have, [BATCH_ID])[0]))
+    if table.gone:
+        _stage(connection, table, key)
+        _copy(connection, f"pg_temp.{STAGE}", key, table.gone, _only(table.columns, table.key))
+        connection.execute(f"ANALYZE pg_temp.{STAGE}")
+        connection.execute(without_keys(table.table, key))
+    if table.write is WriteMode.UPSERT:
+        return _upsert(connection, table, names, key, have)
+    if table.write is WriteMode.REPLACE and not made:
+        connection.execute(f"DELETE FROM {quoted_name(table.table)}")
+    entered = _copy(connection, quoted_name(table.table), names, table.rows, table.columns)
+    if made and table.mirror:
+        _index(connection, table)
+    return entered
+
+
+def _upsert(
+    connection: psycopg.Connection[Any], table: TableLoad, names: list[str], key: list[str], have: Iterable[str]
+) -> int:
+    _stage(connection, table, names)
+    _copy(connection, f"pg_temp.{STAGE}", names, table.rows, table.columns)
     connection.execute(f"ANALYZE pg_temp.{STAGE}")
-    key = spelt(have, table.key)
     order = None if table.order is None else spelt(have, [table.order])[0]
-    if key:
-        lacking = connection.execute(without_key(key)).fetchone()
-        if lacking is not None and lacking[0]:
-            raise ContractError(f"{lacking[0]} rows for {table.table} have no {', '.join(key)}.")
+    lacking = connection.execute(without_key(key)).fetchone()
+    if lacking is not None and lacking[0]:
+        raise ContractError(f"{lacking[0]} rows for {table.table} have no {', '.join(key)}.")
     entered = 0
     for statement in entering(table.table, names, table.write, key, order):
         entered = connection.execute(statement).rowcount
@@ -148,12 +191,58 @@ def _enter(connection: psycopg.Connection[Any], table: TableLoad) -> int:
     return entered
 
 
-def _copy(connection: psycopg.Connection[Any], target: str, names: list[str], table: TableLoad) -> int:
+def _changes(table: TableLoad, have: Mapping[str, Type | None]) -> tuple[bool, list[str]]:
+    """Whether the table is made, and the statements that make it, or make it fit."""
+    if not have:
+        return True, creating(table.table, table.columns, postgres_type)
+    try:
+        return False, fitting(table.table, have, table.columns, postgres_type)
+    except ContractError:
+        if not (table.mirror and table.write is WriteMode.REPLACE):
+            raise
+        dropped = f"DROP TABLE {quoted_name(table.table)}"
+        return True, [dropped, *creating(table.table, table.columns, postgres_type)]
+
+
+def _check_names(table: TableLoad) -> None:
+    parts = (part for part in split_name(table.table) if part is not None)
+    for name in (*parts, *table.columns.names):
+        if len(name.encode()) > _NAME:
+            raise DefinitionError(
+                f'"{name}" is too long a name for PostgreSQL, which would cut it off: {_NAME} bytes at most.',
+                hint='deliver(..., table="schema.name") for a table; rename a column in the pipeline',
+            )
+
+
+def _index(connection: psycopg.Connection[Any], table: TableLoad) -> None:
+    """By what a mirror's rows will be found: keys, or batches, which lie together, so that an index is tiny."""
+    if table.key:
+        connection.execute(f"CREATE INDEX ON {quoted_name(table.table)} ({quote_all(table.key)})")
+    elif BATCH_ID in table.columns:
+        connection.execute(f"CREATE INDEX ON {quoted_name(table.table)} USING brin ({quote(BATCH_ID)})")
+
+
+def _only(columns: Schema, names: Iterable[str]) -> Schema:
+    return Schema(tuple(columns[name] for name in names))
+
+
+def _stage(connection: psycopg.Connection[Any], table: TableLoad, names: Sequence[str]) -> None:
+    """An empty stage with columns as the table has them, that numbers its rows."""
+    for name in (STAGE, f"{STAGE}_newest"):
+        connection.execute(f"DROP TABLE IF EXISTS pg_temp.{name}")
+    columns = f"SELECT {quote_all(names)} FROM {quoted_name(table.table)} LIMIT 0"
+    connection.execute(f"CREATE TEMPORARY TABLE {STAGE} ON COMMIT DROP AS {columns}")
+    connection.execute(f"ALTER TABLE pg_temp.{STAGE} ADD COLUMN {NUMBER} bigint GENERATED ALWAYS AS IDENTITY")
+
+
+def _copy(
+    connection: psycopg.Connection[Any], target: str, names: Sequence[str], rows: Iterable[Any], columns: Schema
+) -> int:
     """Rows into these columns of a table; it may have others."""
     with connection.cursor() as cursor:
         with cursor.copy(f"COPY {target} ({quote_all(names)}) FROM STDIN (FORMAT csv)") as copy:
-            for batch in table.rows:
-                for piece in as_csv(batch, table.columns):
+            for batch in rows:
+                for piece in as_csv(batch, columns):
                     copy.write(piece)
         return cursor.rowcount
 

@@ -21,6 +21,7 @@ from tidemill.adapters.sql.batches import SqlBatches
 from tidemill.adapters.sql.bookmarks import SqlBookmarks
 from tidemill.adapters.sql.checks import SqlChecks
 from tidemill.adapters.sql.definitions import SqlDefinitions
+from tidemill.adapters.sql.deliveries import SqlDeliveries
 from tidemill.adapters.sql.engine import LOCK_WAIT, open_engines
 from tidemill.adapters.sql.events import SqlEvents
 from tidemill.adapters.sql.failures import told_apart
@@ -61,6 +62,7 @@ class SqlTx(Tx):
         self.definitions = SqlDefinitions(session)
         self.xcoms = SqlXComs(session)
         self.streams = SqlStreams(session)
+        self.deliveries = SqlDeliveries(session)
 
 
 class SqlMetadata(Metadata):

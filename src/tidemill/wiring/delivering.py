@@ -1,0 +1,89 @@
+"""Delivering what a project has published: from a command, after a run, and as a process of the attendant's."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidemill.flow.delivering import Worker
+from tidemill.model.delivery import Delivery, DeliverySpec
+from tidemill.model.masking import Masker
+from tidemill.wiring.outside import OutsideSystems
+from tidemill.wiring.settings import Settings
+from tidemill.wiring.surroundings import EnvironmentConnections, secrets
+
+if TYPE_CHECKING:
+    from tidemill.flow.deliver import Report
+    from tidemill.flow.services import Services
+
+#: Seconds between two looks whether a delivery's process shall stop.
+_LOOK = 0.2
+_log = logging.getLogger("tidemill")
+
+
+def deliver_all(services: Services, settings: Settings, specs: Iterable[DeliverySpec]) -> list[Report]:
+    """Deliver now, one destination after another; an error is in its report, and on record."""
+    from tidemill.flow.deliver import deliver
+
+    outside = OutsideSystems(EnvironmentConnections(), settings.root, settings)
+    hide = Masker(secrets()).mask
+    return [deliver(services, spec, outside.destination, hide) for spec in specs]
+
+
+def declared(services: Services, pipeline: str, specs: Iterable[DeliverySpec]) -> None:
+    """Note what a pipeline delivers, as its file says it now."""
+    with services.metadata.write() as tx:
+        tx.deliveries.declare(pipeline, specs)
+
+
+def of_record(services: Services, pipeline: str | None = None, to: str | None = None) -> list[Delivery]:
+    """What is on record, of one pipeline, one destination, or all."""
+    with services.metadata.read() as tx:
+        return [one for one in tx.deliveries.all(pipeline) if to in (None, one.spec.to)]
+
+
+def worker(settings: Settings) -> Worker:
+    """What has a delivery done by a process of its own: the attendant loads no data library, and waits for nobody."""
+    return partial(_deliver_apart, settings)
+
+
+def _deliver_apart(settings: Settings, spec: DeliverySpec, stopping: threading.Event) -> str | None:
+    command = [sys.executable, "-m", "tidemill.wiring.delivering", str(settings.root), spec.pipeline, spec.to]
+    with subprocess.Popen(command, env=dict(os.environ), stdin=subprocess.DEVNULL) as process:
+        while True:
+            try:
+                code = process.wait(_LOOK)
+                break
+            except subprocess.TimeoutExpired:
+                if stopping.is_set():
+                    process.terminate()
+    return None if code == 0 else f"The process that delivered has ended with {code}."
+
+
+def main(root: str, pipeline: str, to: str) -> int:
+    """Do one delivery of a project, as it is on record."""
+    from tidemill.wiring.runner import close, services_of
+    from tidemill.wiring.settings import load_settings
+
+    settings = load_settings(Path(root))
+    services = services_of(settings)
+    try:
+        for one in of_record(services, pipeline, to):
+            for report in deliver_all(services, settings, [one.spec]):
+                if report.error is not None:
+                    error = Masker(secrets()).mask(str(report.error))
+                    _log.warning("%s is not delivered to %s, try %d: %s", pipeline, to, report.tries, error)
+    finally:
+        close(settings.root)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
