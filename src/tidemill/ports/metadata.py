@@ -346,6 +346,26 @@ class Events(Protocol):
         ...
 
 
+class SecretRows(Protocol):
+    """Secrets as they are kept: encrypted, by name."""
+
+    def get(self, name: str) -> bytes | None:
+        """One; None: there is none."""
+        ...
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        ...
+
+    def put(self, name: str, sealed: bytes) -> None:
+        """Keep one; one of that name is replaced."""
+        ...
+
+    def remove(self, name: str) -> bool:
+        """Forget one; False: there was none."""
+        ...
+
+
 class Tx(Protocol):
     """One transaction: all of these move together or not at all."""
 
@@ -362,6 +382,7 @@ class Tx(Protocol):
     definitions: Definitions
     xcoms: XComs
     streams: Streams
+    secrets: SecretRows
 
 
 class Metadata(Protocol):

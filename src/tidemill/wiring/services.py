@@ -16,7 +16,6 @@ from tidemill.wiring.loading import loading
 from tidemill.wiring.project import code_version
 from tidemill.wiring.settings import FILE, STATE_FOLDER, Settings, origins
 from tidemill.wiring.storage import Reach, open_files
-from tidemill.wiring.surroundings import EnvironmentConnections
 
 if TYPE_CHECKING:
     from tidemill.flow.services import Services
@@ -180,8 +179,9 @@ def source_maker(settings: Settings, clock: Clock | None = None) -> Callable[[So
             return open_connector(spec, spec.origin, settings, partial(_render, where=spec.place))
         assert isinstance(spec.origin, FilesOrigin)
         from tidemill.wiring.places import open_feed
+        from tidemill.wiring.secrets import connections_of
 
-        return open_feed(spec, spec.origin, settings, EnvironmentConnections(), clock or system_clock())
+        return open_feed(spec, spec.origin, settings, connections_of(settings), clock or system_clock())
 
     return make
 

@@ -27,6 +27,8 @@ small = 2
 host = "127.0.0.1"
 port = 8801
 token = "env:HOOK_TOKEN"                     what callers show: Authorization: Bearer TOKEN
+[secrets]                                    see secret_settings.py
+from = ["environment", ".env", "store"]
 [streams]                                    see stream_settings.py
 broker = "kafka://host:9092"                 TIDEMILL_STREAMS_BROKER; else topics are in the metadata database
 state = "sqlite"                             or "rocksdb", "memory"
@@ -59,6 +61,7 @@ from tidemill.model.timetable import parse_duration
 from tidemill.ports.notifier import EVENTS
 from tidemill.wiring.metrics_settings import MetricsSettings, read_metrics_settings
 from tidemill.wiring.object_settings import S3_KEYS, ObjectSettings, read_object_settings
+from tidemill.wiring.secret_settings import ENV_FILE, SECRET_KEYS, SecretSettings, read_secret_settings
 from tidemill.wiring.stream_settings import REGISTRY, StreamSettings, read_stream_settings
 
 FILE = "tidemill.toml"
@@ -73,6 +76,7 @@ _KNOWN = {
     "s3": S3_KEYS,
     "scheduler": ("workers", "broker"),
     "hooks": ("host", "port", "token"),
+    "secrets": SECRET_KEYS,
     "streams": ("broker", "state", "tables_every", *REGISTRY),
     "metrics": ("listen", "token"),
     "otel": ("enabled",),
@@ -155,6 +159,7 @@ class Settings:
     pools: Mapping[str, int] = field(default_factory=dict, hash=False)
     streams: StreamSettings = field(default_factory=StreamSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    secrets: SecretSettings = field(default_factory=SecretSettings)
 
 
 def find_root(start: Path) -> Path | None:
@@ -181,6 +186,9 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
     root = find_root(begin)
     data = _read(root / FILE) if root else {}
     root = root or begin
+    secrets = read_secret_settings(data, str(root / FILE))
+    if environment is None and ENV_FILE in secrets.order:
+        env = {**_env_file(root / secrets.env_file), **os.environ}
     project = data.get("project", {})
     name = project.get("name") or name_from(root)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", str(name)):
@@ -197,6 +205,7 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         archive_url=env.get("TIDEMILL_ARCHIVE_URL") or data.get("archive", {}).get("url", defaults.archive_url),
         lake_url=env.get("TIDEMILL_LAKE_URL") or data.get("lake", {}).get("url", defaults.lake_url),
         objects=read_object_settings(data, str(root / FILE)),
+        secrets=secrets,
         has_file=(root / FILE).is_file(),
         code=_code(data.get("pipelines", {}), str(root / FILE)),
         workers=_count(data.get("scheduler", {}).get("workers"), "scheduler.workers", str(root / FILE)),
@@ -209,6 +218,16 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         metrics=read_metrics_settings(data, env, str(root / FILE), lambda text: secret_of(text, env, str(root / FILE))),
         notify=tuple(_notify(one, env, str(root / FILE)) for one in data.get("notify", ())),
     )
+
+
+def _env_file(path: Path) -> Mapping[str, str]:
+    """The variables of a `.env`, for what the settings take from the environment; a file of another kind has none."""
+    from tidemill.adapters.localfs.secrets import DotEnvSecrets
+
+    try:
+        return DotEnvSecrets(path).variables()
+    except SettingsError:
+        return {}
 
 
 def _count(value: Any, name: str, where: str) -> int | None:

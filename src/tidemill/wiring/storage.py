@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from tidemill.model.errors import SettingsError
 from tidemill.wiring.object_settings import open_bucket
 from tidemill.wiring.settings import FILE, Settings
-from tidemill.wiring.surroundings import EnvironmentConnections
 
 if TYPE_CHECKING:
     from tidemill.adapters.polars.scan import Scanner
@@ -25,8 +24,9 @@ def open_files(settings: Settings, url: str) -> Files:
     scheme = url.split("://", 1)[0] if "://" in url else "file"
     if scheme == "s3":
         from tidemill.adapters.s3.files import S3Files
+        from tidemill.wiring.secrets import connections_of
 
-        bucket = open_bucket(url, settings.objects, EnvironmentConnections())
+        bucket = open_bucket(url, settings.objects, connections_of(settings))
         return S3Files(bucket, conditional=settings.objects.conditional_writes)
     if scheme != "file":
         raise SettingsError(

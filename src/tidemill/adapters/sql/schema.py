@@ -12,6 +12,7 @@ from sqlalchemy import UniqueConstraint as Unique
 
 from tidemill.adapters.sql import (  # their tables belong to the same database
     schedule_schema,  # noqa: F401
+    secrets,  # noqa: F401
     stream_schema,  # noqa: F401
     topics_schema,  # noqa: F401
 )
@@ -20,7 +21,7 @@ from tidemill.adapters.sql.declare import METADATA, interval, moment, serial, te
 from tidemill.model.branch import MAIN
 
 #: The newest revision of `migrations/`: what this code needs. Revisions are numbers, so that older < newer.
-REVISION = "0005"
+REVISION = "0006"
 
 
 def catalog_name(project: str, ref: str) -> str:
@@ -280,6 +281,8 @@ files = Table(
     Column("rows", BigId),
     Column("format", Text),
     Column("compression", Text),
+    #: Which key has encrypted it; null: none.
+    Column("key", Text),
 )
 
 leases = Table(
