@@ -34,7 +34,7 @@ def open_database_feed(spec: SourceSpec, source: DatabaseSource, settings: Setti
         return render_sql(template, variables_of(request.batch, request.parameters), where=spec.place)
 
     try:
-        database = _database(_connection(source.connection, settings), settings)
+        database = database_of(_connection(source.connection, settings), settings)
     except (SettingsError, UnknownName) as error:
         error.where = error.where or spec.place
         raise
@@ -52,7 +52,7 @@ def _connection(name: str, settings: Settings) -> Mapping[str, Any]:
     return found
 
 
-def _database(found: Mapping[str, Any], settings: Settings) -> Database:
+def database_of(found: Mapping[str, Any], settings: Settings) -> Database:
     kind = str(found["conn_type"])
     if kind in _POSTGRES:
         from tidemill.adapters.databases.postgres import PostgresDatabase
