@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tidemill.ports.files import Files
     from tidemill.ports.frame_engine import FrameEngine
     from tidemill.ports.metadata import Metadata
+    from tidemill.ports.policies import ColumnPolicies
     from tidemill.ports.records import RecordEncoder
     from tidemill.ports.source import ExtractRequest, Source
 
@@ -78,6 +79,7 @@ def connect(
         clock=clock,
         holder=holder(),
         alive=alive,
+        policies=late(partial(_policies, settings)),
         code_version=code_version(settings.root),
     )
 
@@ -123,6 +125,13 @@ def _sql(reach: Reach) -> SqlEngine:
     from tidemill.adapters.duckdb.engine import DuckDBEngine
 
     return DuckDBEngine(open_file=reach.open_file)
+
+
+def _policies(settings: Settings) -> ColumnPolicies:
+    from tidemill.adapters.crypto.columns import ArrowPolicies
+    from tidemill.wiring.secrets import secrets_of
+
+    return ArrowPolicies(secrets_of(settings))
 
 
 def system_clock() -> Clock:
