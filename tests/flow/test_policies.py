@@ -104,6 +104,12 @@ def test_a_feed_of_any_format_is_written_by_its_policies(tmp_path: Path, name: s
     close()
 
 
+def test_a_cursor_has_no_policy(tmp_path: Path) -> None:
+    registry.clear()
+    with pytest.raises(DefinitionError, match="goes on by"):
+        Pipeline("shop").source(sources.sql("db", "users", cursor="email"), policy={"email": "hash"})
+
+
 def test_what_is_rejected_leaks_into_no_quarantine(tmp_path: Path) -> None:
     project = Project(tmp_path)
     slipped = ",".join(["x", "1", *map(str, ROW.values())])

@@ -135,21 +135,6 @@ def policies_of(given: Any) -> dict[str, Policy]:
     return made
 
 
-def check_cursor(name: str, origin: object, policies: Mapping[str, Policy]) -> None:
-    """Refuse a policy of the column that a bookmark is made of: its values are kept as they are.
-
-    Raises:
-        DefinitionError: there is one.
-    """
-    cursor = getattr(origin, "cursor", None)
-    if isinstance(cursor, str) and cursor in policies:
-        raise DefinitionError(
-            f'Source "{name}" goes on by "{cursor}", whose values the bookmark keeps as they are.',
-            where=here(),
-            hint="another cursor, or no policy of that column",
-        )
-
-
 def check_source_options(name: str, files: bool, kind: SourceKind, options: Mapping[str, Any]) -> None:
     """Refuse options that this kind of source would silently ignore.
 

@@ -15,14 +15,7 @@ from tidemill.authoring import registry
 from tidemill.authoring.defining import Rules, When, definition_of
 from tidemill.authoring.feeds import files_origin
 from tidemill.authoring.handles import Source, Table, whole_name
-from tidemill.authoring.options import (
-    check_cursor,
-    check_source_options,
-    decode_options,
-    made_table,
-    names_of,
-    table_spec,
-)
+from tidemill.authoring.options import check_source_options, decode_options, made_table, names_of, table_spec
 from tidemill.authoring.place import assigned_name, feed_name, here, is_interactive, line_of, place_of, placed
 from tidemill.authoring.schedules import moment_in, read_schedule
 from tidemill.authoring.streams import HasStreams
@@ -229,7 +222,6 @@ class Pipeline(HasStreams):
                 hint='archive="jsonl" or "avro"; compression="zstd", "gzip" or "none"',
             )
         table = table_spec(TableName(self.name, name), self._publish, options)
-        check_cursor(name, origin, table.policies)
         if table.write is not WriteMode.APPEND:
             raise DefinitionError(
                 f'Source "{name}" is loaded by append: its batch is replaced as a whole.',

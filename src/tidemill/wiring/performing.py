@@ -25,7 +25,7 @@ from tidemill.wiring.outside import OutsideSystems
 from tidemill.wiring.secrets import connections_of, masker_of
 from tidemill.wiring.services import open_metadata, system_clock
 from tidemill.wiring.settings import STATE_FOLDER, Settings
-from tidemill.wiring.storage import open_files
+from tidemill.wiring.storage import open_archive
 from tidemill.wiring.surroundings import ArchivedValues, EnvironmentVariables, StoredXComs
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Performer:
                 xcoms=StoredXComs(self.metadata),
                 clock=self._clock,
                 root=self._settings.root,
-                big=ArchivedValues(lambda: open_files(self._settings, self._settings.archive_url)),
+                big=ArchivedValues(lambda: open_archive(self._settings).files),
                 tables=tables,
                 pipelines=OtherPipelines(self.metadata, self._clock, self._ring),
                 variables=EnvironmentVariables(),

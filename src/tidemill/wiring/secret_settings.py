@@ -36,6 +36,8 @@ class SecretSettings:
     region: str | None = None
     endpoint: str | None = None
     key_file: str = ""
+    #: The metadata database with the store; empty: the project's. A trial has one of its own, without secrets.
+    kept_in: str = ""
 
 
 def read_secret_settings(data: Mapping[str, Any], where: str) -> SecretSettings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,11 +113,11 @@ def stored_secrets(settings: Settings) -> StoredSecrets:
 def _metadata(settings: Settings, make: bool) -> Metadata | None:
     from tidemill.wiring.services import open_metadata, system_clock
 
-    url = settings.metadata_url
+    url = settings.secrets.kept_in or settings.metadata_url
     local = url.startswith("sqlite:///")
     if not make and local and not (settings.root / url.removeprefix("sqlite:///")).is_file():
         return None
-    return open_metadata(settings, system_clock(), migrate=make)
+    return open_metadata(replace(settings, metadata_url=url), system_clock(), migrate=make)
 
 
 def store_keys(settings: Settings) -> Keys | None:

@@ -15,7 +15,7 @@ from tidemill.model.pipeline import FilesOrigin, FunctionOrigin, SourceSpec
 from tidemill.wiring.loading import loading
 from tidemill.wiring.project import code_version
 from tidemill.wiring.settings import FILE, STATE_FOLDER, Settings, origins
-from tidemill.wiring.storage import Reach, open_files
+from tidemill.wiring.storage import Reach, open_archive, open_files
 
 if TYPE_CHECKING:
     from tidemill.flow.services import Services
@@ -53,21 +53,20 @@ def connect(
         from tidemill.adapters.arrow.decoder import ArrowDecoder
         from tidemill.adapters.iceberg.catalog import IcebergCatalog
         from tidemill.adapters.sql import store as _store  # noqa: F401  # `open_metadata` needs it
-        from tidemill.flow.archive import Archive
         from tidemill.flow.services import Services
 
     clock = system_clock()
-    lake, archive = open_files(settings, settings.lake_url), open_files(settings, settings.archive_url)
+    lake, archive = open_files(settings, settings.lake_url), open_archive(settings, wrap_files)
     reach = Reach.of(lake)
     metadata = open_metadata(settings, clock)
     if wrap_files is not None:
-        lake, archive = wrap_files(lake), wrap_files(archive)
+        lake = wrap_files(lake)
     if wrap_metadata is not None:
         metadata = wrap_metadata(metadata)
     return Services(
         project=settings.name,
         metadata=metadata,
-        archive=Archive(archive),
+        archive=archive,
         lake=lake,
         catalog=IcebergCatalog(lake, clock),
         decoder=ArrowDecoder(),

@@ -14,6 +14,8 @@ timeout = "30s"                              what reading one file may take
 url = "sqlite:///.tidemill/tidemill.db"      TIDEMILL_METADATA_URL
 [archive]
 url = ".tidemill/archive"                    TIDEMILL_ARCHIVE_URL; a folder, or s3://bucket/prefix
+encrypt = "archive-key"                      the secret whose key encrypts all that is written there
+keys = ["older-key"]                         others, by which what lies there can be read
 [lake]
 url = ".tidemill/lake"                       TIDEMILL_LAKE_URL; likewise
 [s3]                                         see object_settings.py
@@ -71,7 +73,7 @@ _KNOWN = {
     "project": ("name", "pipelines"),
     "pipelines": ("source", "url", "ref", "path", "every", "timeout"),
     "metadata": ("url",),
-    "archive": ("url",),
+    "archive": ("url", "encrypt", "keys"),
     "lake": ("url",),
     "s3": S3_KEYS,
     "scheduler": ("workers", "broker"),
@@ -159,6 +161,9 @@ class Settings:
     pools: Mapping[str, int] = field(default_factory=dict, hash=False)
     streams: StreamSettings = field(default_factory=StreamSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    #: The secret whose key encrypts the archive, and others by whose keys it is read; empty: none.
+    archive_keys: tuple[str, ...] = ()
+    encrypts_archive: bool = False
     secrets: SecretSettings = field(default_factory=SecretSettings)
 
 
@@ -206,6 +211,8 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         lake_url=env.get("TIDEMILL_LAKE_URL") or data.get("lake", {}).get("url", defaults.lake_url),
         objects=read_object_settings(data, str(root / FILE)),
         secrets=secrets,
+        archive_keys=_archive_keys(data.get("archive", {}), str(root / FILE)),
+        encrypts_archive=bool(data.get("archive", {}).get("encrypt")),
         has_file=(root / FILE).is_file(),
         code=_code(data.get("pipelines", {}), str(root / FILE)),
         workers=_count(data.get("scheduler", {}).get("workers"), "scheduler.workers", str(root / FILE)),
@@ -228,6 +235,16 @@ def _env_file(path: Path) -> Mapping[str, str]:
         return DotEnvSecrets(path).variables()
     except SettingsError:
         return {}
+
+
+def _archive_keys(given: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The names of the archive's keys, the one that encrypts first."""
+    named = [given["encrypt"]] if given.get("encrypt") else []
+    others = given.get("keys", [])
+    for name in (*named, *(others if isinstance(others, list) else [others])):
+        if not isinstance(name, str):
+            raise SettingsError(f"{name!r} names no secret.", where=where, hint='[archive] encrypt = "archive-key"')
+    return tuple(dict.fromkeys([*named, *([others] if isinstance(others, str) else others)]))
 
 
 def _count(value: Any, name: str, where: str) -> int | None:

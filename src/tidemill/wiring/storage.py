@@ -11,7 +11,9 @@ from tidemill.wiring.object_settings import open_bucket
 from tidemill.wiring.settings import FILE, Settings
 
 if TYPE_CHECKING:
+    from tidemill.adapters.crypto.keys import Keys
     from tidemill.adapters.polars.scan import Scanner
+    from tidemill.flow.archive import Archive
     from tidemill.ports.files import Files
 
 
@@ -39,6 +41,32 @@ def open_files(settings: Settings, url: str) -> Files:
     folder = settings.root / url.removeprefix("file://")
     folder.mkdir(parents=True, exist_ok=True)
     return LocalFiles(folder)
+
+
+def open_archive(settings: Settings, wrap: Callable[[Files], Files] | None = None) -> Archive:
+    """Open the archive, as its files are encrypted.
+
+    Args:
+        settings: the project.
+        wrap: put around its files (fault injection).
+
+    Raises:
+        SettingsError: see `open_files`.
+    """
+    from tidemill.flow.archive import Archive
+
+    files = open_files(settings, settings.archive_url)
+    if not settings.archive_keys:
+        return Archive(files if wrap is None else wrap(files))
+    from tidemill.adapters.crypto.files import SealedFiles
+    from tidemill.wiring.secrets import named_keys
+
+    def keys() -> list[Keys]:
+        where = str(settings.root / FILE)
+        return [named_keys(settings, name, where) for name in settings.archive_keys]
+
+    sealed = SealedFiles(files, keys, settings.archive_keys[0] if settings.encrypts_archive else None)
+    return Archive(sealed if wrap is None else wrap(sealed), sealed)
 
 
 @dataclass(frozen=True, slots=True)
