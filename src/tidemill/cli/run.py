@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tidemill.model.batch import BatchKey
     from tidemill.model.pipeline import PipelineSpec
 
-_FILE = re.compile(r"(?P<file>.+\.py)(?::(?P<pipeline>\w+))?")
+_FILE = re.compile(r"(?P<file>.+\.(?:py|ya?ml))(?::(?P<pipeline>\w+))?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 [project]                          TIDEMILL_PROJECT names the folder
 name = "flights"
-pipelines = ["pipelines/*.py"]
+pipelines = ["pipelines/*.py", "pipelines/*.yaml"]
 [pipelines]                                  where the files come from; in this folder, if nothing is said
 source = "git"                               or "s3", or "folder"
 url = "https://example.org/flows.git"        or a path; s3://bucket/prefix
@@ -141,7 +141,7 @@ class Settings:
 
     root: Path
     name: str
-    pipelines: tuple[str, ...] = ("pipelines/*.py",)
+    pipelines: tuple[str, ...] = ("pipelines/*.py", "pipelines/*.yaml")
     metadata_url: str = f"sqlite:///{STATE_FOLDER}/tidemill.db"
     archive_url: str = f"{STATE_FOLDER}/archive"
     lake_url: str = f"{STATE_FOLDER}/lake"
@@ -200,7 +200,7 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         raise SettingsError(
             f'"{name}" cannot name a project.', where=str(root / FILE), hint="letters, digits, _ and -, at most 63"
         )
-    patterns = project.get("pipelines", ["pipelines/*.py"])
+    patterns = project.get("pipelines", ["pipelines/*.py", "pipelines/*.yaml"])
     defaults = Settings(root, name)
     return Settings(
         root=root,
