@@ -21,6 +21,7 @@ from harness.objectstore import ObjectStore, serving
 from harness.postgres import CannotStart, Postgres, running
 from harness.s3keys import KEY, SECRET
 from tidemill.adapters.sql.store import SqlMetadata
+from tidemill.model.masking import GIVEN
 from tidemill.testing.clock import ManualClock
 
 #: Fixtures that tests of all folders use.
@@ -30,6 +31,13 @@ __all__ = ["kafka_or_why", "kafka_servers"]
 settings.register_profile("build", derandomize=True, database=None)
 if os.environ.get("CI") == "true":
     settings.load_profile("build")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_hidden() -> Iterator[None]:
+    """What one test was given as a secret is a word like any other to the next."""
+    yield
+    GIVEN.forget()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 
 from harness.examples import few
 from harness.objectstore import KEY, SECRET, ObjectStore
+from harness.secretplaces import key
+from tidemill.adapters.crypto.files import SealedFiles
+from tidemill.adapters.crypto.keys import Keys
 from tidemill.adapters.localfs.files import LocalFiles
 from tidemill.adapters.memory.files import MemoryFiles
 from tidemill.adapters.s3.bucket import Bucket
@@ -28,9 +31,14 @@ ADAPTERS: dict[str, Callable[[Path, ObjectStore], Files]] = {
     "localfs": lambda folder, _store: LocalFiles(folder / "root"),
     "memory": lambda _folder, _store: MemoryFiles(),
     "s3": lambda _folder, store: S3Files(bucket_of(store, "deep/er")),
+    "encrypted": lambda folder, _store: sealed(LocalFiles(folder / "root")),
     "s3 whole bucket": lambda _folder, store: S3Files(bucket_of(store, "")),
 }
 LATER = timedelta(hours=1)
+
+
+def sealed(below: Files) -> Files:
+    return SealedFiles(below, lambda: [Keys(key(), "archive-key")], "archive-key")
 
 
 def bucket_of(store: ObjectStore, prefix: str) -> Bucket:

@@ -10,13 +10,14 @@ from typing import Any
 from harness.api import Api
 from harness.decoding import decode, feed
 from tidemill.adapters.http.source import RestSource
+from tidemill.adapters.system.secrets import EnvironmentSecrets
 from tidemill.authoring import registry
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.model.batch import Batch, BatchKey, BatchState, Bookmark, Interval
 from tidemill.model.rest import Rest
 from tidemill.ports.source import ExtractRequest, RawFile
 from tidemill.testing.clock import ManualClock
-from tidemill.wiring.surroundings import EnvironmentConnections
+from tidemill.wiring.secrets import ProjectConnections, ProjectSecrets
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -62,7 +63,8 @@ def extract(
     shop.source(rest, name="orders")
     spec = shop.spec().sources["orders"]
     batch = Batch(7, BatchKey("shop", Interval(DAY, DAY + timedelta(days=1))), BatchState.OPEN, DAY)
-    source = RestSource(spec, rest, EnvironmentConnections(), secret, clock or WaitingClock())
+    connections = ProjectConnections(ProjectSecrets([EnvironmentSecrets()]))
+    source = RestSource(spec, rest, connections, secret, clock or WaitingClock())
     made = Extracted()
     with source.extract(ExtractRequest(batch, bookmark, until, params or {})) as extraction:
         for piece in extraction:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.operating import Worker
+from tidemill.adapters.system.secrets import EnvironmentSecrets
 from tidemill.flow.handing import Handing
 from tidemill.wiring.outside import OutsideSystems
-from tidemill.wiring.surroundings import EnvironmentConnections
+from tidemill.wiring.secrets import ProjectConnections, ProjectSecrets
 
 
 class Reaching(Worker):
@@ -18,7 +19,7 @@ class Reaching(Worker):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        connections = EnvironmentConnections()
+        connections = ProjectConnections(ProjectSecrets([EnvironmentSecrets()]))
         outside = OutsideSystems(connections, root)
         self.services = replace(self.services, connections=connections, outside=outside)
 

@@ -13,7 +13,7 @@ from tidemill.authoring import registry
 from tidemill.model.errors import DefinitionError
 from tidemill.model.instance import Failed, Rescheduled, Succeeded
 from tidemill.operators import HttpOperator, HttpSensor
-from tidemill.wiring.surroundings import secrets
+from tidemill.wiring.secrets import secret_values
 
 
 @pytest.fixture
@@ -106,7 +106,8 @@ def test_secrets_of_a_connection_do_not_follow_to_another_host(worker, web):
 
 def test_secrets_of_connections_are_masked():
     url = "https://me:se%20cret@host/?X-Token=t0ken&colour=blue&Authorization=Bearer%20abc"
-    assert secrets({"TIDEMILL_CONN_API": url, "COLOUR": "red"}) == [url, "se cret", "t0ken", "Bearer abc"]
+    found = secret_values({"TIDEMILL_CONN_API": url, "COLOUR": "red"})
+    assert found == [url, "se cret", "se%20cret", "t0ken", "Bearer abc"]
 
 
 def test_a_sensor_waits_through_404_and_its_check(worker, web):

@@ -12,6 +12,7 @@ import pytest
 from harness.operating import Worker
 from harness.reaching import Reaching
 from tidemill.adapters.memory.topics import MemoryTopics
+from tidemill.adapters.system.secrets import EnvironmentSecrets
 from tidemill.authoring import registry
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.instance import Succeeded
@@ -19,7 +20,7 @@ from tidemill.operators import KafkaProduceOperator
 from tidemill.operators.messages import as_bytes
 from tidemill.ports.topic import Partition, TopicSpec
 from tidemill.wiring.outside import OutsideSystems
-from tidemill.wiring.surroundings import EnvironmentConnections, secrets
+from tidemill.wiring.secrets import ProjectConnections, ProjectSecrets, secret_values
 
 
 class Sending(Worker):
@@ -229,15 +230,17 @@ def test_without_its_client_what_to_install_is_told(reaching, monkeypatch):
     monkeypatch.setenv("TIDEMILL_CONN_KAFKA_DEFAULT", "kafka://host:9092")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(Exception, match="not installed") as raised:
-        OutsideSystems(EnvironmentConnections(), reaching.services.root).topics("kafka_default", timedelta(seconds=1))
+        OutsideSystems(ProjectConnections(ProjectSecrets([EnvironmentSecrets()])), reaching.services.root).topics(
+            "kafka_default", timedelta(seconds=1)
+        )
     assert 'pip install "tidemill[kafka]"' in str(raised.value)
 
 
 def test_a_connection_may_name_several_servers(monkeypatch):
     url = "kafka://me:se%20cret@One:9092,two:9092?sasl.mechanism=SCRAM-SHA-512&ssl.key.password=key-word"
     monkeypatch.setenv("TIDEMILL_CONN_EVENTS", url)
-    found = EnvironmentConnections().get("events")
+    found = ProjectConnections(ProjectSecrets([EnvironmentSecrets()])).get("events")
     assert (found["host"], found["port"]) == ("One:9092,two:9092", None)
     assert (found["login"], found["password"]) == ("me", "se cret")
     assert found["extra"] == {"sasl.mechanism": "SCRAM-SHA-512", "ssl.key.password": "key-word"}
-    assert secrets({"TIDEMILL_CONN_EVENTS": url}) == [url, "se cret", "key-word"]
+    assert secret_values({"TIDEMILL_CONN_EVENTS": url}) == [url, "se cret", "se%20cret", "key-word"]

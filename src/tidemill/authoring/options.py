@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from tidemill.authoring.place import here, placed
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.pipeline import SourceKind
+from tidemill.model.policy import Policy
 from tidemill.model.table import (
     Contract,
     OnMisfit,
@@ -21,13 +22,14 @@ from tidemill.model.table import (
     WriteMode,
 )
 from tidemill.plan.jsonpath import Step, compile_path
+from tidemill.plan.known import SYSTEM_NAMES
 from tidemill.ports.decoder import DecodeOptions
 
 E = TypeVar("E", bound=StrEnum)
 
 TABLE_OPTIONS = (
     "write", "key", "order", "partition", "sort", "contract", "columns", "max_rejected", "publish",
-    "surrogate_key", "delete_flag", "doc",
+    "surrogate_key", "delete_flag", "doc", "policy",
 )  # fmt: skip
 
 
@@ -110,10 +112,27 @@ def table_spec(name: TableName, publish: PublishMode, options: dict[str, Any]) -
             surrogate_key=options.get("surrogate_key"),
             delete_flag=options.get("delete_flag"),
             doc=options.get("doc", ""),
+            policies=policies_of(options.get("policy")),
         )
     except DefinitionError as error:
         error.where = error.where or here()
         raise
+
+
+def policies_of(given: Any) -> dict[str, Policy]:
+    """Read `policy`: column -> "drop", "mask(4)", "hash", "encrypt(pii-key)".
+
+    Raises:
+        DefinitionError, UnknownName: it is something else.
+    """
+    if not isinstance(given, Mapping | None):
+        raise DefinitionError(f"policy={given!r} is none.", where=here(), hint='policy={"email": "hash"}')
+    made = {str(column): placed(Policy.parse, str(text)) for column, text in (given or {}).items()}
+    if SYSTEM_NAMES & made.keys():
+        raise DefinitionError(
+            f"{sorted(SYSTEM_NAMES & made.keys())[0]} is Tidemill's, and has no policy.", where=here()
+        )
+    return made
 
 
 def check_source_options(name: str, files: bool, kind: SourceKind, options: Mapping[str, Any]) -> None:

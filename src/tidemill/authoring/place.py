@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dis
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from tidemill.model.errors import DefinitionError, TidemillError
@@ -13,9 +15,23 @@ from tidemill.model.place import user_frame, user_place
 T = TypeVar("T")
 
 
+#: Where a document stands that is being read; None: code is.
+_standing: ContextVar[str | None] = ContextVar("standing", default=None)
+
+
+@contextmanager
+def standing_at(place: str) -> Iterator[None]:
+    """Let what is declared within stand at a place of a document instead of at a line of code."""
+    token = _standing.set(place)
+    try:
+        yield
+    finally:
+        _standing.reset(token)
+
+
 def here() -> str:
     """The place in the user's file that is being executed, as `file:line`; empty where there is none."""
-    return str(user_place() or "")
+    return _standing.get() or str(user_place() or "")
 
 
 def placed(check: Callable[..., T], *arguments: Any) -> T:

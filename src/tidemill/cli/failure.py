@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +17,7 @@ import click
 from tidemill.cli.invocation import Invocation
 from tidemill.cli.output import paint_for
 from tidemill.model.errors import TidemillError
+from tidemill.model.masking import hide
 
 _OWN = str(Path(__file__).resolve().parent.parent)
 INTERRUPTED = 130
@@ -61,6 +62,12 @@ def explain(error: BaseException, invocation: Invocation, *, place: str | None =
         invocation: the call, for paths relative to the project and for the command to try.
         place: where the failed task is declared, for errors that name no place themselves.
     """
+    made = _explained(error, invocation, place)
+    where, hint, code = (text and hide(text) for text in (made.where, made.hint, made.code))
+    return replace(made, what=hide(made.what), where=where, hint=hint, code=code)
+
+
+def _explained(error: BaseException, invocation: Invocation, place: str | None) -> Failure:
     kind = type(error).__name__
     if isinstance(error, TidemillError):
         where = error.where or place
@@ -96,6 +103,11 @@ def _usage(error: click.ClickException) -> Failure:
     if hint is None and ctx is not None:
         hint = f"{ctx.command_path} --help"
     return Failure("UsageError", message, None, hint, exit_code=error.exit_code)
+
+
+def print_traceback(error: BaseException) -> None:
+    """Write a traceback to standard error, without secrets."""
+    sys.stderr.write(hide("".join(traceback.format_exception(error))))
 
 
 def user_line(error: BaseException, root: Path) -> traceback.FrameSummary | None:
@@ -152,7 +164,7 @@ def fail(error: Exception, invocation: Invocation) -> int:
     """Show an error, as text and with `--json` as an object; returns the exit code."""
     failure = explain(error, invocation)
     if invocation.debug:
-        traceback.print_exception(error)
+        print_traceback(error)
     if invocation.json:
         invocation.out.object({"error": failure.as_json()})
     show(failure)

@@ -50,6 +50,8 @@ TABLE: Mapping[str, Mapping[str, Entry]] = {
         "branch": Entry("tidemill.cli.branch:branch", "Compare, merge, tag and drop versions; undo a batch."),
     },
     "Care": {
+        "connections": Entry("tidemill.cli.connections:connections", "Look at connections, add them, and test them."),
+        "secrets": Entry("tidemill.cli.connections:secrets", "Keep salts and keys that policies and the archive name."),
         "doctor": Entry("tidemill.cli.doctor:doctor", "Look for what is wrong with the project's surroundings."),
     },
 }  # fmt: skip

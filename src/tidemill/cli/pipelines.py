@@ -36,6 +36,18 @@ def pipelines() -> None:
 _NAME = click.argument("name")
 
 
+@pipelines.command("schema", cls=Command)
+@pass_invocation
+def pipeline_schema(invocation: Invocation) -> None:
+    """Write the JSON Schema of pipelines in YAML, for editors.
+
+    Save it, and begin a file with: # yaml-language-server: $schema=../pipeline.schema.json
+    """
+    from tidemill.authoring.written_schema import schema
+
+    invocation.out.object(schema())
+
+
 @pipelines.command("ls", cls=Command)
 @pass_invocation
 def list_pipelines(invocation: Invocation) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tidemill.cli.command import Command
-from tidemill.cli.failure import INTERRUPTED, explain, show
+from tidemill.cli.failure import INTERRUPTED, explain, print_traceback, show
 from tidemill.cli.invocation import Invocation, pass_invocation
 from tidemill.cli.output import is_terminal
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tidemill.model.batch import BatchKey
     from tidemill.model.pipeline import PipelineSpec
 
-_FILE = re.compile(r"(?P<file>.+\.py)(?::(?P<pipeline>\w+))?")
+_FILE = re.compile(r"(?P<file>.+\.(?:py|ya?ml))(?::(?P<pipeline>\w+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,9 +291,7 @@ class _Telling:
         resume = self._resume(rest, options, fetch=_is_file_at_fault(report, item.spec))
         failure = explain(report.error, self.invocation, place=_place(report, item.spec))
         if self.invocation.debug:
-            import traceback
-
-            traceback.print_exception(report.error)
+            print_traceback(report.error)
         if self.invocation.json:
             self._object({**failure.as_json(), "left": list(left.tables), "published": list(left.published)},
                          resume, why=why)  # fmt: skip

@@ -28,8 +28,8 @@ from tidemill.model.batch import (
     contents_from_json,
     contents_to_json,
 )
-from tidemill.model.errors import DataError
-from tidemill.ports.files import Files
+from tidemill.model.errors import DataError, SettingsError
+from tidemill.ports.files import Files, Seals
 
 _CHUNK = 1 << 20
 #: `<pipeline>/<source>/dt=.../batch=.../a<attempt>-<nnnn>-<name>`
@@ -79,6 +79,8 @@ class PartsWriter:
     folder: str
     attempt: int
     parts: list[Part] = field(default_factory=list)
+    #: The key that encrypts what is written; None: none does.
+    key: str | None = None
     #: Called with the rows and the bytes of all parts so far, as they are written.
     progress: Callable[[int, int], None] = lambda _rows, _bytes: None
     rows: int = 0
@@ -106,7 +108,7 @@ class PartsWriter:
         with self.files.create(path) as stream:
             hashing = HashingWriter(stream, told)
             rows = write(cast(BinaryIO, hashing))
-        part = Part(path, name, hashing.sha256, hashing.bytes, rows=rows, **known)
+        part = Part(path, name, hashing.sha256, hashing.bytes, rows=rows, key=self.key, **known)
         self.parts.append(part)
         return part
 
@@ -120,14 +122,25 @@ class PartsWriter:
 
 
 class Archive:
-    """Parts and manifests over the files port."""
+    """Parts and manifests over the files port.
 
-    def __init__(self, files: Files) -> None:
+    Args:
+        files: where they lie.
+        seals: tells of their encryption; None: there is none.
+    """
+
+    def __init__(self, files: Files, seals: Seals | None = None) -> None:
         self.files = files
+        self._seals = seals
+
+    @property
+    def key(self) -> str | None:
+        """The key that encrypts what is written now; None: none does."""
+        return self._seals.key_name if self._seals is not None else None
 
     def writer(self, batch: Batch, source: str, attempt: int) -> PartsWriter:
         """Begin an extraction."""
-        return PartsWriter(self.files, folder_of(batch, source), attempt)
+        return PartsWriter(self.files, folder_of(batch, source), attempt, key=self.key)
 
     def seal(self, batch: Batch, manifest: Manifest) -> None:
         """Write the manifest: from now on the extraction exists."""
@@ -184,7 +197,17 @@ class Archive:
 
         Raises:
             DataError: the part is missing or was changed.
+            SettingsError: it is encrypted, and its key is not here.
         """
+        if part.key is not None and (self._seals is None or not self._seals.is_sealed(part.path)):
+            name = part.key.partition("/")[0]
+            if self._seals is None:
+                raise SettingsError(
+                    f'The archived file "{part.path}" is encrypted by "{name}", which the settings do not name.',
+                    hint=f'[archive] keys = ["{name}"]',
+                )
+            if self.files.info(part.path) is not None:
+                raise DataError(f'The archived file "{part.path}" was encrypted, and what lies there now is not.')
         info = self.files.info(part.path)
         if info is None or info.bytes != part.bytes:
             found = "is missing" if info is None else f"has {info.bytes} bytes instead of {part.bytes}"
@@ -223,6 +246,7 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
                 "rows": p.rows,
                 "format": p.format,
                 "compression": p.compression,
+                **({"key": p.key} if p.key else {}),
             }
             for p in manifest.parts
         ],

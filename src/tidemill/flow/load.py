@@ -13,12 +13,14 @@ from datetime import datetime
 from typing import BinaryIO
 
 from tidemill.flow.attempt import Attempt
+from tidemill.flow.policies import LoadPolicies
 from tidemill.flow.quarantine import Quarantine, too_many
 from tidemill.flow.stage import Stage, spec_from
 from tidemill.flow.write import commit_rows
 from tidemill.model.batch import Contents, Manifest, Part
 from tidemill.model.errors import DefinitionError
 from tidemill.model.pipeline import SourceSpec
+from tidemill.model.policy import of_child
 from tidemill.model.table import (
     BATCH_ID,
     LOADED_AT,
@@ -145,14 +147,18 @@ def _load_once(
 
         declared = source.table.contract.columns
         if "" not in tables and len(declared):
-            stage(table).shape(declared)
+            own = of_child(source.table.policies, "")
+            stage(table).shape(attempt.services.policies.schema(declared, own) if own else declared)
+        policies = LoadPolicies.of(attempt.services, source)
         chunks = attempt.services.decoder.decode(
             [_feed(attempt, p) for p in manifest.parts],
-            tables=tables,
-            found=found,
-            contract=source.table.contract,
+            tables=policies.tables(tables) if policies else tables,
+            found=policies.found(tables, found) if policies else found,
+            contract=policies.contract(tables) if policies else source.table.contract,
             options=DecodeOptions(**source.decode),
         )
+        if policies:
+            chunks = policies.chunks(chunks)
         for chunk in chunks:
             if chunk.batch is not None and chunk.batch.num_rows:
                 stage(child_name(table, chunk.child)).write(chunk.batch, chunk.schema)
@@ -163,6 +169,8 @@ def _load_once(
                 loaded.parts[chunk.part] = loaded.parts.get(chunk.part, 0) + found_here
                 loaded.rows = stages[table].rows if table in stages else 0
                 progress(loaded.rows)
+        if policies:
+            policies.check()
         # What an earlier version of this batch wrote and this one does not is taken away.
         for name in _family(attempt, table):
             stage(name)

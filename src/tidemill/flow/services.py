@@ -15,6 +15,7 @@ from tidemill.ports.engine import SqlEngine
 from tidemill.ports.files import Files
 from tidemill.ports.frame_engine import FrameEngine
 from tidemill.ports.metadata import Metadata
+from tidemill.ports.policies import ColumnPolicies
 from tidemill.ports.records import RecordEncoder
 from tidemill.ports.source import Source
 
@@ -40,4 +41,5 @@ class Services:
     clock: Clock
     holder: str
     alive: Callable[[str], bool]
+    policies: ColumnPolicies
     code_version: str | None = None

@@ -32,6 +32,7 @@ def properties_of(spec: TableSpec) -> dict[str, str]:
         "delete_flag": spec.delete_flag or "",
         "parent": str(spec.parent) if spec.parent else "",
         "doc": spec.doc,
+        "policy": json.dumps({name: str(p) for name, p in spec.policies.items()}) if spec.policies else "",
     }
     return {PROPERTY + name: value for name, value in found.items() if value}
 

@@ -9,6 +9,7 @@ from typing import Any
 from tidemill.authoring.context import RunContext
 from tidemill.flow.attempt import Attempt
 from tidemill.flow.contract import fitted
+from tidemill.flow.policies import changed
 from tidemill.flow.quarantine import too_many
 from tidemill.flow.services import Services
 from tidemill.flow.write import Written, write_rows
@@ -101,6 +102,7 @@ def _from_function(attempt: Attempt, transform: TransformSpec, progress: Progres
 def _write(attempt: Attempt, transform: TransformSpec, reader: Any, progress: Progress) -> Written:
     """Write a result as the table's contract lets it pass."""
     columns = _columns(attempt.services, reader)
+    columns, reader = changed(attempt.services, transform.table, columns, reader)
     schema, rows = fitted(attempt, transform.table, columns, reader, transform.place)
     return write_rows(attempt, transform.table, schema, rows, progress)
 

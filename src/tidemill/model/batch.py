@@ -153,7 +153,8 @@ class Batch:
 class Part:
     """One archived file: raw bytes as received, or records in the archive's own format.
 
-    `path` is relative to the archive's root. `name` is what the source called it.
+    `path` is relative to the archive's root. `name` is what the source called it. `sha256` and `bytes` are those of the
+    content, whether the archive is encrypted or not.
     """
 
     path: str
@@ -166,6 +167,8 @@ class Part:
     format: str | None = None
     #: gzip, zstd, bzip2, or None.
     compression: str | None = None
+    #: The name and the id of the key that encrypts it, `archive-key/3fa9...`; None: it is not encrypted.
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

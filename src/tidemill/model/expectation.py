@@ -250,6 +250,20 @@ def expect(condition: Any, *, name: str | None = None, **options: Any) -> Condit
     return ConditionExpectation(condition=condition, text=text, **common)
 
 
+def expect_sql(condition: str, *, name: str | None = None, **options: Any) -> ConditionExpectation:
+    """The same for a condition of SQL: `amount > 0 AND currency IN ('EUR', 'USD')`.
+
+    Raises:
+        DefinitionError: it cannot be read.
+    """
+    import polars
+
+    try:
+        return expect(polars.sql_expr(condition), name=name or condition[:80], **options)
+    except polars.exceptions.PolarsError as error:
+        raise DefinitionError(f"The condition cannot be read: {str(error).splitlines()[0]}.") from None
+
+
 def not_null(*columns: str, name: str | None = None, **options: Any) -> NotNullExpectation:
     """Expect a value in each of `columns`; options as for `expect`."""
     on = _named(columns, "not_null")

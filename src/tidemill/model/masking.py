@@ -31,17 +31,35 @@ class Masker:
 
     def add(self, value: str) -> None:
         """Hide `value` from now on; one of less than four characters is left."""
-        before = len(self._forms)
+        forms: set[str] = set()
         for part in (value, value.strip(), *(line.strip() for line in value.splitlines() if len(line) >= _LONG)):
             if len(part) >= SHORTEST:
-                self._forms |= _forms(part)
-        if len(self._forms) > before:
+                forms |= _forms(part)
+        if forms <= self._forms:
+            return
+        self._forms |= forms
+        count = 0
+        while count != len(self._forms):  # another thread may add one meanwhile
             longest_first = sorted(self._forms, key=lambda form: (-len(form), form))
+            count = len(longest_first)
             self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+    def forget(self) -> None:
+        """Hide nothing any more."""
+        self._forms, self._pattern = set(), None
 
     def mask(self, text: str) -> str:
         """`text` without the values."""
         return text if self._pattern is None else self._pattern.sub(HIDDEN, text)
+
+
+#: Every secret that this process was given: whatever it writes down for people goes through this.
+GIVEN = Masker()
+
+
+def hide(text: str) -> str:
+    """`text` without the secrets that this process was given."""
+    return GIVEN.mask(text)
 
 
 def _forms(value: str) -> set[str]:

@@ -114,6 +114,15 @@ class SourceSpec:
     #: Where in the user's file, as `file:line`.
     place: str = ""
 
+    def __post_init__(self) -> None:
+        cursor = getattr(self.origin, "cursor", None)
+        if isinstance(cursor, str) and cursor in self.table.policies:
+            raise DefinitionError(
+                f'Source "{self.name}" goes on by "{cursor}", whose values the bookmark keeps as they are.',
+                where=self.place,
+                hint="another cursor, or no policy of that column",
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:

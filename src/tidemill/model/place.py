@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from tidemill.model.errors import TidemillError
+from tidemill.model.masking import hide
 
 #: Where Python's own modules live.
 _LIBRARY = str(dataclasses.__file__).removesuffix("dataclasses.py")
@@ -42,12 +43,15 @@ def user_place() -> Place | None:
 
 
 def told(error: BaseException) -> str:
-    """An error as a record keeps it, to be read without its traceback: its kind, and the user's line that raised it."""
+    """An error as a record keeps it, to be read without its traceback: its kind, and the user's line that raised it.
+
+    Secrets are hidden: drivers quote addresses with all that is in them.
+    """
     if isinstance(error, TidemillError):
-        return str(error)
+        return hide(str(error))
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     where = raised_at(error)
-    return f"{what}\n  at: {where}" if where else what
+    return hide(f"{what}\n  at: {where}" if where else what)
 
 
 def raised_at(error: BaseException) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tidemill.model.errors import DefinitionError
+from tidemill.model.policy import Policy
 from tidemill.model.types import BOOLEAN, LONG, TIMESTAMPTZ, Type, parse_type
 
 #: Column of every table: the batch that wrote the row.
@@ -338,6 +339,8 @@ class TableSpec:
     #: The table whose nested lists this one holds the elements of, made by flattening a source.
     parent: TableName | None = None
     doc: str = ""
+    #: What happens to values before they are written, by column; `items.email` is one of a flattened child.
+    policies: Mapping[str, Policy] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.write in (WriteMode.UPSERT, WriteMode.HISTORY) and not self.key:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 
 #: Files whose change makes another version: Python, SQL, settings, lock files.
 SUFFIXES = (".py", ".sql", ".toml", ".lock", ".yml", ".yaml")
+#: Those among them that may make pipelines.
+PIPELINES = (".py", ".yaml", ".yml")
 #: Folders that hold no code of the project: its state, its history, what was installed, its tests.
 SKIPPED = frozenset({".tidemill", ".git", ".venv", "venv", "__pycache__", "node_modules", "tests"})
 
@@ -33,7 +35,7 @@ class Patterns:
 
     def __call__(self, path: str) -> bool:
         """Whether a path relative to the project is that of a pipeline file."""
-        return path.endswith(".py") and self._matches(path) is not None
+        return path.endswith(PIPELINES) and self._matches(path) is not None
 
 
 def _expression(pattern: str) -> str:

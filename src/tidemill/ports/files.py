@@ -40,6 +40,19 @@ class FileInfo:
     modified_at: datetime
 
 
+class Seals(Protocol):
+    """What files that encrypt can tell beside what `Files` promises."""
+
+    @property
+    def key_name(self) -> str | None:
+        """The name and id of the key that encrypts what is written now; None: none does."""
+        ...
+
+    def is_sealed(self, path: str) -> bool:
+        """Whether a file is encrypted."""
+        ...
+
+
 class Files(Protocol):
     """Write-once files, addressed by relative paths with `/`.
 

@@ -347,6 +347,26 @@ class Events(Protocol):
         ...
 
 
+class SecretRows(Protocol):
+    """Secrets as they are kept: encrypted, by name."""
+
+    def get(self, name: str) -> bytes | None:
+        """One; None: there is none."""
+        ...
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        ...
+
+    def put(self, name: str, sealed: bytes) -> None:
+        """Keep one; one of that name is replaced."""
+        ...
+
+    def remove(self, name: str) -> bool:
+        """Forget one; False: there was none."""
+        ...
+
+
 class Tx(Protocol):
     """One transaction: all of these move together or not at all."""
 
@@ -364,6 +384,7 @@ class Tx(Protocol):
     xcoms: XComs
     streams: Streams
     deliveries: Deliveries
+    secrets: SecretRows
 
 
 class Metadata(Protocol):

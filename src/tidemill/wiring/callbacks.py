@@ -14,15 +14,15 @@ from tidemill.authoring.task_context import TaskServices
 from tidemill.flow.callbacks import tell_run
 from tidemill.flow.others import OtherPipelines
 from tidemill.flow.tasklog import captured
-from tidemill.model.masking import Masker
 from tidemill.model.run import RunInfo
 from tidemill.ports.metadata import Metadata
 from tidemill.ports.tasklogs import TryPlace
 from tidemill.wiring.performing import Performer, open_logs
+from tidemill.wiring.secrets import connections_of, masker_of
 from tidemill.wiring.services import open_metadata, system_clock
 from tidemill.wiring.serving import ring
 from tidemill.wiring.settings import Settings, load_settings
-from tidemill.wiring.surroundings import EnvironmentConnections, EnvironmentVariables, StoredXComs, secrets
+from tidemill.wiring.surroundings import EnvironmentVariables, StoredXComs
 
 _log = logging.getLogger("tidemill.callbacks")
 
@@ -33,7 +33,7 @@ def main(root: str, run_id: str, event: str) -> int:
     metadata = open_metadata(settings, system_clock(), migrate=False)
     run = _run_of(metadata, int(run_id))
     place = TryPlace(run.pipeline, run.id, f"on_{event}_callback")
-    with captured(open_logs(settings).open(place), Masker(secrets())):
+    with captured(open_logs(settings).open(place), masker_of(settings)):
         try:
             made = Performer(settings).declared(run)
             if isinstance(made, DAG):
@@ -67,7 +67,7 @@ def _call(settings: Settings, metadata: Metadata, dag: DAG, run: RunInfo, event:
         root=settings.root,
         pipelines=OtherPipelines(lambda: metadata, clock, lambda: ring(settings)),
         variables=EnvironmentVariables(),
-        connections=EnvironmentConnections(),
+        connections=connections_of(settings),
     )
     tell_run(dag, event, run, services)
 

@@ -5,7 +5,6 @@ Drivers are imported by the adapters, when they are used; an adapter whose extra
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,9 +16,9 @@ from tidemill.model.pipeline import SourceSpec
 from tidemill.model.rest import Rest
 from tidemill.model.webhook import Webhook
 from tidemill.ports.source import ExtractRequest, Source
+from tidemill.wiring.secrets import connections_of, secret_text
 from tidemill.wiring.services import system_clock
-from tidemill.wiring.settings import FILE, STATE_FOLDER, Settings, secret_of
-from tidemill.wiring.surroundings import EnvironmentConnections
+from tidemill.wiring.settings import STATE_FOLDER, Settings
 
 if TYPE_CHECKING:
     from tidemill.adapters.webhook.inbox import Inbox
@@ -33,7 +32,7 @@ def open_connector(
     Args:
         spec: the feed.
         connector: its origin.
-        settings: the project; connections are those of `EnvironmentConnections`.
+        settings: the project; with its connections.
         render: fills a text of the user's, with `{{ ds }}` and the like, for a batch.
     """
     match connector:
@@ -44,7 +43,7 @@ def open_connector(
         case Rest():
             from tidemill.adapters.http.source import RestSource
 
-            return RestSource(spec, connector, EnvironmentConnections(), partial(_secret, settings), system_clock())
+            return RestSource(spec, connector, connections_of(settings), partial(_secret, settings), system_clock())
         case Webhook():
             from tidemill.adapters.webhook.source import WebhookSource
 
@@ -61,4 +60,4 @@ def open_inbox(settings: Settings) -> Inbox:
 
 
 def _secret(settings: Settings, text: str) -> str:
-    return secret_of(text, os.environ, str(settings.root / FILE))
+    return secret_text(text, settings)

@@ -12,8 +12,8 @@ from tidemill.plan.sql_feed import Sql, render_sql
 from tidemill.plan.template import variables_of
 from tidemill.ports.source import ExtractRequest, Source
 from tidemill.wiring.outside import of_libpq
+from tidemill.wiring.secrets import connection_of, connections_of
 from tidemill.wiring.settings import Settings
-from tidemill.wiring.surroundings import EnvironmentConnections, connection_of
 
 if TYPE_CHECKING:
     from tidemill.adapters.databases.database import Database
@@ -34,17 +34,17 @@ def open_database_feed(spec: SourceSpec, source: DatabaseSource, settings: Setti
         return render_sql(template, variables_of(request.batch, request.parameters), where=spec.place)
 
     try:
-        database = _database(_connection(source.connection), settings)
+        database = database_of(_connection(source.connection, settings), settings)
     except (SettingsError, UnknownName) as error:
         error.where = error.where or spec.place
         raise
     return DatabaseFeed(spec.name, source, database, render, spec.place)
 
 
-def _connection(name: str) -> Mapping[str, Any]:
+def _connection(name: str, settings: Settings) -> Mapping[str, Any]:
     if "://" in name:
         return connection_of(database_shown(name), name)
-    found = EnvironmentConnections().get(name)
+    found = connections_of(settings).get(name)
     if found is None:
         error = UnknownName.of("connection", name, ())
         error.hint = f"set TIDEMILL_CONN_{name.upper()}=postgresql://user:password@host/database"
@@ -52,7 +52,7 @@ def _connection(name: str) -> Mapping[str, Any]:
     return found
 
 
-def _database(found: Mapping[str, Any], settings: Settings) -> Database:
+def database_of(found: Mapping[str, Any], settings: Settings) -> Database:
     kind = str(found["conn_type"])
     if kind in _POSTGRES:
         from tidemill.adapters.databases.postgres import PostgresDatabase

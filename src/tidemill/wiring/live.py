@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,8 @@ from tidemill.model.live import (
     Tail,
     WebSocket,
 )
-from tidemill.wiring.settings import FILE, Settings, secret_of
+from tidemill.wiring.secrets import secret_text
+from tidemill.wiring.settings import Settings
 from tidemill.wiring.stream_rows import as_line, encoded, keys_of
 from tidemill.wiring.streams import codec_of, key_encoder
 
@@ -85,7 +85,7 @@ def open_live(topic: Topic, settings: Settings, services: Services, registry: Re
 
 
 def _secret(text: str, settings: Settings) -> str:
-    return secret_of(text, os.environ, str(settings.root / FILE))
+    return secret_text(text, settings)
 
 
 def writing(topic: Topic, registry: Registry | None = None) -> Callable[[Taken], Written]:

@@ -22,16 +22,11 @@ from tidemill.ports.executor import NOTHING, PUBLISH, Job
 from tidemill.ports.tasklogs import TaskLogs, TryPlace
 from tidemill.wiring.dbt import open_dbt
 from tidemill.wiring.outside import OutsideSystems
+from tidemill.wiring.secrets import connections_of, masker_of
 from tidemill.wiring.services import open_metadata, system_clock
 from tidemill.wiring.settings import STATE_FOLDER, Settings
-from tidemill.wiring.storage import open_files
-from tidemill.wiring.surroundings import (
-    ArchivedValues,
-    EnvironmentConnections,
-    EnvironmentVariables,
-    StoredXComs,
-    secrets,
-)
+from tidemill.wiring.storage import open_archive
+from tidemill.wiring.surroundings import ArchivedValues, EnvironmentVariables, StoredXComs
 
 if TYPE_CHECKING:
     from tidemill.authoring.registry import Declared
@@ -81,7 +76,7 @@ class Performer:
         assert job.run is not None
         if self._logs is None:
             self._logs = open_logs(self._settings)
-            self._masker = Masker(secrets())
+            self._masker = masker_of(self._settings)
         with captured(self._logs.open(place_of(job)), self._masker, self._spool):
             return self._perform(job, job.run)
 
@@ -110,13 +105,13 @@ class Performer:
         from tidemill.flow.others import OtherPipelines
         from tidemill.flow.task_tables import RunTables
 
-        connections = EnvironmentConnections()
+        connections = connections_of(self._settings)
         with closing(RunTables(self.services, job, _as_frame)) as tables:
             services = TaskServices(
                 xcoms=StoredXComs(self.metadata),
                 clock=self._clock,
                 root=self._settings.root,
-                big=ArchivedValues(lambda: open_files(self._settings, self._settings.archive_url)),
+                big=ArchivedValues(lambda: open_archive(self._settings).files),
                 tables=tables,
                 pipelines=OtherPipelines(self.metadata, self._clock, self._ring),
                 variables=EnvironmentVariables(),

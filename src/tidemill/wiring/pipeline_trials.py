@@ -99,6 +99,7 @@ def try_pipeline(
             metadata_url=f"sqlite:///{place}/tidemill.db",
             archive_url=f"{place}/archive",
             lake_url=f"{place}/lake",
+            secrets=replace(settings.secrets, kept_in=settings.secrets.kept_in or settings.metadata_url),
         )
         services = connect(aside)
         try:

@@ -14,7 +14,7 @@ from tidemill.authoring import registry
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.authoring.registry import Declared
 from tidemill.model.errors import DefinitionError, TidemillError, UnknownName
-from tidemill.plan.code import version_of
+from tidemill.plan.code import PIPELINES, version_of
 from tidemill.wiring.settings import Settings
 
 
@@ -25,7 +25,7 @@ def load_pipelines(settings: Settings) -> dict[str, Pipeline]:
         DefinitionError: a file does not load; the place is the user's line.
     """
     registry.clear()
-    files = sorted({f for pattern in settings.pipelines for f in settings.root.glob(pattern) if f.suffix == ".py"})
+    files = sorted({f for pattern in settings.pipelines for f in settings.root.glob(pattern) if f.suffix in PIPELINES})
     _make_importable(settings, files)
     for file in files:
         _load(file)
@@ -83,6 +83,9 @@ def _make_importable(settings: Settings, files: Iterable[Path]) -> None:
 
 
 def _load(file: Path) -> None:
+    if file.suffix != ".py":
+        _read_document(file)
+        return
     # A file imported by another one under its plain name is not run twice.
     loaded = sys.modules.get(file.stem)
     if loaded is not None and getattr(loaded, "__file__", None) == str(file):
@@ -106,6 +109,18 @@ def _load(file: Path) -> None:
         if isinstance(error, ModuleNotFoundError) and error.name:
             hint = f"install {error.name.partition('.')[0]} into this environment, or mend the import"
         raise DefinitionError(f"{type(error).__name__}: {error}", where=_place_in(error, file), hint=hint) from error
+
+
+def _read_document(file: Path) -> None:
+    """Read a pipeline that is declared in YAML. Raises DefinitionError, UnknownName: the place is the user's line."""
+    from tidemill.adapters.yaml.documents import YamlDocuments
+    from tidemill.authoring.written import pipeline_of
+
+    try:
+        text = file.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise DefinitionError("The file is not UTF-8.", where=str(file)) from None
+    pipeline_of(YamlDocuments().read(text, str(file)))
 
 
 def _place_in(error: BaseException, file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -34,11 +35,28 @@ def query(
 
 
 def read(
-    table: str, *, branch: str = MAIN, at: str | datetime | None = None, project: str | Path | None = None
+    table: str,
+    *,
+    branch: str = MAIN,
+    at: str | datetime | None = None,
+    project: str | Path | None = None,
+    decrypt: Mapping[str, str] | None = None,
 ) -> Result:
-    """Read a whole table; the arguments are those of `query`."""
+    """Read a whole table; the arguments are those of `query`, and:
+
+    Args:
+        decrypt: columns that a policy has encrypted, each with the name of its key: `{"name": "pii-key"}`; they come as
+            text.
+
+    Raises:
+        SettingsError, DataError: there is no such key, or a value was not encrypted by it.
+    """
     from tidemill.plan.sql import quote
 
     name = ".".join(quote(part) for part in table.split("."))
     found = query(f"SELECT * FROM {name}", branch=branch, at=at, project=project)  # noqa: S608 - quoted above
-    return Result(found.to_arrow(), table)
+    rows = found.to_arrow()
+    if decrypt:
+        services = services_of(load_settings(Path(project) if project else None))
+        rows = services.policies.decrypt(rows, decrypt)
+    return Result(rows, table)

@@ -15,8 +15,7 @@ from tidemill.model.pipeline import FilesOrigin, FunctionOrigin, SourceSpec
 from tidemill.wiring.loading import loading
 from tidemill.wiring.project import code_version
 from tidemill.wiring.settings import FILE, STATE_FOLDER, Settings, origins
-from tidemill.wiring.storage import Reach, open_files
-from tidemill.wiring.surroundings import EnvironmentConnections
+from tidemill.wiring.storage import Reach, open_archive, open_files
 
 if TYPE_CHECKING:
     from tidemill.flow.services import Services
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from tidemill.ports.files import Files
     from tidemill.ports.frame_engine import FrameEngine
     from tidemill.ports.metadata import Metadata
+    from tidemill.ports.policies import ColumnPolicies
     from tidemill.ports.records import RecordEncoder
     from tidemill.ports.source import ExtractRequest, Source
 
@@ -53,21 +53,20 @@ def connect(
         from tidemill.adapters.arrow.decoder import ArrowDecoder
         from tidemill.adapters.iceberg.catalog import IcebergCatalog
         from tidemill.adapters.sql import store as _store  # noqa: F401  # `open_metadata` needs it
-        from tidemill.flow.archive import Archive
         from tidemill.flow.services import Services
 
     clock = system_clock()
-    lake, archive = open_files(settings, settings.lake_url), open_files(settings, settings.archive_url)
+    lake, archive = open_files(settings, settings.lake_url), open_archive(settings, wrap_files)
     reach = Reach.of(lake)
     metadata = open_metadata(settings, clock)
     if wrap_files is not None:
-        lake, archive = wrap_files(lake), wrap_files(archive)
+        lake = wrap_files(lake)
     if wrap_metadata is not None:
         metadata = wrap_metadata(metadata)
     return Services(
         project=settings.name,
         metadata=metadata,
-        archive=Archive(archive),
+        archive=archive,
         lake=lake,
         catalog=IcebergCatalog(lake, clock),
         decoder=ArrowDecoder(),
@@ -79,6 +78,7 @@ def connect(
         clock=clock,
         holder=holder(),
         alive=alive,
+        policies=late(partial(_policies, settings)),
         code_version=code_version(settings.root),
     )
 
@@ -124,6 +124,13 @@ def _sql(reach: Reach) -> SqlEngine:
     from tidemill.adapters.duckdb.engine import DuckDBEngine
 
     return DuckDBEngine(open_file=reach.open_file)
+
+
+def _policies(settings: Settings) -> ColumnPolicies:
+    from tidemill.adapters.crypto.columns import ArrowPolicies
+    from tidemill.wiring.secrets import secrets_of
+
+    return ArrowPolicies(secrets_of(settings))
 
 
 def system_clock() -> Clock:
@@ -180,8 +187,9 @@ def source_maker(settings: Settings, clock: Clock | None = None) -> Callable[[So
             return open_connector(spec, spec.origin, settings, partial(_render, where=spec.place))
         assert isinstance(spec.origin, FilesOrigin)
         from tidemill.wiring.places import open_feed
+        from tidemill.wiring.secrets import connections_of
 
-        return open_feed(spec, spec.origin, settings, EnvironmentConnections(), clock or system_clock())
+        return open_feed(spec, spec.origin, settings, connections_of(settings), clock or system_clock())
 
     return make
 

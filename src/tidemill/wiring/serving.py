@@ -22,6 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from tidemill.model.errors import SettingsError, TidemillError
+from tidemill.model.masking import hide
 from tidemill.wiring.settings import FILE, STATE_FOLDER, Settings
 from tidemill.wiring.stream_serving import CHANGED, note_of, serve_streams
 
@@ -196,14 +197,14 @@ def _broker(settings: Settings) -> str:
 def _local(forker: Forker, settings: Settings, workers: int | None, backlog: int | None = None) -> LocalExecutor:
     from tidemill.adapters.processes.executor import LocalExecutor
     from tidemill.flow.tasklog import write_last_words
-    from tidemill.model.masking import Masker
     from tidemill.wiring.performing import open_logs, place_of
+    from tidemill.wiring.secrets import masker_of
     from tidemill.wiring.services import system_clock
-    from tidemill.wiring.surroundings import secrets
 
-    logs, masker = open_logs(settings), Masker(secrets())
+    logs = open_logs(settings)
 
     def last_words(job: Job, why: str, rests: Sequence[bytes]) -> None:
+        masker = masker_of(settings, everything=True)
         write_last_words(logs.open(place_of(job)), masker, why, rests)
 
     return LocalExecutor(forker, system_clock(), workers=workers, backlog=backlog, on_lost=last_words)
@@ -323,6 +324,13 @@ def asked_to_stop() -> Iterator[tuple[Callable[[], bool], int]]:
 
 
 def _log_to_stderr(part: str) -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {part} %(levelname)s %(message)s", force=True
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Hiding(f"%(asctime)s {part} %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+class _Hiding(logging.Formatter):
+    """Writes lines without the secrets that this process was given."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hide(super().format(record))

@@ -2,7 +2,7 @@
 
 [project]                          TIDEMILL_PROJECT names the folder
 name = "flights"
-pipelines = ["pipelines/*.py"]
+pipelines = ["pipelines/*.py", "pipelines/*.yaml"]
 [pipelines]                                  where the files come from; in this folder, if nothing is said
 source = "git"                               or "s3", or "folder"
 url = "https://example.org/flows.git"        or a path; s3://bucket/prefix
@@ -14,6 +14,8 @@ timeout = "30s"                              what reading one file may take
 url = "sqlite:///.tidemill/tidemill.db"      TIDEMILL_METADATA_URL
 [archive]
 url = ".tidemill/archive"                    TIDEMILL_ARCHIVE_URL; a folder, or s3://bucket/prefix
+encrypt = "archive-key"                      the secret whose key encrypts all that is written there
+keys = ["older-key"]                         others, by which what lies there can be read
 [lake]
 url = ".tidemill/lake"                       TIDEMILL_LAKE_URL; likewise
 [s3]                                         see object_settings.py
@@ -27,6 +29,8 @@ small = 2
 host = "127.0.0.1"
 port = 8801
 token = "env:HOOK_TOKEN"                     what callers show: Authorization: Bearer TOKEN
+[secrets]                                    see secret_settings.py
+from = ["environment", ".env", "store"]
 [streams]                                    see stream_settings.py
 broker = "kafka://host:9092"                 TIDEMILL_STREAMS_BROKER; else topics are in the metadata database
 state = "sqlite"                             or "rocksdb", "memory"
@@ -59,6 +63,7 @@ from tidemill.model.timetable import parse_duration
 from tidemill.ports.notifier import EVENTS
 from tidemill.wiring.metrics_settings import MetricsSettings, read_metrics_settings
 from tidemill.wiring.object_settings import S3_KEYS, ObjectSettings, read_object_settings
+from tidemill.wiring.secret_settings import ENV_FILE, SECRET_KEYS, SecretSettings, read_secret_settings
 from tidemill.wiring.stream_settings import REGISTRY, StreamSettings, read_stream_settings
 
 FILE = "tidemill.toml"
@@ -68,11 +73,12 @@ _KNOWN = {
     "project": ("name", "pipelines"),
     "pipelines": ("source", "url", "ref", "path", "every", "timeout"),
     "metadata": ("url",),
-    "archive": ("url",),
+    "archive": ("url", "encrypt", "keys"),
     "lake": ("url",),
     "s3": S3_KEYS,
     "scheduler": ("workers", "broker"),
     "hooks": ("host", "port", "token"),
+    "secrets": SECRET_KEYS,
     "streams": ("broker", "state", "tables_every", *REGISTRY),
     "metrics": ("listen", "token"),
     "otel": ("enabled",),
@@ -135,7 +141,7 @@ class Settings:
 
     root: Path
     name: str
-    pipelines: tuple[str, ...] = ("pipelines/*.py",)
+    pipelines: tuple[str, ...] = ("pipelines/*.py", "pipelines/*.yaml")
     metadata_url: str = f"sqlite:///{STATE_FOLDER}/tidemill.db"
     archive_url: str = f"{STATE_FOLDER}/archive"
     lake_url: str = f"{STATE_FOLDER}/lake"
@@ -155,6 +161,10 @@ class Settings:
     pools: Mapping[str, int] = field(default_factory=dict, hash=False)
     streams: StreamSettings = field(default_factory=StreamSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    #: The secret whose key encrypts the archive, and others by whose keys it is read; empty: none.
+    archive_keys: tuple[str, ...] = ()
+    encrypts_archive: bool = False
+    secrets: SecretSettings = field(default_factory=SecretSettings)
 
 
 def find_root(start: Path) -> Path | None:
@@ -181,13 +191,16 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
     root = find_root(begin)
     data = _read(root / FILE) if root else {}
     root = root or begin
+    secrets = read_secret_settings(data, str(root / FILE))
+    if environment is None and ENV_FILE in secrets.order:
+        env = {**_env_file(root / secrets.env_file), **os.environ}
     project = data.get("project", {})
     name = project.get("name") or name_from(root)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", str(name)):
         raise SettingsError(
             f'"{name}" cannot name a project.', where=str(root / FILE), hint="letters, digits, _ and -, at most 63"
         )
-    patterns = project.get("pipelines", ["pipelines/*.py"])
+    patterns = project.get("pipelines", ["pipelines/*.py", "pipelines/*.yaml"])
     defaults = Settings(root, name)
     return Settings(
         root=root,
@@ -197,6 +210,9 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         archive_url=env.get("TIDEMILL_ARCHIVE_URL") or data.get("archive", {}).get("url", defaults.archive_url),
         lake_url=env.get("TIDEMILL_LAKE_URL") or data.get("lake", {}).get("url", defaults.lake_url),
         objects=read_object_settings(data, str(root / FILE)),
+        secrets=secrets,
+        archive_keys=_archive_keys(data.get("archive", {}), str(root / FILE)),
+        encrypts_archive=bool(data.get("archive", {}).get("encrypt")),
         has_file=(root / FILE).is_file(),
         code=_code(data.get("pipelines", {}), str(root / FILE)),
         workers=_count(data.get("scheduler", {}).get("workers"), "scheduler.workers", str(root / FILE)),
@@ -209,6 +225,26 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         metrics=read_metrics_settings(data, env, str(root / FILE), lambda text: secret_of(text, env, str(root / FILE))),
         notify=tuple(_notify(one, env, str(root / FILE)) for one in data.get("notify", ())),
     )
+
+
+def _env_file(path: Path) -> Mapping[str, str]:
+    """The variables of a `.env`, for what the settings take from the environment; a file of another kind has none."""
+    from tidemill.adapters.localfs.secrets import DotEnvSecrets
+
+    try:
+        return DotEnvSecrets(path).variables()
+    except SettingsError:
+        return {}
+
+
+def _archive_keys(given: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The names of the archive's keys, the one that encrypts first."""
+    named = [given["encrypt"]] if given.get("encrypt") else []
+    others = given.get("keys", [])
+    for name in (*named, *(others if isinstance(others, list) else [others])):
+        if not isinstance(name, str):
+            raise SettingsError(f"{name!r} names no secret.", where=where, hint='[archive] encrypt = "archive-key"')
+    return tuple(dict.fromkeys([*named, *([others] if isinstance(others, str) else others)]))
 
 
 def _count(value: Any, name: str, where: str) -> int | None:

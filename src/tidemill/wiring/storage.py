@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from tidemill.model.errors import SettingsError
 from tidemill.wiring.object_settings import open_bucket
 from tidemill.wiring.settings import FILE, Settings
-from tidemill.wiring.surroundings import EnvironmentConnections
 
 if TYPE_CHECKING:
+    from tidemill.adapters.crypto.keys import Keys
     from tidemill.adapters.polars.scan import Scanner
+    from tidemill.flow.archive import Archive
     from tidemill.ports.files import Files
 
 
@@ -25,8 +26,9 @@ def open_files(settings: Settings, url: str) -> Files:
     scheme = url.split("://", 1)[0] if "://" in url else "file"
     if scheme == "s3":
         from tidemill.adapters.s3.files import S3Files
+        from tidemill.wiring.secrets import connections_of
 
-        bucket = open_bucket(url, settings.objects, EnvironmentConnections())
+        bucket = open_bucket(url, settings.objects, connections_of(settings))
         return S3Files(bucket, conditional=settings.objects.conditional_writes)
     if scheme != "file":
         raise SettingsError(
@@ -39,6 +41,32 @@ def open_files(settings: Settings, url: str) -> Files:
     folder = settings.root / url.removeprefix("file://")
     folder.mkdir(parents=True, exist_ok=True)
     return LocalFiles(folder)
+
+
+def open_archive(settings: Settings, wrap: Callable[[Files], Files] | None = None) -> Archive:
+    """Open the archive, as its files are encrypted.
+
+    Args:
+        settings: the project.
+        wrap: put around its files (fault injection).
+
+    Raises:
+        SettingsError: see `open_files`.
+    """
+    from tidemill.flow.archive import Archive
+
+    files = open_files(settings, settings.archive_url)
+    if not settings.archive_keys:
+        return Archive(files if wrap is None else wrap(files))
+    from tidemill.adapters.crypto.files import SealedFiles
+    from tidemill.wiring.secrets import named_keys
+
+    def keys() -> list[Keys]:
+        where = str(settings.root / FILE)
+        return [named_keys(settings, name, where) for name in settings.archive_keys]
+
+    sealed = SealedFiles(files, keys, settings.archive_keys[0] if settings.encrypts_archive else None)
+    return Archive(sealed if wrap is None else wrap(sealed), sealed)
 
 
 @dataclass(frozen=True, slots=True)

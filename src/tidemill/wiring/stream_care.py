@@ -24,12 +24,12 @@ from tidemill.plan.topology import Node
 from tidemill.ports.topic import Headers, Messages, Partition, TopicInfo, TopicSpec, moment_of
 from tidemill.wiring.outside import OutsideSystems
 from tidemill.wiring.project import load_pipelines
+from tidemill.wiring.secrets import connections_of
 from tidemill.wiring.services import late, system_clock
 from tidemill.wiring.settings import Settings
 from tidemill.wiring.stream_past import open_archives, with_archives
 from tidemill.wiring.streaming import registry_of
 from tidemill.wiring.streams import LakeTables, StreamMaker, open_stores, streams_of
-from tidemill.wiring.surroundings import EnvironmentConnections
 from tidemill.wiring.topics import open_topics
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ class StreamCare:
     def _loaded_there(self, plan: StreamPlan, step: ToDestination) -> int | None:
         """What the destination says; None where it does not answer, or this shell does not know its address."""
         try:
-            there = OutsideSystems(EnvironmentConnections(), self.settings.root).destination(step.destination)
+            there = OutsideSystems(connections_of(self.settings), self.settings.root).destination(step.destination)
             return int(there.position(source_of(plan.name, step)) or 0)
         except TidemillError:
             return None

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from tidemill.flow.archive import Archive
 from tidemill.flow.stream.archiving import TopicArchiver
 from tidemill.flow.stream.history import ArchivePast, Past, TopicsWithPast
 from tidemill.flow.stream.topic_archive import TopicArchives
@@ -14,7 +13,7 @@ from tidemill.model.errors import UnknownName
 from tidemill.model.frame.topic import Topic
 from tidemill.model.stream import StreamSpec
 from tidemill.wiring.settings import Settings
-from tidemill.wiring.storage import open_files
+from tidemill.wiring.storage import open_archive
 
 if TYPE_CHECKING:
     from tidemill.ports.clock import Clock
@@ -26,7 +25,7 @@ def open_archives(settings: Settings, metadata: Metadata, clock: Clock) -> Topic
     """The archives of a project's topics."""
     from tidemill.adapters.arrow.message_files import ParquetMessages
 
-    return TopicArchives(metadata, Archive(open_files(settings, settings.archive_url)), ParquetMessages(), clock)
+    return TopicArchives(metadata, open_archive(settings), ParquetMessages(), clock)
 
 
 def with_archives(topics: Topics, archives: TopicArchives) -> TopicsWithPast:

@@ -25,11 +25,11 @@ from tidemill.wiring.metrics import LagWatch, as_text, open_telemetry, served
 from tidemill.wiring.metrics_settings import MetricsSettings
 from tidemill.wiring.outside import OutsideSystems
 from tidemill.wiring.project import load_pipelines
+from tidemill.wiring.secrets import connections_of
 from tidemill.wiring.services import connect
 from tidemill.wiring.settings import STATE_FOLDER, Settings
 from tidemill.wiring.stream_past import Archivers, open_archives, with_archives
 from tidemill.wiring.streams import LakeTables, StreamMaker, open_stores, streams_of
-from tidemill.wiring.surroundings import EnvironmentConnections
 from tidemill.wiring.topics import open_topics
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Running:
             LakeTables(self._services, settings.streams.tables_every),
             self.clock,
             registry,
-            OutsideSystems(EnvironmentConnections(), settings.root).destination,
+            OutsideSystems(connections_of(settings), settings.root).destination,
             settings.streams.tables_every,
         )
         self._feeders = Feeders(settings, self._services, self._topics, registry, told)

@@ -6,19 +6,15 @@ Everything is opened when it is first asked for: a task that asks for nothing co
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from collections.abc import Callable, Iterable
 
 from tidemill.model.graph import WHOLE
 from tidemill.ports.files import Files
 from tidemill.ports.metadata import Metadata
 from tidemill.ports.xcoms import RETURNED
 
-VARIABLE, CONNECTION = "TIDEMILL_VAR_", "TIDEMILL_CONN_"
+VARIABLE = "TIDEMILL_VAR_"
 _BIG = "xcoms/"
-#: A name with one of these in it is that of a secret.
-_SECRET = ("PASSWORD", "SECRET", "TOKEN", "API_KEY", "PRIVATE_KEY", "AUTHORIZATION")
 
 
 class StoredXComs:
@@ -86,52 +82,3 @@ class EnvironmentVariables:
     def get(self, name: str) -> str | None:
         """The text of a variable."""
         return os.environ.get(VARIABLE + name.upper())
-
-
-class EnvironmentConnections:
-    """Port `Connections`: `TIDEMILL_CONN_NAME`, an address such as `postgresql://me:secret@host:5432/shop?sslmode=on`."""
-
-    def get(self, name: str) -> Mapping[str, Any] | None:
-        """Parts of a connection."""
-        text = os.environ.get(CONNECTION + name.upper())
-        return None if text is None else connection_of(name, text)
-
-
-def connection_of(name: str, address: str) -> Mapping[str, Any]:
-    """The parts of a connection, of its address."""
-    parts = urlsplit(address)
-    hosts = parts.netloc.rpartition("@")[2]
-    # Several servers stay one text: `kafka://one:9092,two:9092`.
-    host, port = (hosts, None) if "," in hosts else (parts.hostname or "", parts.port)
-    return {
-        "conn_id": name,
-        "conn_type": parts.scheme,
-        "host": host,
-        "port": port,
-        "login": unquote(parts.username or ""),
-        "password": unquote(parts.password or ""),
-        "schema": unquote(parts.path.removeprefix("/")),
-        "extra": dict(parse_qsl(parts.query)),
-    }
-
-
-def secrets(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Values that logs must not show: passwords of connections, and variables whose names tell that they are secret."""
-    env = os.environ if environment is None else environment
-    found = []
-    for name, value in env.items():
-        if name.startswith(CONNECTION):
-            found += [value, unquote(urlsplit(value).password or ""), *_in_query(value)]
-        elif _is_secret(name):
-            found.append(value)
-    return [value for value in found if value]
-
-
-def _in_query(url: str) -> list[str]:
-    """Values in the query of a connection that are secret: `?api_key=...`, `?Authorization=Bearer ...`."""
-    return [value for name, value in parse_qsl(urlsplit(url).query) if _is_secret(name)]
-
-
-def _is_secret(name: str) -> bool:
-    wide = name.upper().replace("-", "_")
-    return any(word in wide for word in _SECRET)

@@ -20,8 +20,9 @@ from tidemill.plan.params import params_of
 from tidemill.plan.schedule import interval_at, latest_complete, parse_moment
 from tidemill.wiring.dbt import open_dbt
 from tidemill.wiring.outside import OutsideSystems
-from tidemill.wiring.settings import load_settings
-from tidemill.wiring.surroundings import EnvironmentConnections, EnvironmentVariables
+from tidemill.wiring.secrets import connections_of
+from tidemill.wiring.settings import Settings, load_settings, name_from
+from tidemill.wiring.surroundings import EnvironmentVariables
 
 if TYPE_CHECKING:
     from tidemill.ports.clock import Clock
@@ -72,7 +73,7 @@ def try_dag(
     file = dag.place.rpartition(":")[0]
     info = RunInfo(1, 1, 1, dag.name, "test", file, interval=meant, run_key=key, conf=dict(params or {}))
     place = root or _root(Path(file))
-    own = {"xcoms": MemoryXComs(), "variables": EnvironmentVariables(), "connections": EnvironmentConnections()}
+    own = {"xcoms": MemoryXComs(), "variables": EnvironmentVariables(), "connections": connections_of(_settings(place))}
     given: dict[str, Any] = {**own, **services}
     given.setdefault("dbt", open_dbt(place))
     given.setdefault("outside", OutsideSystems(given["connections"], place))
@@ -98,6 +99,14 @@ def _interval(dag: DAG, meant: str | datetime | Interval | None, clock: Clock) -
         return latest_complete(timetable, clock.now(), start=dag.start, end=dag.end)
     moment = parse_moment(meant if isinstance(meant, str) else meant.isoformat(), timetable.zone)
     return interval_at(timetable, moment, dag.start)
+
+
+def _settings(root: Path) -> Settings:
+    """The settings of a folder; as they are by themselves where they cannot be read."""
+    try:
+        return load_settings(root)
+    except TidemillError:
+        return Settings(root, name_from(root))
 
 
 def _root(file: Path) -> Path:

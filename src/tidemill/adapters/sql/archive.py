@@ -124,11 +124,12 @@ def _columns(part: Part) -> dict[str, Any]:
         "rows": part.rows,
         "format": part.format,
         "compression": part.compression,
+        "key": part.key,
     }
 
 
 def _part(row: AnyRow) -> Part:
-    return Part(row.path, row.name, row.sha256, row.bytes, row.rows, row.format, row.compression)
+    return Part(row.path, row.name, row.sha256, row.bytes, row.rows, row.format, row.compression, row.key)
 
 
 def _manifest(row: AnyRow, parts: tuple[Part, ...]) -> Manifest:

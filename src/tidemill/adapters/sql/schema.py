@@ -13,6 +13,7 @@ from sqlalchemy import UniqueConstraint as Unique
 from tidemill.adapters.sql import (  # their tables belong to the same database
     delivery_schema,  # noqa: F401
     schedule_schema,  # noqa: F401
+    secrets,  # noqa: F401
     stream_schema,  # noqa: F401
     topics_schema,  # noqa: F401
 )
@@ -21,7 +22,7 @@ from tidemill.adapters.sql.declare import METADATA, interval, moment, serial, te
 from tidemill.model.branch import MAIN
 
 #: The newest revision of `migrations/`: what this code needs. Revisions are numbers, so that older < newer.
-REVISION = "0006"
+REVISION = "0007"
 
 
 def catalog_name(project: str, ref: str) -> str:
@@ -281,6 +282,8 @@ files = Table(
     Column("rows", BigId),
     Column("format", Text),
     Column("compression", Text),
+    #: Which key has encrypted it; null: none.
+    Column("key", Text),
 )
 
 leases = Table(

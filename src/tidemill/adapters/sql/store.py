@@ -29,6 +29,7 @@ from tidemill.adapters.sql.leases import SqlLeases
 from tidemill.adapters.sql.refs import SqlRefs
 from tidemill.adapters.sql.runs import SqlRuns
 from tidemill.adapters.sql.schema import REVISION, refs
+from tidemill.adapters.sql.secrets import SqlSecrets
 from tidemill.adapters.sql.session import Session
 from tidemill.adapters.sql.stir import Stir
 from tidemill.adapters.sql.streams import SqlStreams
@@ -63,6 +64,7 @@ class SqlTx(Tx):
         self.xcoms = SqlXComs(session)
         self.streams = SqlStreams(session)
         self.deliveries = SqlDeliveries(session)
+        self.secrets = SqlSecrets(session)
 
 
 class SqlMetadata(Metadata):

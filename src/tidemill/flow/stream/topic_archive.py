@@ -205,7 +205,8 @@ class TopicArchives:
         with self._archive.files.create(path) as stream:
             hashing = HashingWriter(stream, lambda _bytes: None)
             rows = self._files.write(cast(BinaryIO, hashing), stretches)
-        part = Part(path, name, hashing.sha256, hashing.bytes, rows, self._files.extension.lstrip("."), "zstd")
+        part = Part(path, name, hashing.sha256, hashing.bytes, rows, self._files.extension.lstrip("."), "zstd",
+                    self._archive.key)  # fmt: skip
         before = replace(known, lost={}).as_json() if known.end else None
         manifest = Manifest(
             batch.id, batch.pipeline, SOURCE, 1, 1, (part,), now,

@@ -1,0 +1,1 @@
+"""YAML by the package PyYAML."""

@@ -1,0 +1,295 @@
+"""Secrets of a project: the places that its settings name, asked one after the other; and what logs must not show."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tidemill.model.errors import SettingsError, TidemillError
+from tidemill.model.masking import GIVEN, Masker
+from tidemill.model.secret import CONNECTION, CONNECTIONS, STORE_KEY, Secret, canonical, connection_name, variable_of
+from tidemill.wiring.secret_settings import ENV_FILE, ENVIRONMENT, FILES, MANAGER, PARAMETERS, STORE
+from tidemill.wiring.settings import FILE, Settings
+
+if TYPE_CHECKING:
+    from tidemill.adapters.crypto.keys import Keys
+    from tidemill.adapters.crypto.secrets import StoredSecrets
+    from tidemill.ports.metadata import Metadata
+    from tidemill.ports.secrets import Secrets
+
+#: Addresses of files begin so.
+_FILES = ("sqlite:", "duckdb:", "file:")
+#: A name with one of these in it is that of a secret.
+_SECRET = ("PASSWORD", "SECRET", "TOKEN", "API_KEY", "PRIVATE_KEY", "AUTHORIZATION")
+
+
+class ProjectSecrets:
+    """Port `secrets` over several places: the first that has one gives it. What was given is hidden from then on.
+
+    Args:
+        places: in the order in which they are asked.
+    """
+
+    kind = "project"
+
+    def __init__(self, places: list[Secrets]) -> None:
+        self.places = places
+
+    def get(self, name: str) -> Secret | None:
+        """One secret."""
+        name = canonical(name)
+        for place in self.places:
+            found = place.get(name)
+            if found is not None:
+                hide_value(found.reveal(), address=name.startswith(CONNECTIONS))
+                return found
+        return None
+
+    def must(self, name: str, where: str | None = None) -> Secret:
+        """One secret. Raises SettingsError: no place has it."""
+        found = self.get(name)
+        if found is None:
+            asked = ", ".join(place.kind for place in self.places)
+            raise SettingsError(
+                f'There is no secret "{name}".',
+                where=where,
+                hint=f"tidemill secrets set {name}, or set {variable_of(canonical(name))} (asked: {asked})",
+            )
+        return found
+
+    def names(self) -> list[str]:
+        """The names that all places know."""
+        return sorted({name for place in self.places for name in place.names()})
+
+
+def secrets_of(settings: Settings) -> ProjectSecrets:
+    """The places that a project's settings name. Nothing is opened before it is asked."""
+    makers: Mapping[str, Callable[[Settings], Secrets]] = {
+        ENVIRONMENT: _environment, ENV_FILE: _env_file, FILES: _folder, MANAGER: partial(_aws, kind=MANAGER),
+        PARAMETERS: partial(_aws, kind=PARAMETERS), STORE: stored_secrets,
+    }  # fmt: skip
+    return ProjectSecrets([makers[kind](settings) for kind in settings.secrets.order])
+
+
+def _environment(_settings: Settings) -> Secrets:
+    from tidemill.adapters.system.secrets import EnvironmentSecrets
+
+    return EnvironmentSecrets()
+
+
+def _env_file(settings: Settings) -> Secrets:
+    from tidemill.adapters.localfs.secrets import DotEnvSecrets
+
+    return DotEnvSecrets(settings.root / settings.secrets.env_file)
+
+
+def _folder(settings: Settings) -> Secrets:
+    from tidemill.adapters.localfs.secrets import FolderSecrets
+
+    return FolderSecrets(settings.root / Path(settings.secrets.folder).expanduser())
+
+
+def _aws(settings: Settings, kind: str) -> Secrets:
+    from tidemill.adapters.aws.secrets import ParameterStore, SecretsManager
+    from tidemill.wiring.services import system_clock
+
+    made = SecretsManager if kind == MANAGER else ParameterStore
+    given = settings.secrets
+    return made(given.prefix, system_clock(), region=given.region, endpoint=given.endpoint)
+
+
+def stored_secrets(settings: Settings) -> StoredSecrets:
+    """The project's own store: its metadata database, and the key that opens it."""
+    from tidemill.adapters.crypto.secrets import StoredSecrets
+
+    return StoredSecrets(partial(_metadata, settings), settings.name, partial(store_keys, settings))
+
+
+def _metadata(settings: Settings, make: bool) -> Metadata | None:
+    from tidemill.wiring.services import open_metadata, system_clock
+
+    url = settings.secrets.kept_in or settings.metadata_url
+    local = url.startswith("sqlite:///")
+    if not make and local and not (settings.root / url.removeprefix("sqlite:///")).is_file():
+        return None
+    return open_metadata(replace(settings, metadata_url=url), system_clock(), migrate=make)
+
+
+def store_keys(settings: Settings) -> Keys | None:
+    """The keys of the store; None: there are none. Raises SettingsError: what is there is no key."""
+    from tidemill.adapters.crypto.keys import Keys, read_key_file
+
+    text = os.environ.get(STORE_KEY)
+    if text:
+        GIVEN.add(text)
+        return Keys(text, STORE_KEY)
+    path = key_file(settings)
+    found = read_key_file(path, settings.root)
+    if found is None:
+        return None
+    GIVEN.add(found)
+    return Keys(found, str(path))
+
+
+def key_file(settings: Settings) -> Path:
+    """Where the file of the store's keys is, or would be."""
+    given = settings.secrets.key_file or f"~/.config/tidemill/{settings.name}.key"
+    return settings.root / Path(given).expanduser()
+
+
+def named_keys(settings: Settings, name: str, where: str | None = None) -> Keys:
+    """The keys that a secret holds. Raises SettingsError: there is none, or it is no key."""
+    from tidemill.adapters.crypto.keys import Keys
+
+    found = secrets_of(settings).must(name, where)
+    return Keys(found.reveal(), f"{canonical(name)} ({found.origin})")
+
+
+# What logs must not show ----------------------------------------------------------------------------------------------
+
+
+def hide_value(value: str, *, address: bool = False) -> None:
+    """Hide a value from now on, in all that this process writes for people; of an address, also its parts."""
+    if not address:
+        GIVEN.add(value)
+        return
+    parts = _parts(value)
+    # The path of a file is no secret, and hiding it would hide what errors are about; that of a web hook is one.
+    for part in (*parts, *(() if value.startswith(_FILES) and not any(parts) else (value,))):
+        GIVEN.add(part)
+
+
+def secret_values(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Values in variables that logs must not show: connections, and variables whose names tell that they are secret."""
+    env = os.environ if environment is None else environment
+    found = []
+    for name, value in env.items():
+        if name.startswith(CONNECTION):
+            found += [value, *_parts(value)]
+        elif _is_secret(name):
+            found.append(value)
+    return [value for value in found if value]
+
+
+def masker_of(settings: Settings, *, everything: bool = False) -> Masker:
+    """What hides the project's secrets in this process: those of its variables, and each one when it is given out.
+
+    Args:
+        settings: the project.
+        everything: also those that this process was not given: to write down what another one has said.
+    """
+    values = secret_values()
+    if ENV_FILE in settings.secrets.order:
+        values += secret_values(env_file_variables(settings))
+    for value in values:
+        GIVEN.add(value)
+    if everything:
+        for place in secrets_of(settings).places:
+            try:
+                for name in place.names():
+                    found = place.get(name)
+                    if found is not None:
+                        hide_value(found.reveal(), address=name.startswith(CONNECTIONS))
+            except TidemillError:
+                continue  # a place that does not answer gave nothing to the other process either
+    return GIVEN
+
+
+def env_file_variables(settings: Settings) -> dict[str, str]:
+    """The variables of the project's `.env`; none where it cannot be read, which whoever needs one is told."""
+    from tidemill.adapters.localfs.secrets import DotEnvSecrets
+
+    try:
+        return DotEnvSecrets(settings.root / settings.secrets.env_file).variables()
+    except TidemillError:
+        return {}
+
+
+def _parts(address: str) -> list[str]:
+    """What is secret in an address: its password, and values of its query such as `?api_key=...`."""
+    try:
+        parts = urlsplit(address)
+        encoded = parts.password or ""
+        own = [unquote(encoded), *([encoded] if unquote(encoded) != encoded else [])]
+        return [*own, *(v for name, v in parse_qsl(parts.query) if _is_secret(name))]
+    except ValueError:
+        return []
+
+
+def _is_secret(name: str) -> bool:
+    wide = name.upper().replace("-", "_")
+    return any(word in wide for word in _SECRET)
+
+
+# Connections ----------------------------------------------------------------------------------------------------------
+
+
+class ProjectConnections:
+    """Port `Connections` by the project's secrets: an address such as `postgresql://me:secret@host:5432/shop`.
+
+    Args:
+        secrets: where addresses are.
+    """
+
+    def __init__(self, secrets: ProjectSecrets) -> None:
+        self._secrets = secrets
+
+    def get(self, name: str) -> Mapping[str, Any] | None:
+        """Parts of a connection."""
+        found = self._secrets.get(connection_name(name))
+        return None if found is None else connection_of(name, found.reveal())
+
+
+def connections_of(settings: Settings) -> ProjectConnections:
+    """The connections of a project."""
+    return ProjectConnections(secrets_of(settings))
+
+
+def connection_of(name: str, address: str) -> Mapping[str, Any]:
+    """The parts of a connection, of its address. Raises SettingsError: it is none."""
+    try:
+        parts = urlsplit(address)
+        hosts = parts.netloc.rpartition("@")[2]
+        # Several servers stay one text: `kafka://one:9092,two:9092`.
+        host, port = (hosts, None) if "," in hosts else (parts.hostname or "", parts.port)
+    except ValueError:
+        raise SettingsError(
+            f'The connection "{name}" is no address.', hint="kind://login:password@host:port/path; encode @ as %40"
+        ) from None
+    return {
+        "conn_id": name,
+        "conn_type": parts.scheme,
+        "host": host,
+        "port": port,
+        "login": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "schema": unquote(parts.path.removeprefix("/")),
+        "extra": dict(parse_qsl(parts.query)),
+    }
+
+
+def secret_text(text: str, settings: Settings) -> str:
+    """A value, or what `env:NAME` (a variable, also of `.env`) or `secret:NAME` stand for.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    kind, sign, name = text.partition(":")
+    if not sign or kind not in ("env", "secret"):
+        return text
+    if kind == "secret":
+        return secrets_of(settings).must(name, str(settings.root / FILE)).reveal()
+    value = os.environ.get(name)
+    if not value and ENV_FILE in settings.secrets.order:
+        value = env_file_variables(settings).get(name)
+    if not value:
+        raise SettingsError(
+            f'"{text}" takes its value from the environment, and there is none.', where=str(settings.root / FILE)
+        )
+    GIVEN.add(value)
+    return value

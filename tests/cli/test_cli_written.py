@@ -1,0 +1,62 @@
+"""A project whose pipelines are YAML alone: checked, run, parsed, and told where it is wrong."""
+
+from __future__ import annotations
+
+import json
+
+from harness.commands import CommandLine
+
+SHOP = """\
+pipeline: shop
+schedule: "@daily"
+start: 2026-01-01
+sources:
+  raw_orders:
+    files: in/{{ ds }}.csv
+    policy: {email: drop}
+    checks: [{not_null: id}, {expect: amount > 0}]
+tables:
+  orders: {from: raw_orders, key: id, write: upsert}
+  revenue:
+    sql: models/revenue.sql
+    checks: [{unique: country}]
+"""
+
+
+def shop(cli: CommandLine) -> CommandLine:
+    cli.write("pipelines/shop.yaml", SHOP)
+    cli.write("pipelines/models/revenue.sql", 'select country, sum(amount) as n from {{ ref("orders") }} group by 1\n')
+    cli.write("in/2026-01-01.csv", "id,country,amount,email\n1,DE,10,a@x.org\n2,FR,5,b@x.org\n")
+    cli.write("in/2026-01-02.csv", "id,country,amount,email\n2,FR,7,b@x.org\n")
+    return cli
+
+
+def test_a_pipeline_of_yaml_alone_is_checked_run_and_read(cli: CommandLine) -> None:
+    shop(cli)
+    checked = cli("check")
+    assert (checked.exit_code, checked.stdout.splitlines()[-2:]) == (
+        0, ["valid  1 pipeline  3 tables  3 checks", "next: tidemill run shop"],
+    ), checked  # fmt: skip
+    assert cli("-q", "run", "shop", "2026-01-01..2026-01-02").exit_code == 0
+    assert json.loads(
+        cli("query", "select * exclude (_batch_id, _loaded_at) from shop.orders order by id", "--json").stdout
+    )["rows"] == [{"id": 1, "country": "DE", "amount": 10}, {"id": 2, "country": "FR", "amount": 7}]
+    assert cli("run", "pipelines/shop.yaml", "2026-01-01").exit_code == 0
+    listed = cli("pipelines", "ls", "--json").object["pipelines"]
+    assert [one["name"] for one in listed] == ["shop"]
+
+
+def test_what_is_wrong_is_told_by_check_and_by_the_parser(cli: CommandLine) -> None:
+    shop(cli)
+    cli.write("pipelines/shop.yaml", SHOP.replace("files:", "fils:"))
+    told = cli("check")
+    assert (told.exit_code, told.err) == (
+        2,
+        'error: There is no setting of a source "fils".\n  at: pipelines/shop.yaml:6:5\n  try: did you mean "files"?',
+    )
+    errors = cli("pipelines", "ls", "--json").object["errors"]
+    assert [one["place"] for one in errors] == ["pipelines/shop.yaml:6:5"]
+
+
+def test_the_schema_for_editors_is_written(cli: CommandLine) -> None:
+    assert set(cli("pipelines", "schema").object["properties"]) >= {"pipeline", "schedule", "sources", "tables"}

@@ -1,0 +1,228 @@
+"""Pipelines in YAML: what can be declared, and the exact words for what cannot."""
+
+from __future__ import annotations
+
+import textwrap
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidemill import sources
+from tidemill.adapters.yaml.documents import YamlDocuments
+from tidemill.authoring import registry
+from tidemill.authoring.kinds import CHECKS, PARTS, SOURCES, arguments_of
+from tidemill.authoring.pipeline import Pipeline
+from tidemill.authoring.written import pipeline_of
+from tidemill.authoring.written_schema import schema
+from tidemill.model.databases import DatabaseSource
+from tidemill.model.errors import DefinitionError, TidemillError
+from tidemill.model.rest import Rest
+
+
+def document(text: str):  # type: ignore[no-untyped-def]
+    return YamlDocuments().read(textwrap.dedent(text), "pipelines/shop.yaml")
+
+
+def made(text: str) -> Pipeline:
+    registry.clear()
+    return pipeline_of(document(text))
+
+
+EVERYTHING = """\
+pipeline: shop
+schedule: "@daily"
+start: 2026-01-01
+params: {region: eu}
+retries: 2
+sources:
+  feed:
+    files: in/{{ ds }}.csv
+    csv: {delimiter: ";"}
+  partner:
+    files: {pattern: "in/*.csv", connection: partner, new: true, complete_after: 1m}
+    contract: freeze
+  customers:
+    sql: {connection: shop_db, table: public.customers, cursor: updated_at, lag: 5m, max_rows: 1000}
+    policy: {email: hash, ssn: drop}
+    columns: {id: long}
+    checks:
+      - not_null: [id, email]
+      - between: {column: id, minimum: 1, severity: warn}
+  several:
+    sql_tables: {connection: shop_db, tables: [orders, items], exclude: [items]}
+  events:
+    rest:
+      url: /events
+      connection: shop_api
+      params: {since: "{{ bookmark }}", page_size: 100}
+      records: $.data[*]
+      paginate: {by_cursor: {path: $.next}}
+      auth: {bearer: shop_api}
+      cursor: $.id
+      details: {url: "/events/{id}", parallel: 2}
+      rate: 5/s
+    on_failure: absorb
+  links:
+    rest: {url: "https://host.example/x", paginate: by_link}
+  graph:
+    graphql: {url: "https://host.example/graphql", query: "{ x { y } }", records: $.data.x, retries: 1}
+  prices:
+    html_table: {url: "https://host.example/prices", match: price}
+  posted:
+    webhook:
+tables:
+  all_customers:
+    from: customers
+    key: id
+    write: upsert
+  revenue:
+    sql: select 1 as country, 2 as n from {{ ref("all_customers") }}
+    checks:
+      - unique: country
+      - row_count: 1
+      - in_set: {column: country, values: [1, 2]}
+      - expect: {condition: n > 0, mostly: 0.9}
+"""
+
+
+def test_all_that_a_pipeline_has_can_be_written() -> None:
+    spec = made(EVERYTHING).spec()
+    assert set(spec.sources) == {
+        "feed", "partner", "customers", "orders", "events", "links", "graph", "prices", "posted",
+    }  # fmt: skip
+    customers = spec.sources["customers"]
+    assert isinstance(customers.origin, DatabaseSource)
+    assert (customers.origin.cursor, customers.origin.max_rows) == ("updated_at", 1000)
+    assert {name: str(p) for name, p in customers.table.policies.items()} == {"email": "hash(hash-salt)", "ssn": "drop"}
+    events = spec.sources["events"].origin
+    assert isinstance(events, Rest)
+    assert (events.auth, events.paginate) == (sources.bearer("shop_api"), sources.by_cursor("$.next"))
+    assert events.details == sources.details("/events/{id}", parallel=2)
+    assert spec.sources["events"].place == "pipelines/shop.yaml:23"
+    assert {name: [type(c).__name__ for c in checks] for name, checks in spec.checks.items()} == {
+        "customers": ["NotNullExpectation", "BetweenExpectation"],
+        "revenue": ["UniqueExpectation", "FigureExpectation", "InSetExpectation", "ConditionExpectation"],
+    }
+    assert [check.severity.value for check in spec.checks["customers"]] == ["error", "warn"]
+    assert spec.checks["revenue"][3].mostly == 0.9
+    assert spec.transforms["all_customers"].table.key == ("id",)
+    assert spec.params == {"region": "eu"}
+
+
+def test_a_written_pipeline_is_the_same_as_one_in_python() -> None:
+    written = made("pipeline: shop\nschedule: '@daily'\nsources: {t: {sql: {connection: db, table: t, parallel: 2}}}")
+    registry.clear()
+    coded = Pipeline("shop", "@daily")
+    coded.source(sources.sql("db", "t", parallel=2), name="t")
+    one, other = written.spec().sources["t"], coded.spec().sources["t"]
+    assert (one.table, one.kind, one.decode) == (other.table, other.kind, other.decode)
+    assert isinstance(one.origin, DatabaseSource)
+    assert isinstance(other.origin, DatabaseSource)
+    assert (one.origin.table, one.origin.parallel) == (other.origin.table, other.origin.parallel)
+
+
+GOLDEN = {
+    "pipelin: shop": (
+        'There is no setting of a pipeline "pipelin".', "1:1", 'did you mean "pipeline"?'
+    ),
+    "schedule: x": ("The pipeline has no name.", "1:1", "pipeline: shop"),
+    "pipeline: shop\nretries: many": ('"retries" is a text, and must be a number.', "2:10", None),
+    "pipeline: shop\nschedule: '@dayly'": (
+        'There is no schedule "@dayly".', "2:11", None,
+    ),
+    "pipeline: shop\nsources:\n  t:\n    fils: x.csv": (
+        'There is no setting of a source "fils".', "4:5", 'did you mean "files"?'
+    ),
+    "pipeline: shop\nsources:\n  t: {doc: x}": (
+        'Source "t" does not say where it comes from.', "3:6",
+        "one of: files, sql, sql_tables, rest, graphql, html_table, webhook",
+    ),
+    "pipeline: shop\nsources:\n  t: {files: a.csv, webhook: }": (
+        'Source "t" has 2 kinds: files, webhook.', "3:6",
+        "one of: files, sql, sql_tables, rest, graphql, html_table, webhook",
+    ),
+    "pipeline: shop\nsources:\n  t:\n    sql: {connection: db, tabel: t}": (
+        'There is no argument of "sql" "tabel".', "4:27", 'did you mean "table"?'
+    ),
+    "pipeline: shop\nsources:\n  t:\n    sql: {table: t}": ('"sql" needs "connection".', "4:10", "connection: ..."),
+    "pipeline: shop\nsources:\n  t:\n    sql: db": ('"sql" is a text.', "4:10", "sql: {connection: ...}"),
+    "pipeline: shop\nsources:\n  t:\n    sql: {connection: db, table: t, parallel: two}": (
+        '"parallel" is a text, and must be a number.', "4:47", None
+    ),
+    "pipeline: shop\nsources:\n  t:\n    sql: {connection: db, table: t, lag: 5m}": (
+        "lag='5m' needs a cursor.", "4:42", 'cursor="updated_at"'
+    ),
+    "pipeline: shop\nsources:\n  t:\n    rest: {url: 'https://h/x', auth: {bearr: x}}": (
+        'There is no way of auth "bearr".', "4:39", 'did you mean "bearer"?'
+    ),
+    "pipeline: shop\nsources:\n  t: {files: a.csv, policy: {email: hsh}}": (
+        'There is no policy "hsh".', "3:37", 'did you mean "hash"?'
+    ),
+    "pipeline: shop\nsources:\n  t: {files: a.csv, checks: [{not_nul: id}]}": (
+        'There is no check "not_nul".', "3:31", 'did you mean "not_null"?'
+    ),
+    "pipeline: shop\nsources:\n  t: {files: a.csv, checks: [{expect: 'a >'}]}": (
+        "The condition cannot be read: ", "3:39", None
+    ),
+    "pipeline: shop\ntables:\n  t: {key: id}": ('Table "t" is made either by sql or from a table.', "3:6", None),
+    "pipeline: shop\ntables:\n  t: {sql: models/none.sql}": ('There is no SQL file "models/none.sql".', "3:12", ""),
+    "pipeline: shop\ntables:\n  t: {from: x, write: upset, key: id}": (
+        'There is no write mode "upset".', "3:23", 'did you mean "upsert"?'
+    ),
+    "pipeline: shop\npipeline: mill": ('"pipeline" stands here twice.', "2:1", "also at pipelines/shop.yaml:1:1"),
+    "pipeline: shop\n  x: [": ("This is no YAML: ", "2:4", None),
+    "pipeline: !!python/object/apply:os.system [ls]": ("A value has the tag ", "1:11", None),
+    "- a": ("A pipeline is a list, and must be a mapping.", "1:1", 'pipeline: shop\nschedule: "@daily"'),
+    "": ("The file is empty.", "", "pipeline: shop"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", GOLDEN)
+def test_what_is_wrong_is_told_with_its_place_and_the_nearest_name(text: str) -> None:
+    what, place, hint = GOLDEN[text]
+    with pytest.raises(TidemillError) as caught:
+        made(text)
+    assert caught.value.what.startswith(what)
+    assert caught.value.where == ("pipelines/shop.yaml" + (f":{place}" if place else ""))
+    if hint:
+        assert caught.value.hint == hint
+
+
+def test_values_are_what_people_mean() -> None:
+    text = "a: on\nb: 012\nc: 2026-01-01\nd: 1.5\ne: 7\nf: true\ng: ~\nh: '7'\ni: yes\nj: 1:30\nk: |\n  x\nl: -3\n"
+    assert document(text).plain() == {
+        "a": "on", "b": "012", "c": "2026-01-01", "d": 1.5, "e": 7, "f": True, "g": None, "h": "7", "i": "yes",
+        "j": "1:30", "k": "x\n", "l": -3,
+    }  # fmt: skip
+
+
+def test_aliases_do_not_multiply_without_end() -> None:
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 10)}]\n" for i in range(8)
+    )
+    with pytest.raises(DefinitionError, match="too large"):
+        document(bomb)
+
+
+@given(st.text(max_size=60))
+def test_no_text_ends_in_anything_but_an_answer_or_one_error(text: str) -> None:
+    try:
+        YamlDocuments().read(text, "x.yaml").plain()
+    except DefinitionError as error:
+        assert error.where
+
+
+def test_the_schema_for_editors_takes_what_is_right_and_refuses_what_is_not() -> None:
+    validator = jsonschema.Draft202012Validator(schema())
+    jsonschema.Draft202012Validator.check_schema(schema())
+    assert list(validator.iter_errors(document(EVERYTHING).plain())) == []
+    for wrong in ("pipelin: shop", "pipeline: shop\nsources: {t: {fils: x}}", "pipeline: shop\nretries: many"):
+        assert list(validator.iter_errors(document(wrong).plain()))
+
+
+def test_every_kind_has_a_function_and_arguments() -> None:
+    for name, kind in {**SOURCES, **PARTS, **CHECKS}.items():
+        assert not kind.first or kind.first in arguments_of(name, kind), name
+    assert set(SOURCES) - {"files"} | set(PARTS) == set(sources.__all__)
