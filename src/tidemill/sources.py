@@ -16,6 +16,7 @@ from tidemill.authoring.rest_parts import (
     details,
     oauth2,
 )
+from tidemill.authoring.singer import singer
 from tidemill.authoring.webhook import webhook
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "html_table",
     "oauth2",
     "rest",
+    "singer",
     "sql",
     "sql_tables",
     "webhook",

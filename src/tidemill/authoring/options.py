@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from tidemill.authoring.place import here, placed
+from tidemill.model.connector import Connector
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.pipeline import SourceKind
 from tidemill.model.table import (
@@ -49,6 +50,33 @@ def decode_options(options: dict[str, Any]) -> Mapping[str, Any]:
     if taken.get("records") is not None:
         placed(records_path, taken["records"])
     return taken
+
+
+def connector_options(origin: Connector, decode: Mapping[str, Any], options: dict[str, Any]) -> Mapping[str, Any]:
+    """The decoder's options of a declared source; what follows from it for the table is added to `options`.
+
+    Raises:
+        DefinitionError: lists are taken apart in rows that are merged, or a table goes before others of its source.
+    """
+    made = {**origin.decode, **decode}
+    if not origin.merges:
+        return made
+    if "key" in made:
+        options["key"] = made.pop("key")
+        options.setdefault("write", "upsert")
+    for name, value in origin.table.items():
+        options.setdefault(name, value)
+    if made.get("flatten") and options.get("write") != "append":
+        raise DefinitionError(
+            f"{origin} is written by {options['write']}, and what flattening takes apart is appended.",
+            where=here(),
+            hint='write="append", or leave flatten out',
+        )
+    if origin.together is not None and options.setdefault("publish", "run") == "table":
+        raise DefinitionError(
+            f"{origin} is published with the others of its source.", where=here(), hint="leave publish out"
+        )
+    return made
 
 
 def records_path(path: str) -> tuple[Step, ...]:

@@ -15,6 +15,7 @@ from tidemill.model.databases import DatabaseSource
 from tidemill.model.errors import DefinitionError
 from tidemill.model.pipeline import SourceSpec
 from tidemill.model.rest import Rest
+from tidemill.model.singer import SingerStream, Tap
 from tidemill.model.webhook import Webhook
 from tidemill.ports.source import ExtractRequest, Source
 from tidemill.wiring.services import system_clock
@@ -22,6 +23,7 @@ from tidemill.wiring.settings import FILE, STATE_FOLDER, Settings, secret_of
 from tidemill.wiring.surroundings import EnvironmentConnections
 
 if TYPE_CHECKING:
+    from tidemill.adapters.singer.source import TapSource
     from tidemill.adapters.webhook.inbox import Inbox
 
 
@@ -45,12 +47,21 @@ def open_connector(
             from tidemill.adapters.http.source import RestSource
 
             return RestSource(spec, connector, EnvironmentConnections(), partial(_secret, settings), system_clock())
+        case SingerStream():
+            return open_tap(spec, connector.tap, settings)
         case Webhook():
             from tidemill.adapters.webhook.source import WebhookSource
 
             return WebhookSource(spec, open_inbox(settings), system_clock())
         case _:
             raise DefinitionError(f"No adapter extracts {connector}.", where=spec.place)
+
+
+def open_tap(spec: SourceSpec, tap: Tap, settings: Settings) -> TapSource:
+    """What runs a tap; environments are kept in the project's state folder."""
+    from tidemill.adapters.singer.source import TapSource
+
+    return TapSource(spec, tap, settings.root, settings.root / STATE_FOLDER / "taps", partial(_secret, settings))
 
 
 def open_inbox(settings: Settings) -> Inbox:
