@@ -37,9 +37,13 @@ def extract(
     first, *others = attempt.pipeline.together(source.name)
     known = archived(attempt, source.name)
     if first != source.name:
-        return known or _brought(attempt, source, first)
+        return known or _nothing(attempt, source, extract(attempt, attempt.pipeline.sources[first]))
     if known is not None and not refetch:
         return known
+    if known is None and batch.published_at is not None:
+        leading = next((found for name in others if (found := archived(attempt, name)) is not None), None)
+        if leading is not None:
+            return _nothing(attempt, source, leading)
     before, until = _range(attempt, source, known)
     names = (first, *others)
     writers = {name: services.archive.writer(batch, name, attempt.run.attempt) for name in names}
@@ -67,8 +71,7 @@ def extract(
     # The first is sealed last: where it is sealed, all are, and where it is not, all are extracted again.
     for name in (*others, first):
         older = known if name == first else archived(attempt, name)
-        if name != first:
-            before_here = older.bookmark_before if older else _bookmark(attempt, name)
+        begun = older.bookmark_before if older else _bookmark(attempt, name)
         manifest = Manifest(
             batch_id=batch.id,
             pipeline=batch.pipeline,
@@ -79,7 +82,7 @@ def extract(
             extracted_at=extracted_at,
             code_version=services.code_version,
             interval=batch.key.interval,
-            bookmark_before=before if name == first else before_here,
+            bookmark_before=before if name == first else begun,
             bookmark_after=after,
         )
         services.archive.seal(batch, manifest)
@@ -87,12 +90,8 @@ def extract(
     return manifest
 
 
-def _brought(attempt: Attempt, source: SourceSpec, first: str) -> Manifest:
-    """The manifest of a source that another one's extraction brings; an empty one where that was before its time."""
-    leading = extract(attempt, attempt.pipeline.sources[first])
-    known = archived(attempt, source.name)
-    if known is not None:
-        return known
+def _nothing(attempt: Attempt, source: SourceSpec, leading: Manifest) -> Manifest:
+    """The manifest, sealed, of a source that is declared since its batch was extracted: it has no parts."""
     here = _bookmark(attempt, source.name)
     manifest = replace(
         leading, source=source.name, version=1, attempt=attempt.run.attempt, parts=(), contents=None,
