@@ -6,7 +6,7 @@ Records stay as they came. A block of lines is checked in one call that makes no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -23,10 +23,6 @@ class _Message(msgspec.Struct, gc=False):
     record: _Record | None = None
     version: int | None = None
 
-    @property
-    def holds(self) -> bool:
-        return self.type != "RECORD" or (self.record is not None and self.stream is not None)
-
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -35,14 +31,21 @@ class Run:
     Args:
         type: of the messages; "" for lines that are no messages.
         stream: that they are for; None: they name none.
-        lines: as they came, without newlines.
+        data: as they came, each with its newline.
+        count: how many.
         version: the last that records named.
     """
 
     type: str
     stream: str | None
-    lines: Sequence[bytes]
+    data: bytes
+    count: int
     version: int | None = None
+
+    @property
+    def lines(self) -> list[bytes]:
+        """Line by line, without newlines."""
+        return self.data.split(b"\n")[:-1]
 
 
 _DECODER = msgspec.json.Decoder(_Message)
@@ -51,22 +54,29 @@ _WRONG = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 def runs_of(block: bytes) -> Iterator[Run]:
     """The runs of a block of whole lines; empty lines are left out."""
-    lines = block.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
+    if not block.endswith(b"\n"):
+        block += b"\n"
     try:
         messages = _DECODER.decode_lines(block)
-        whole = len(messages) == len(lines)
+        whole = len(messages) == block.count(b"\n")
     except _WRONG:
-        whole = False
+        messages, whole = [], False
+    if whole and len({(one.type, one.stream, one.record is None) for one in messages}) == 1:
+        # Most blocks are of one stream: they go as they are.
+        kind, stream = _mark(messages[0])
+        yield Run(kind, stream, block, len(messages), messages[-1].version)
+        return
+    lines = block.split(b"\n")
+    lines.pop()
     if not whole:
         lines = [line for line in lines if line.strip()]
         messages = [_message(line) for line in lines]
     at = 0
     for (kind, stream), group in groupby(messages, _mark):
         several = list(group)
-        yield Run(kind, stream, lines[at : at + len(several)], several[-1].version)
-        at += len(several)
+        end = at + len(several)
+        yield Run(kind, stream, b"\n".join(lines[at:end]) + b"\n", len(several), several[-1].version)
+        at = end
 
 
 def _mark(message: _Message) -> tuple[str, str | None]:

@@ -251,25 +251,25 @@ class TapExtraction:
         own = self._source.spec.name
         if run.type == "RECORD" and run.stream is not None:
             feed = self._feeds.get(run.stream)
-            self._records += len(run.lines)
+            self._records += run.count
             if feed is None:
                 self._tell_unknown(run.stream)
-                yield from spool.write(own, OTHERS, ".jsonl.zst", run.lines)
+                yield from spool.write(own, OTHERS, ".jsonl.zst", run.data)
             else:
-                yield from spool.write(feed, ROWS, ".jsonl.zst", run.lines)
+                yield from spool.write(feed, ROWS, ".jsonl.zst", run.data)
             return
         feed = self._feeds.get(run.stream or "")
         if not run.type:
             self._count_refused(run)
-            yield from spool.write(feed or own, REFUSED, ".txt", run.lines)
+            yield from spool.write(feed or own, REFUSED, ".txt", run.data)
         elif run.type == "SCHEMA" and feed is not None:
-            yield from spool.write(feed, SCHEMAS, ".jsonl", run.lines)
+            yield from spool.write(feed, SCHEMAS, ".jsonl", run.data)
         elif run.type == "BATCH" and feed is not None:
-            yield from spool.write(feed, OTHERS, ".jsonl.zst", run.lines)
+            yield from spool.write(feed, OTHERS, ".jsonl.zst", run.data)
             for line in run.lines:
                 yield from self._batch(feed, line, spool)
         else:
-            yield from spool.write(feed or own, OTHERS, ".jsonl.zst", run.lines)
+            yield from spool.write(feed or own, OTHERS, ".jsonl.zst", run.data)
             if run.type == "STATE":
                 self._after = self._state(run.lines[-1])
 
@@ -303,7 +303,7 @@ class TapExtraction:
             yield from spool.add(feed, BATCHES, path.name, self._source.root / path)
 
     def _count_refused(self, run: Run) -> None:
-        self._refused += len(run.lines)
+        self._refused += run.count
         if self._refused > self._tap.most_refused:
             raise DataError(
                 f'The tap "{self._tap}" has written more than {self._tap.most_refused:,} lines that are no messages, '

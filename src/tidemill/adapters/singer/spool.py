@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,21 +27,21 @@ class Spool:
         self._open: dict[tuple[str, str], _Part] = {}
         self._numbers: dict[str, int] = {}
 
-    def write(self, feed: str, kind: str, ending: str, lines: Sequence[bytes]) -> Iterator[RawFile]:
+    def write(self, feed: str, kind: str, ending: str, data: bytes) -> Iterator[RawFile]:
         """Add lines to a feed's part of a kind; gives it where it is full.
 
         Args:
             feed: whose.
             kind: how the part's name begins.
             ending: how it ends; `.zst` compresses it.
-            lines: without newlines.
+            data: with their newlines.
         """
         part = self._open.get((feed, kind))
         if part is None:
             # Parts are loaded in the order in which they are given, so that a feed's others come before.
             yield from self._end(feed, kind)
             part = self._open[feed, kind] = _Part(self._path(), self._name(feed, kind, ending))
-        part.write(lines)
+        part.write(data)
         if part.bytes >= self._part_bytes:
             del self._open[feed, kind]
             yield part.close(feed)
@@ -84,8 +84,7 @@ class _Part:
             self._out = zstandard.ZstdCompressor(level=1).stream_writer(self._file)
         self.bytes = 0
 
-    def write(self, lines: Sequence[bytes]) -> None:
-        data = b"\n".join(lines) + b"\n"
+    def write(self, data: bytes) -> None:
         self.bytes += len(data)
         self._out.write(data)
 
