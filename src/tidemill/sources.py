@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tidemill.authoring.databases import sql, sql_tables
+from tidemill.authoring.meltano import meltano
 from tidemill.authoring.rest import graphql, html_table, rest
 from tidemill.authoring.rest_parts import (
     api_key,
@@ -31,6 +32,7 @@ __all__ = [
     "details",
     "graphql",
     "html_table",
+    "meltano",
     "oauth2",
     "rest",
     "singer",

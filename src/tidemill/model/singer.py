@@ -16,6 +16,19 @@ SCHEMAS, OTHERS = "schema-", "messages-"
 
 
 @dataclass(frozen=True, slots=True)
+class FromEnvironment:
+    """A setting that a variable of the environment may have; where there is none, the setting is left out.
+
+    Args:
+        variable: its name.
+        kind: `integer`, `boolean`, `array` and `object` are read as JSON; anything else is text.
+    """
+
+    variable: str
+    kind: str = "string"
+
+
+@dataclass(frozen=True, slots=True)
 class Tap:
     """A program that writes Singer's messages.
 

@@ -25,7 +25,6 @@ _SHOWN = 8
 
 #: In so many bytes the first line of JSON Lines usually ends.
 _HEAD = 1 << 16
-_OPENING = ord("{")
 
 _LINES = msgspec.json.Decoder(msgspec.Raw)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -79,7 +78,7 @@ def _members(data: bytes, steps: Sequence[Step]) -> list[bytes] | None:
     except (msgspec.DecodeError, RecursionError):
         return None
     # Null is no record, and an array is several.
-    return found if all([record[0] == _OPENING for record in found]) else None
+    return found if all(record.startswith(b"{") for record in found) else None
 
 
 def _of_whole(data: bytes, steps: Sequence[Step], cutting: Cutting) -> Iterator[bytes]:

@@ -59,7 +59,7 @@ def _make(made: Path, python: str | None, packages: Sequence[str]) -> None:
         _run([uv, "pip", "install", "--quiet", "--python", str(inner), *packages], packages)
         return
     if python is not None and python != f"{sys.version_info.major}.{sys.version_info.minor}":
-        raise SettingsError(f"An environment with Python {python} needs uv.", hint="pip install uv, or leave python out")
+        raise SettingsError(f"An environment with Python {python} needs uv.", hint="pip install uv")
     _run([sys.executable, "-m", "venv", str(made)], packages)
     _run([str(inner), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages], packages)
 

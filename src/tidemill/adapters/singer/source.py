@@ -31,13 +31,15 @@ from tidemill.model.batch import Bookmark
 from tidemill.model.errors import DataError, Refused, RunFailed, SettingsError, TidemillError
 from tidemill.model.masking import Masker
 from tidemill.model.pipeline import SourceSpec
-from tidemill.model.singer import BATCHES, OTHERS, REFUSED, ROWS, SCHEMAS, SingerStream, Tap
+from tidemill.model.singer import BATCHES, OTHERS, REFUSED, ROWS, SCHEMAS, FromEnvironment, SingerStream, Tap
 from tidemill.plan.singer import Metric, chosen, entries, metric_of, names_of, read_rules
 from tidemill.ports.source import ExtractRequest, Piece
 
 _log = logging.getLogger("tidemill.singer")
 #: Names of settings whose values are hidden in logs, wherever they come from.
 _SECRET = ("password", "secret", "token", "key", "credential", "passphrase")
+#: Kinds of settings whose variables hold JSON.
+_AS_JSON = ("integer", "boolean", "array", "object", "number")
 _DISCOVERY = 600.0
 _BOM = b"\xef\xbb\xbf"
 _SHOWN = 200
@@ -110,7 +112,10 @@ class TapSource:
 
         def value(given: Any, name: str) -> Any:
             if isinstance(given, Mapping):
-                return {key: value(each, str(key)) for key, each in given.items()}
+                return {key: value(each, str(key)) for key, each in given.items() if not _is_absent(each)}
+            if isinstance(given, FromEnvironment):
+                masker.add(text := os.environ[given.variable])
+                return json.loads(text) if given.kind in _AS_JSON else text
             if isinstance(given, list | tuple):
                 return [value(each, name) for each in given]
             if not isinstance(given, str):
@@ -166,6 +171,10 @@ class TapSource:
                             hint="discover=False, if it has no catalog") from None  # fmt: skip
         entries(catalog, self.tap.place)
         return dict(catalog)
+
+
+def _is_absent(value: object) -> bool:
+    return isinstance(value, FromEnvironment) and value.variable not in os.environ
 
 
 def _write(path: Path, content: Any) -> Path:
