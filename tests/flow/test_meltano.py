@@ -78,7 +78,7 @@ def read(project, text=FILE, **options):
 
 def test_schedules_and_jobs_become_pipelines(project):
     """Each with the streams of its taps as feeds; what the lake replaces, and what follows it, is named."""
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="is not taken over") as told:
         found = read(project, start="2026-01-01")
     assert list(found) == ["daily_shop", "eu_nightly"]
     assert sorted(str(one.message).rpartition("/")[2] for one in told) == [
@@ -103,7 +103,7 @@ def test_schedules_and_jobs_become_pipelines(project):
 
 def test_an_environment_says_otherwise(project):
     """Its settings stand over those of the plugins."""
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="is not taken over"):
         found = read(project, environment="prod", start="2026-01-01")
     assert found["daily_shop"].spec().sources["orders"].origin.tap.config["start_date"] == "2026-01-01"
 
@@ -120,6 +120,7 @@ def test_an_environment_says_otherwise(project):
         ("version: 1", "version: [1", 2, "This is no YAML"),
     ],
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.*is not taken over")
 def test_what_is_not_understood_is_an_error_with_its_line(project, old, new, line, says):
     """The file, the line, and what to try."""
     assert old in FILE

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -182,7 +186,8 @@ def test_schemas_that_change_within_a_run(project, tap):
 
 def test_a_table_that_comes_whole_each_time_is_replaced(project, tap):
     """FULL_TABLE in a kept catalog."""
-    (tap.folder / "kept.json").write_text(json.dumps({"streams": [entry("orders", **{"replication-method": "FULL_TABLE"})]}))
+    whole = entry("orders", **{"replication-method": "FULL_TABLE"})
+    (tap.folder / "kept.json").write_text(json.dumps({"streams": [whole]}))
     tap.will(record("orders", id=1), record("orders", id=2))
     tap.will(record("orders", id=2))
     shop = project.pipeline("shop")
@@ -191,4 +196,53 @@ def test_a_table_that_comes_whole_each_time_is_replaced(project, tap):
     assert project.run(shop, "2026-01-01").ok
     assert project.run(shop, "2026-01-02").ok
     assert project.rows("select id from shop.orders") == [{"id": 2}]
-    # An older batch, run again, replaces the newer one: that is what `replace` says of any table.
+
+
+def test_files_of_batch_messages_are_archived_and_loaded(project, tap):
+    """Beside records in lines; packed by gzip, whose bytes are kept."""
+    packed = gzip.compress(b'{"id": 2, "total": 5}\n{"id": 3}\n')
+    (tap.folder / "orders 1.jsonl.gz").write_bytes(packed)
+    address = (tap.folder / "orders 1.jsonl.gz").as_uri()
+    message = {"type": "BATCH", "stream": "orders", "encoding": {"format": "jsonl", "compression": "gzip"}}
+    tap.will(
+        schema("orders", ORDERS), record("orders", id=1), json.dumps({**message, "manifest": [address]}),
+        record("orders", id=4), state(4),
+    )  # fmt: skip
+    tap.will(json.dumps({**message, "encoding": {"format": "parquet"}, "manifest": [address]}))
+    shop = declared(project, tap, ["orders"])
+    report = project.run(shop, "2026-01-01")
+    assert report.ok, report.error
+    assert project.rows("select id, total from shop.orders") == [
+        {"id": 1, "total": None}, {"id": 2, "total": 5.0}, {"id": 3, "total": None}, {"id": 4, "total": None},
+    ]  # fmt: skip
+    with project.services.metadata.read() as tx:
+        (kept,) = (part for part in tx.archive.get(report.batch.id, "orders").parts if "batch" in part.name)
+    with project.services.archive.open(kept) as stream:
+        assert stream.read() == packed
+    assert "sends batches as {'format': 'parquet'}" in str(project.run(shop, "2026-01-02").error)
+
+
+def test_death_in_the_middle_of_an_extraction(project, tap):
+    """SIGKILL of Tidemill while the tap writes: the next run begins again, and each row is there once."""
+    (project.root / "tidemill.toml").write_text('[project]\nname = "test"\n')
+    (project.root / "pipelines").mkdir()
+    (project.root / "pipelines" / "shop.py").write_text(SHOP)
+    tap.will(*[record("orders", id=i) for i in range(5000)], state(5000), "@kill")
+    tap.will(*[record("orders", id=i) for i in range(7000)], state(7000))
+    command = [sys.executable, "-m", "tidemill.cli", "run", "shop", "2026-01-01"]
+    killed = subprocess.run(command, cwd=project.root, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = subprocess.run(command, cwd=project.root, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [call.get("state") for call in tap.calls] == [None, None]
+    assert project.rows("select count(*) as n, count(distinct id) as ids from shop.orders") == [{"n": 7000, "ids": 7000}]
+
+
+SHOP = """
+import tidemill as tm
+from tidemill import sources
+
+shop = tm.Pipeline("shop", schedule="@daily", start="2026-01-01")
+for each in sources.singer("taps/tap_shop.py", select=["orders"]):
+    shop.source(each)
+"""

@@ -40,8 +40,11 @@ def names_of(kind: type[E], value: Any, option: str) -> E:
         raise UnknownName.of(f"{option} mode", str(value), [m.value for m in kind], where=here()) from None
 
 
-def decode_options(options: dict[str, Any]) -> Mapping[str, Any]:
-    """Take the decoder's options out of `options`; `key` names the parent's key columns of flattened children."""
+def decode_options(options: dict[str, Any], origin: object) -> Mapping[str, Any]:
+    """Take the decoder's options out of `options`; `key` names the parent's key columns of flattened children.
+
+    What follows from a declared source for its table is added to `options`.
+    """
     known = {f.name for f in fields(DecodeOptions)}
     taken = {name: options.pop(name) for name in list(options) if name in known}
     if "key" in taken:
@@ -49,10 +52,10 @@ def decode_options(options: dict[str, Any]) -> Mapping[str, Any]:
     DecodeOptions(**taken)
     if taken.get("records") is not None:
         placed(records_path, taken["records"])
-    return taken
+    return _connector_options(origin, taken, options) if isinstance(origin, Connector) else taken
 
 
-def connector_options(origin: Connector, decode: Mapping[str, Any], options: dict[str, Any]) -> Mapping[str, Any]:
+def _connector_options(origin: Connector, decode: Mapping[str, Any], options: dict[str, Any]) -> Mapping[str, Any]:
     """The decoder's options of a declared source; what follows from it for the table is added to `options`.
 
     Raises:

@@ -15,9 +15,7 @@ from tidemill.authoring import registry
 from tidemill.authoring.defining import Rules, When, definition_of
 from tidemill.authoring.feeds import files_origin
 from tidemill.authoring.handles import Source, Table, whole_name
-from tidemill.authoring.options import (
-    check_source_options, connector_options, decode_options, made_table, names_of, table_spec,
-)  # fmt: skip
+from tidemill.authoring.options import check_source_options, decode_options, made_table, names_of, table_spec
 from tidemill.authoring.place import assigned_name, feed_name, here, is_interactive, line_of, place_of, placed
 from tidemill.authoring.schedules import moment_in, read_schedule
 from tidemill.authoring.streams import HasStreams
@@ -209,9 +207,7 @@ class Pipeline(HasStreams):
     ) -> Source:
         placed(check_table_name, name, "source")
         self._claim(name)
-        decode = decode_options(options)
-        if isinstance(origin, Connector):
-            decode = connector_options(origin, decode, options)
+        decode = decode_options(options, origin)
         keeps_files = origin.keeps_files if isinstance(origin, Connector) else isinstance(origin, FilesOrigin)
         check_source_options(name, keeps_files, kind, options)
         archive = options.pop("archive", "jsonl")

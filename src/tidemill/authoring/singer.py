@@ -68,7 +68,7 @@ def singer(
         UnknownName: the catalog has no such stream.
     """
     place = here()
-    packages, program = _program(tap, executable)
+    packages, program = read_program(tap, executable)
     if isinstance(select, str):
         raise DefinitionError(f"select={select!r} is no list.", where=place, hint=f"select=[{select!r}]")
     chosen = tuple(select)
@@ -97,7 +97,8 @@ def singer(
     for option, patterns in (("key", keys), ("write", writes), ("metadata", made.metadata)):
         for pattern in patterns:
             if not any(fnmatchcase(stream, pattern) for stream in streams):
-                raise DefinitionError(f'{option}: no stream fits "{pattern}".', where=place, hint=", ".join(streams[:8]))
+                known_ones = ", ".join(streams[:8])
+                raise DefinitionError(f'{option}: no stream fits "{pattern}".', where=place, hint=known_ones)
     found: dict[str, SingerStream] = {}
     for stream in streams:
         entry = {} if known is None else dict(known[stream])
@@ -124,7 +125,7 @@ def singer(
     return list(found.values())
 
 
-def _program(tap: str | Sequence[str], executable: str | None) -> tuple[tuple[str, ...], str]:
+def read_program(tap: str | Sequence[str], executable: str | None) -> tuple[tuple[str, ...], str]:
     """What is installed, and what is run."""
     specs = (tap,) if isinstance(tap, str) else tuple(tap)
     if not specs or not all(isinstance(one, str) and one.strip() for one in specs):

@@ -40,6 +40,7 @@ TABLE: Mapping[str, Mapping[str, Entry]] = {
         "runs": Entry("tidemill.cli.runs:runs", "Look at runs; stop them, clear and mark their tasks."),
         "logs": Entry("tidemill.cli.logs:logs", "Show what tasks of a run have said."),
         "replay": Entry("tidemill.cli.run:replay", "Run batches again from their archived input."),
+        "singer": Entry("tidemill.cli.singer:singer", "Install Singer taps, and ask them what they have."),
         "check": Entry("tidemill.cli.check:check", "Validate the project and show what each table promises."),
     },
     "Read": {

@@ -31,7 +31,9 @@ _PASSED = (
     "settings_group_validation", "settings_preamble", "next_steps", "usage", "maintenance_status", "quality",
     "annotations", "commands", "domain_url", "definition", "ext_repo", "executable_args", "load_schema", "extra_config",
 )  # fmt: skip
-_SCHEDULE = ("name", "interval", "cron_interval", "extractor", "loader", "transform", "job", "start_date", "env", "elt_schedule")
+_SCHEDULE = (
+    "name", "interval", "cron_interval", "extractor", "loader", "transform", "job", "start_date", "env", "elt_schedule",
+)  # fmt: skip
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _NOT = {"@once": "@once", "@none": None, "@manual": None}
 
@@ -105,7 +107,7 @@ class _Reader:
         for schedule, path in self._list(self._document, "schedules", ()):
             scheduled.append(self._schedule(schedule, path, jobs))
         taken = {one.name for each in scheduled for one in each.extractors}
-        for name, (given, path) in self._extractors.items():
+        for name, (_, path) in self._extractors.items():
             if name not in taken and "pip_url" in self._inherited(name, path):
                 found = self._extractor(name, path)
                 scheduled.append(Scheduled(name, None, (found,), found.line))

@@ -110,7 +110,7 @@ def table_name(stream: str) -> str:
 # -- catalogs
 
 
-def entries(catalog: Mapping[str, Any], where: str) -> dict[str, Mapping[str, Any]]:
+def entries(catalog: Any, where: str) -> dict[str, Mapping[str, Any]]:
     """The streams of a catalog by their ids. Raises DefinitionError: it is none."""
     streams = catalog.get("streams") if isinstance(catalog, Mapping) else None
     if not isinstance(streams, list) or not all(isinstance(one, Mapping) and id_of(one) for one in streams):

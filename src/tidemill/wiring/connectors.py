@@ -16,6 +16,7 @@ from tidemill.model.errors import DefinitionError
 from tidemill.model.pipeline import SourceSpec
 from tidemill.model.rest import Rest
 from tidemill.model.singer import SingerStream, Tap
+from tidemill.model.table import TableName, TableSpec
 from tidemill.model.webhook import Webhook
 from tidemill.ports.source import ExtractRequest, Source
 from tidemill.wiring.services import system_clock
@@ -62,6 +63,12 @@ def open_tap(spec: SourceSpec, tap: Tap, settings: Settings) -> TapSource:
     from tidemill.adapters.singer.source import TapSource
 
     return TapSource(spec, tap, settings.root, settings.root / STATE_FOLDER / "taps", partial(_secret, settings))
+
+
+def tap_of(tap: Tap, settings: Settings) -> TapSource:
+    """A tap by itself, without a feed."""
+    spec = SourceSpec(str(tap), TableSpec(TableName("singer", "tap")), SingerStream(tap, "", ""))
+    return open_tap(spec, tap, settings)
 
 
 def open_inbox(settings: Settings) -> Inbox:

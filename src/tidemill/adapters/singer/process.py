@@ -71,7 +71,9 @@ class TapProcess:
 
     def __exit__(self, *exit_: object) -> None:
         process = self._process
-        assert process is not None and process.stdout is not None and process.stderr is not None
+        assert process is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         if process.poll() is None:
             self._signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -90,7 +92,9 @@ class TapProcess:
             LimitError: a line is longer than any should be.
         """
         process = self._process
-        assert process is not None and process.stdout is not None and process.stderr is not None
+        assert process is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         with contextlib.suppress(OSError):
             fcntl.fcntl(process.stdout, _SET_PIPE_SIZE, _READ)
         pieces: list[bytes] = []
@@ -173,8 +177,9 @@ class TapProcess:
         said = "".join(f"\n    {line}" for line in self._last)
         return RunFailed(
             f'The tap "{self._name}" {what}.{" It said last:" + said if said else ""}',
-            where=self._place, hint=hint or "nothing of this try is kept; the next one begins where the last batch ended",
-        )  # fmt: skip
+            where=self._place,
+            hint=hint or "nothing of this try is kept; the next one begins where the last batch ended",
+        )
 
     def _signal(self, number: int) -> None:
         assert self._process is not None

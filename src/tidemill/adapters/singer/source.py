@@ -231,8 +231,7 @@ class TapExtraction:
         command = [*source.command(), "--config", str(_write(folder / "config.json", config))]
         if tap.catalog is not None or tap.discovers:
             catalog = dict(tap.catalog) if tap.catalog is not None else source.discover(folder)
-            wanted = [feed for feed in self._feeds]
-            catalog = chosen(catalog, read_rules(tap.select), wanted, tap.metadata, tap.place)
+            catalog = chosen(catalog, read_rules(tap.select), list(self._feeds), tap.metadata, tap.place)
             for stream, entry in entries(catalog, tap.place).items():
                 if stream in self._feeds:
                     self._feeds.update(dict.fromkeys(names_of(entry), self._feeds[stream]))
@@ -299,8 +298,9 @@ class TapExtraction:
         if encoding.get("format") != "jsonl" or encoding.get("compression") not in (None, "none", "gzip"):
             raise DataError(
                 f'The tap "{self._tap}" sends batches as {encoding}, and JSON Lines, packed by gzip or not, are known.',
-                where=self._tap.place, hint='"batch_config": {"encoding": {"format": "jsonl", "compression": "gzip"}, ...}',
-            )  # fmt: skip
+                where=self._tap.place,
+                hint='"batch_config": {"encoding": {"format": "jsonl", "compression": "gzip"}, ...}',
+            )
         for address in message.get("manifest") or ():
             parts = urlsplit(str(address))
             path = Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
