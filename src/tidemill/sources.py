@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tidemill.authoring.databases import sql, sql_tables
+from tidemill.authoring.meltano import meltano
 from tidemill.authoring.rest import graphql, html_table, rest
 from tidemill.authoring.rest_parts import (
     api_key,
@@ -16,6 +17,7 @@ from tidemill.authoring.rest_parts import (
     details,
     oauth2,
 )
+from tidemill.authoring.singer import singer
 from tidemill.authoring.webhook import webhook
 
 __all__ = [
@@ -30,8 +32,10 @@ __all__ = [
     "details",
     "graphql",
     "html_table",
+    "meltano",
     "oauth2",
     "rest",
+    "singer",
     "sql",
     "sql_tables",
     "webhook",

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from tidemill.authoring.place import here, placed
+from tidemill.model.connector import Connector
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.pipeline import SourceKind
 from tidemill.model.policy import Policy
@@ -41,8 +42,11 @@ def names_of(kind: type[E], value: Any, option: str) -> E:
         raise UnknownName.of(f"{option} mode", str(value), [m.value for m in kind], where=here()) from None
 
 
-def decode_options(options: dict[str, Any]) -> Mapping[str, Any]:
-    """Take the decoder's options out of `options`; `key` names the parent's key columns of flattened children."""
+def decode_options(options: dict[str, Any], origin: object) -> Mapping[str, Any]:
+    """Take the decoder's options out of `options`; `key` names the parent's key columns of flattened children.
+
+    What follows from a declared source for its table is added to `options`.
+    """
     known = {f.name for f in fields(DecodeOptions)}
     taken = {name: options.pop(name) for name in list(options) if name in known}
     if "key" in taken:
@@ -50,7 +54,34 @@ def decode_options(options: dict[str, Any]) -> Mapping[str, Any]:
     DecodeOptions(**taken)
     if taken.get("records") is not None:
         placed(records_path, taken["records"])
-    return taken
+    return _connector_options(origin, taken, options) if isinstance(origin, Connector) else taken
+
+
+def _connector_options(origin: Connector, decode: Mapping[str, Any], options: dict[str, Any]) -> Mapping[str, Any]:
+    """The decoder's options of a declared source; what follows from it for the table is added to `options`.
+
+    Raises:
+        DefinitionError: lists are taken apart in rows that are merged, or a table goes before others of its source.
+    """
+    made = {**origin.decode, **decode}
+    if not origin.merges:
+        return made
+    if "key" in made:
+        options["key"] = made.pop("key")
+        options.setdefault("write", "upsert")
+    for name, value in origin.table.items():
+        options.setdefault(name, value)
+    if made.get("flatten") and options.get("write") != "append":
+        raise DefinitionError(
+            f"{origin} is written by {options['write']}, and what flattening takes apart is appended.",
+            where=here(),
+            hint='write="append", or leave flatten out',
+        )
+    if origin.together is not None and options.setdefault("publish", "run") == "table":
+        raise DefinitionError(
+            f"{origin} is published with the others of its source.", where=here(), hint="leave publish out"
+        )
+    return made
 
 
 def records_path(path: str) -> tuple[Step, ...]:

@@ -208,9 +208,7 @@ class Pipeline(HasStreams, HasDeliveries):
     ) -> Source:
         placed(check_table_name, name, "source")
         self._claim(name)
-        decode = decode_options(options)
-        if isinstance(origin, Connector):
-            decode = {**origin.decode, **decode}
+        decode = decode_options(options, origin)
         keeps_files = origin.keeps_files if isinstance(origin, Connector) else isinstance(origin, FilesOrigin)
         check_source_options(name, keeps_files, kind, options)
         archive = options.pop("archive", "jsonl")
@@ -223,7 +221,7 @@ class Pipeline(HasStreams, HasDeliveries):
                 hint='archive="jsonl" or "avro"; compression="zstd", "gzip" or "none"',
             )
         table = table_spec(TableName(self.name, name), self._publish, options)
-        if table.write is not WriteMode.APPEND:
+        if table.write is not WriteMode.APPEND and not (isinstance(origin, Connector) and origin.merges):
             raise DefinitionError(
                 f'Source "{name}" is loaded by append: its batch is replaced as a whole.',
                 where=here(),

@@ -83,6 +83,7 @@ _declared: dict[str, Declared | Pipeline] = {}
 _RUNNER = "tidemill.wiring.runner"
 _TRIALS = "tidemill.wiring.trials"
 _SERVICES = "tidemill.wiring.services"
+_MELTANO = "tidemill.wiring.meltano"
 _DBT = "tidemill.wiring.dbt"
 
 
@@ -141,6 +142,12 @@ def trials() -> Trials:
 def now() -> datetime:
     """The time at which a file is read: a user's own timetable tells what lies ahead of it."""
     made: datetime = importlib.import_module(_SERVICES).system_clock().now()
+    return made
+
+
+def yaml_of(file: Path) -> tuple[Any, dict[tuple[str | int, ...], int]]:
+    """The content of a Meltano project's file, and the lines of its members."""
+    made: tuple[Any, dict[tuple[str | int, ...], int]] = importlib.import_module(_MELTANO).read_project(file)
     return made
 
 

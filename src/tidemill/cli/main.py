@@ -42,6 +42,7 @@ TABLE: Mapping[str, Mapping[str, Entry]] = {
         "replay": Entry("tidemill.cli.run:replay", "Run batches again from their archived input."),
         "deliver": Entry("tidemill.cli.deliver:deliver", "Deliver now what is published and not delivered."),
         "deliveries": Entry("tidemill.cli.deliver:deliveries", "List what goes where, and how far it is."),
+        "singer": Entry("tidemill.cli.singer:singer", "Install Singer taps, and ask them what they have."),
         "check": Entry("tidemill.cli.check:check", "Validate the project and show what each table promises."),
     },
     "Read": {

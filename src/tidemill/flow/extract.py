@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 
@@ -33,42 +34,82 @@ def extract(
         progress: called with rows and bytes so far, as they are archived.
     """
     services, batch = attempt.services, attempt.batch
+    first, *others = attempt.pipeline.together(source.name)
     known = archived(attempt, source.name)
+    if first != source.name:
+        return known or _nothing(attempt, source, extract(attempt, attempt.pipeline.sources[first]))
     if known is not None and not refetch:
         return known
+    if known is None and batch.published_at is not None:
+        leading = next((found for name in others if (found := archived(attempt, name)) is not None), None)
+        if leading is not None:
+            return _nothing(attempt, source, leading)
     before, until = _range(attempt, source, known)
-    writer = services.archive.writer(batch, source.name, attempt.run.attempt)
-    writer.progress = progress
+    names = (first, *others)
+    writers = {name: services.archive.writer(batch, name, attempt.run.attempt) for name in names}
+    writers[first].progress = progress
     extracted_at = services.clock.now()
-    request = ExtractRequest(batch=batch, bookmark=before, until=until, parameters=attempt.pipeline.params)
+    request = ExtractRequest(
+        batch=batch,
+        bookmark=before if before is not None or known is not None else _others_bookmark(attempt, others),
+        until=until,
+        parameters=attempt.pipeline.params,
+        feeds={name: attempt.pipeline.sources[name] for name in names},
+    )
     with services.source(source).extract(request) as extraction:
         for piece in extraction:
             if isinstance(piece, RawFile):
                 with piece.open() as stream:
-                    writer.copy(piece.name, stream)
+                    writers[piece.feed or first].copy(piece.name, stream)
             else:
-                _write_records(attempt, source, writer, piece.rows)
+                _write_records(attempt, source, writers[first], piece.rows)
         after = extraction.bookmark_after
     if source.kind is not SourceKind.BOOKMARK:
         after = None
     elif until is not None:
         after = until  # a range that was extracted before keeps its end, whatever the source says today
-    manifest = Manifest(
-        batch_id=batch.id,
-        pipeline=batch.pipeline,
-        source=source.name,
-        version=known.version + 1 if known else 1,
-        attempt=attempt.run.attempt,
-        parts=tuple(writer.parts),
-        extracted_at=extracted_at,
-        code_version=services.code_version,
-        interval=batch.key.interval,
-        bookmark_before=before,
-        bookmark_after=after,
-    )
-    services.archive.seal(batch, manifest)
+    # The first is sealed last: where it is sealed, all are, and where it is not, all are extracted again.
+    for name in (*others, first):
+        older = known if name == first else archived(attempt, name)
+        begun = older.bookmark_before if older else _bookmark(attempt, name)
+        manifest = Manifest(
+            batch_id=batch.id,
+            pipeline=batch.pipeline,
+            source=name,
+            version=older.version + 1 if older else 1,
+            attempt=attempt.run.attempt,
+            parts=tuple(writers[name].parts),
+            extracted_at=extracted_at,
+            code_version=services.code_version,
+            interval=batch.key.interval,
+            bookmark_before=before if name == first else begun,
+            bookmark_after=after,
+        )
+        services.archive.seal(batch, manifest)
+        _index(attempt, manifest)
+    return manifest
+
+
+def _nothing(attempt: Attempt, source: SourceSpec, leading: Manifest) -> Manifest:
+    """The manifest, sealed, of a source that is declared since its batch was extracted: it has no parts."""
+    here = _bookmark(attempt, source.name)
+    manifest = replace(
+        leading, source=source.name, version=1, attempt=attempt.run.attempt, parts=(), contents=None,
+        bookmark_before=here, bookmark_after=here,
+    )  # fmt: skip
+    attempt.services.archive.seal(attempt.batch, manifest)
     _index(attempt, manifest)
     return manifest
+
+
+def _bookmark(attempt: Attempt, source: str) -> Bookmark:
+    with attempt.services.metadata.read() as tx:
+        return tx.bookmarks.get(attempt.pipeline.name, source).value
+
+
+def _others_bookmark(attempt: Attempt, others: Iterable[str]) -> Bookmark:
+    """The bookmark of sources that move together, where the first of them is new."""
+    return next((value for name in others if (value := _bookmark(attempt, name)) is not None), None)
 
 
 def archived(attempt: Attempt, source: str) -> Manifest | None:

@@ -10,26 +10,34 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import BinaryIO
 
 from tidemill.flow.attempt import Attempt
+from tidemill.flow.merge import input_columns, input_stage, merge_input
 from tidemill.flow.policies import LoadPolicies
 from tidemill.flow.quarantine import Quarantine, too_many
 from tidemill.flow.stage import Stage, spec_from
 from tidemill.flow.write import commit_rows
 from tidemill.model.batch import Contents, Manifest, Part
+from tidemill.model.connector import Connector
 from tidemill.model.errors import DefinitionError
 from tidemill.model.pipeline import SourceSpec
 from tidemill.model.policy import of_child
 from tidemill.model.table import (
     BATCH_ID,
+    DELETED,
     LOADED_AT,
+    ORDER,
+    ROW,
+    OnMisfit,
     Schema,
     TableName,
     TableSpec,
     WriteMode,
     check_name,
 )
+from tidemill.plan.singer import columns_of
 from tidemill.ports.catalog import TableVersion
 from tidemill.ports.decoder import DecodeOptions, Feed, Restart
 
@@ -56,6 +64,9 @@ def load(
         DecodeError, LimitError: a part cannot be read.
     """
     tables = known_schemas(attempt, source.table.name)
+    if keyed(source.table):
+        tables = _input_schema(attempt, source.table)
+    source = _declared(attempt, source, manifest, tables.get(""))
     found = Schema()
     while True:
         try:
@@ -95,6 +106,11 @@ def _contents(attempt: Attempt, source: SourceSpec, manifest: Manifest, loaded: 
     )
 
 
+def keyed(table: TableSpec) -> bool:
+    """Whether rows enter the table by their key, through its input table."""
+    return table.write in (WriteMode.UPSERT, WriteMode.HISTORY)
+
+
 def child_name(table: TableName, child: str) -> TableName:
     """The table of a flattened child."""
     return replace(table, table=f"{table.table}__{child}") if child else table
@@ -106,6 +122,34 @@ def known_schemas(attempt: Attempt, table: TableName) -> dict[str, Schema]:
         name.table[len(table.table) + 2 :] if name != table else "": version.schema.without((BATCH_ID, LOADED_AT))
         for name, version in _family(attempt, table).items()
     }
+
+
+def _input_schema(attempt: Attempt, table: TableSpec) -> dict[str, Schema]:
+    """The columns that rows for a keyed table have had so far: the table itself may have others (history)."""
+    pointer = attempt.fork.get(table.name.input)
+    if pointer is None:
+        return {}
+    version = attempt.services.catalog.load(table.name.input, pointer)
+    return {"": version.schema.without((BATCH_ID, LOADED_AT, ORDER, ROW, DELETED))}
+
+
+def _declared(attempt: Attempt, source: SourceSpec, manifest: Manifest, table: Schema | None) -> SourceSpec:
+    """The source with the columns that its archived input declares itself; those of its user count more, and a column
+    that the table has is as the table has it.
+    """
+    pattern = source.origin.columns_in if isinstance(source.origin, Connector) else None
+    contract = source.table.contract
+    if pattern is None or (table is not None and contract.on_misfit is not OnMisfit.EVOLVE):
+        return source
+    lines: list[bytes] = []
+    for part in manifest.parts:
+        if fnmatchcase(part.name, pattern):
+            with attempt.services.archive.open(part) as stream:
+                lines += stream.read().splitlines()
+    known = {column.name.lower() for column in (*contract.columns, *(table or ()))}
+    told = [column for column in columns_of(lines) if column.name.lower() not in known]
+    columns = Schema((*contract.columns, *told))
+    return replace(source, table=replace(source.table, contract=replace(contract, columns=columns)))
 
 
 def _family(attempt: Attempt, table: TableName) -> dict[TableName, TableVersion]:
@@ -135,20 +179,29 @@ def _load_once(
     """One pass over the parts; raises Restart where types turn out too narrow for a new table."""
     table = source.table.name
     loaded = Loaded()
+    by_key = keyed(source.table)
     stages: dict[TableName, Stage] = {}
     with ExitStack() as stack:
         quarantine = stack.enter_context(Quarantine(attempt, source.table))
 
         def stage(name: TableName) -> Stage:
             if name not in stages:
-                spec = source.table if name == table else _child(attempt, source, name)
-                stages[name] = stack.enter_context(Stage(attempt, spec))
+                if name == table and by_key:
+                    made = input_stage(attempt, source.table)
+                else:
+                    made = Stage(attempt, source.table if name == table else _child(attempt, source, name))
+                stages[name] = stack.enter_context(made)
             return stages[name]
+
+        def columns(schema: Schema, child: str) -> Schema:
+            return input_columns(source.table, schema) if by_key and not child else schema
 
         declared = source.table.contract.columns
         if "" not in tables and len(declared):
             own = of_child(source.table.policies, "")
-            stage(table).shape(attempt.services.policies.schema(declared, own) if own else declared)
+            shaped = attempt.services.policies.schema(declared, own) if own else declared
+            stage(table).shape(columns(shaped, ""))
+            loaded.schemas[""] = shaped
         policies = LoadPolicies.of(attempt.services, source)
         chunks = attempt.services.decoder.decode(
             [_feed(attempt, p) for p in manifest.parts],
@@ -161,7 +214,7 @@ def _load_once(
             chunks = policies.chunks(chunks)
         for chunk in chunks:
             if chunk.batch is not None and chunk.batch.num_rows:
-                stage(child_name(table, chunk.child)).write(chunk.batch, chunk.schema)
+                stage(child_name(table, chunk.child)).write(chunk.batch, columns(chunk.schema, chunk.child))
             loaded.schemas[chunk.child] = chunk.schema
             quarantine.add(chunk.rejected)
             if not chunk.child:
@@ -174,6 +227,10 @@ def _load_once(
         # What an earlier version of this batch wrote and this one does not is taken away.
         for name in _family(attempt, table):
             stage(name)
+        if by_key and table in stages:
+            schema = loaded.schemas.get("", tables.get("", Schema()))
+            stages[table].shape(columns(schema, ""))
+            loaded.moves.update(merge_input(attempt, source.table, schema, stages.pop(table), quarantine))
         loaded.moves.update({name: commit_rows(staged) for name, staged in stages.items()})
         loaded.rejected = quarantine.rows
         rejected = quarantine.commit()

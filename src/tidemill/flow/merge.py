@@ -54,9 +54,21 @@ def write_merged(
     Raises:
         DefinitionError: a key, order or delete column is not among the rows' columns.
     """
-    _check_columns(spec, schema)
-    order_type: Type = schema[spec.order].type if spec.order else TIMESTAMPTZ
-    inputs = schema.with_columns((Column(ORDER, order_type), Column(ROW, LONG), Column(DELETED, BOOLEAN)))
+    with input_stage(attempt, spec) as given, Quarantine(attempt, spec) as quarantine:
+        inputs = input_columns(spec, schema)
+        given.shape(inputs)
+        for batch in batches:
+            given.write(batch, inputs)
+            progress(given.rows)
+        moves = merge_input(attempt, spec, schema, given, quarantine)
+        rejected = quarantine.commit()
+        if rejected:
+            moves[spec.name.quarantine] = rejected
+        return moves, given.rows
+
+
+def input_stage(attempt: Attempt, spec: TableSpec) -> Stage:
+    """The next version of the input table of `spec`, to which a batch's rows are written."""
     copies = {ORDER: spec.order} if spec.order else {}
     if spec.delete_flag:
         copies[DELETED] = spec.delete_flag
@@ -64,22 +76,44 @@ def write_merged(
     if not spec.order:
         fill[ORDER] = attempt.batch.order
     input_spec = TableSpec(spec.name.input, WriteMode.APPEND, publish=spec.publish, doc=f"every input of {spec.name}")
-    with Stage(attempt, input_spec, fill=fill, copies=copies, number=ROW) as given:
-        given.shape(inputs)
-        for batch in batches:
-            given.write(batch, inputs)
-            progress(given.rows)
-        own, mixed = own_files(given)
-        if mixed is not None:
-            raise DefinitionError(
-                f'The files of "{spec.name.input}" mix batches: another tool has rewritten them.',
-                hint="input tables are Tidemill's own; restore the table from a tag",
-            )
-        before = given.base_scan()
-        pointer = given.commit(ChangeKind.BATCH, own)
-        rows = given.rows
-    catalog = attempt.services.catalog
-    whole = catalog.scan(input_spec.name, pointer)
+    return Stage(attempt, input_spec, fill=fill, copies=copies, number=ROW)
+
+
+def input_columns(spec: TableSpec, schema: Schema) -> Schema:
+    """The columns of the input table where the rows have those of `schema`.
+
+    Raises:
+        DefinitionError: a key, order or delete column is not among them.
+    """
+    _check_columns(spec, schema)
+    return schema.with_columns((Column(ORDER, _order_type(spec, schema)), Column(ROW, LONG), Column(DELETED, BOOLEAN)))
+
+
+def _order_type(spec: TableSpec, schema: Schema) -> Type:
+    return schema[spec.order].type if spec.order else TIMESTAMPTZ
+
+
+def merge_input(
+    attempt: Attempt, spec: TableSpec, schema: Schema, given: Stage, quarantine: Quarantine
+) -> dict[TableName, str]:
+    """Commit the input table, and apply the batch's rows to the table; returns the pointers of both.
+
+    Args:
+        attempt: who writes.
+        spec: the table.
+        schema: the rows' columns.
+        given: the input table's stage, with all rows written.
+        quarantine: gets the rows that have no key or order.
+    """
+    own, mixed = own_files(given)
+    if mixed is not None:
+        raise DefinitionError(
+            f'The files of "{spec.name.input}" mix batches: another tool has rewritten them.',
+            hint="input tables are Tidemill's own; restore the table from a tag",
+        )
+    before = given.base_scan()
+    pointer = given.commit(ChangeKind.BATCH, own)
+    whole = attempt.services.catalog.scan(spec.name.input, pointer)
     earlier = before.files if before is not None else ()
     relations = {
         INPUT: whole,
@@ -87,11 +121,8 @@ def write_merged(
         _WAS: replace(whole, files=tuple(f for f in earlier if f.batch_id == attempt.batch.id)),
         OTHERS: replace(whole, files=tuple(f for f in earlier if f.batch_id != attempt.batch.id)),
     }
-    target_pointer, rejected = _merge(attempt, spec, schema, order_type, relations)
-    moves = {input_spec.name: pointer, spec.name: target_pointer}
-    if rejected:
-        moves[spec.name.quarantine] = rejected
-    return moves, rows
+    target = _merge(attempt, spec, schema, _order_type(spec, schema), relations, quarantine)
+    return {spec.name.input: pointer, spec.name: target}
 
 
 def _check_columns(spec: TableSpec, schema: Schema) -> None:
@@ -113,9 +144,14 @@ def _keyed(spec: TableSpec, columns: tuple[str, ...]) -> KeyedWrite:
 
 
 def _merge(
-    attempt: Attempt, spec: TableSpec, schema: Schema, order_type: Type, relations: dict[str, Scan]
-) -> tuple[str, str | None]:
-    """Rewrite the files of the table that hold touched keys; returns the pointers of table and quarantine."""
+    attempt: Attempt,
+    spec: TableSpec,
+    schema: Schema,
+    order_type: Type,
+    relations: dict[str, Scan],
+    quarantine: Quarantine,
+) -> str:
+    """Rewrite the files of the table that hold touched keys; returns the table's pointer."""
     services = attempt.services
     business = schema.without((spec.delete_flag,) if spec.delete_flag else ())
     if spec.write is WriteMode.HISTORY:
@@ -138,24 +174,14 @@ def _merge(
             for batch in result:
                 stage.write(batch, business)
         pointer = stage.commit(ChangeKind.UPSERT, sorted(paths))
-    return pointer, _quarantine(attempt, spec, write, tables)
-
-
-def _quarantine(
-    attempt: Attempt, spec: TableSpec, write: KeyedWrite, tables: Mapping[str, Scan | WithFiles]
-) -> str | None:
-    """Rows without a key or order go to the table's quarantine; None where there are none and were none."""
     invalid = write.invalid()
-    with (
-        Quarantine(attempt, spec) as quarantine,
-        attempt.services.sql.query(invalid.sql, _given(invalid, tables)) as rows,
-    ):
+    with services.sql.query(invalid.sql, _given(invalid, tables)) as rows:
         for batch in rows:
             quarantine.add(
                 Rejected(spec.name.table, row[ROW] + 1, json.dumps(_plain(row), default=str), row[ERROR])
                 for row in batch.to_pylist()
             )
-        return quarantine.commit()
+    return pointer
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

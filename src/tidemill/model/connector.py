@@ -36,6 +36,26 @@ class Connector:
         """Options of the decoder that follow from what it is; those that its user gives count more."""
         return {}
 
+    @property
+    def table(self) -> Mapping[str, Any]:
+        """Options of the table that follow from what it is: `write` and `key`; its user's count more."""
+        return {}
+
+    @property
+    def merges(self) -> bool:
+        """Whether its load may write by key, or replace all; the tables of other feeds are appended to."""
+        return False
+
+    @property
+    def together(self) -> object | None:
+        """Feeds of a pipeline with equal values here, and not None, are extracted at once: the first brings all."""
+        return None
+
+    @property
+    def columns_in(self) -> str | None:
+        """The pattern of the parts with Singer's SCHEMA messages, which say the types of columns; None: none do."""
+        return None
+
     def __str__(self) -> str:
         """What lists and messages call it: the technology and what is read, without any secret."""
         return type(self).__name__.lower()

@@ -205,6 +205,13 @@ class PipelineSpec:
         """Whether the pipeline writes a table of that name, or may."""
         return name in self.transforms or self.loaded_by(name) is not None
 
+    def together(self, source: str) -> tuple[str, ...]:
+        """The sources that are extracted at once with this one, itself included; the first of them does it."""
+        mark = _together(self.sources[source])
+        if mark is None:
+            return (source,)
+        return tuple(name for name, other in self.sources.items() if _together(other) == mark)
+
     @property
     def bookmarked(self) -> bool:
         """True where a source goes on from a bookmark, so that batches form a chain."""
@@ -213,6 +220,10 @@ class PipelineSpec:
     def with_params(self, params: Mapping[str, Any]) -> PipelineSpec:
         """The pipeline with parameters overridden for one run."""
         return replace(self, params={**self.params, **params})
+
+
+def _together(source: SourceSpec) -> object | None:
+    return getattr(source.origin, "together", None)
 
 
 class TaskKind(StrEnum):
@@ -269,7 +280,8 @@ def tasks_of(pipeline: PipelineSpec) -> Tasks:
             tasks.append(Task(TaskKind.CHECK, name, (after, *others)))
 
     for name in pipeline.sources:
-        tasks.append(Task(TaskKind.EXTRACT, name))
+        leader = pipeline.together(name)[0]
+        tasks.append(Task(TaskKind.EXTRACT, name, () if leader == name else (f"{TaskKind.EXTRACT}.{leader}",)))
         tasks.append(Task(TaskKind.LOAD, name, (f"{TaskKind.EXTRACT}.{name}",)))
         add_check(name, f"{TaskKind.LOAD}.{name}")
     for name in pipeline.checks:

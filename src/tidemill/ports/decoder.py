@@ -42,6 +42,8 @@ class DecodeOptions:
         records_optional: a document without that place has no records; otherwise it is an error.
         html: of web pages `match` (a text in the table, or its id) and `number` (from 0) of the tables that match.
         parts: a pattern such as `details*`: only parts with such names have rows; None: all.
+        plain: a pattern of the parts whose documents are records themselves, whatever `records` says; None: no part.
+        refused: a pattern of the parts whose lines are no records: all of them are rejected; None: no part.
         max_unpacked: bytes one feed may unpack to; max_ratio: unpacked/packed bytes; max_depth: of nesting;
         max_field: bytes of one field; max_columns; max_members: of an archive.
     """
@@ -57,6 +59,8 @@ class DecodeOptions:
     records_optional: bool = False
     html: Mapping[str, Any] = field(default_factory=dict)
     parts: str | None = None
+    plain: str | None = None
+    refused: str | None = None
     max_unpacked: int = 64 << 30
     max_ratio: float = 1000.0
     max_depth: int = 64

@@ -8,14 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
 from tidemill.model.batch import Batch, Bookmark, Interval
+from tidemill.model.pipeline import SourceSpec
 
 
 @dataclass(frozen=True, slots=True)
 class RawFile:
-    """A file to keep byte for byte: what it is called, and how to open it."""
+    """A file to keep byte for byte: what it is called, and how to open it.
+
+    `feed` is the one that it is for, where several are extracted at once; None: the one that was asked.
+    """
 
     name: str
     open: Callable[[], AbstractContextManager[BinaryIO]]
+    feed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +37,15 @@ Piece: TypeAlias = "RawFile | Records"
 class ExtractRequest:
     """What to extract: the batch (with its interval), or for bookmark sources where to go on.
 
-    `until` is the upper end of the range where a re-run must stop; None: as far as there is.
+    `until` is the upper end of the range where a re-run must stop; None: as far as there is. `feeds` are those that are
+    extracted at once, the one that is asked included: their declarations by name.
     """
 
     batch: Batch
     bookmark: Bookmark = None
     until: Bookmark = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    feeds: Mapping[str, SourceSpec] = field(default_factory=dict)
 
     @property
     def interval(self) -> Interval | None:

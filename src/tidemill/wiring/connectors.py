@@ -14,6 +14,8 @@ from tidemill.model.databases import DatabaseSource
 from tidemill.model.errors import DefinitionError
 from tidemill.model.pipeline import SourceSpec
 from tidemill.model.rest import Rest
+from tidemill.model.singer import SingerStream, Tap
+from tidemill.model.table import TableName, TableSpec
 from tidemill.model.webhook import Webhook
 from tidemill.ports.source import ExtractRequest, Source
 from tidemill.wiring.secrets import connections_of, secret_text
@@ -21,6 +23,7 @@ from tidemill.wiring.services import system_clock
 from tidemill.wiring.settings import STATE_FOLDER, Settings
 
 if TYPE_CHECKING:
+    from tidemill.adapters.singer.source import TapSource
     from tidemill.adapters.webhook.inbox import Inbox
 
 
@@ -44,12 +47,27 @@ def open_connector(
             from tidemill.adapters.http.source import RestSource
 
             return RestSource(spec, connector, connections_of(settings), partial(_secret, settings), system_clock())
+        case SingerStream():
+            return open_tap(spec, connector.tap, settings)
         case Webhook():
             from tidemill.adapters.webhook.source import WebhookSource
 
             return WebhookSource(spec, open_inbox(settings), system_clock())
         case _:
             raise DefinitionError(f"No adapter extracts {connector}.", where=spec.place)
+
+
+def open_tap(spec: SourceSpec, tap: Tap, settings: Settings) -> TapSource:
+    """What runs a tap; environments are kept in the project's state folder."""
+    from tidemill.adapters.singer.source import TapSource
+
+    return TapSource(spec, tap, settings.root, settings.root / STATE_FOLDER / "taps", partial(_secret, settings))
+
+
+def tap_of(tap: Tap, settings: Settings) -> TapSource:
+    """A tap by itself, without a feed."""
+    spec = SourceSpec(str(tap), TableSpec(TableName("singer", "tap")), SingerStream(tap, "", ""))
+    return open_tap(spec, tap, settings)
 
 
 def open_inbox(settings: Settings) -> Inbox:

@@ -26,6 +26,7 @@ from tidemill.adapters.arrow.decoded import BlockError, Decoded, Work
 from tidemill.adapters.arrow.detect import Opened, extension, unpacked_feed
 from tidemill.adapters.arrow.jsonl import jsonl_work
 from tidemill.adapters.arrow.parquet import read_parquet
+from tidemill.adapters.arrow.refused import refused_work
 from tidemill.adapters.arrow.types import from_arrow
 from tidemill.model.errors import ContractError, DecodeError
 from tidemill.model.table import Contract, Schema
@@ -176,10 +177,15 @@ class ArrowDecoder:
         for part, feed in enumerate(feeds):
             if options.parts is not None and not fnmatchcase(feed.name, options.parts):
                 continue
-            for opened in opened_feeds(feed, options):
+            if options.refused is not None and fnmatchcase(feed.name, options.refused):
+                yield from (_Task(part, feed, first, work) for first, work in refused_work(feed, options))
+                continue
+            plain = options.plain is not None and fnmatchcase(feed.name, options.plain)
+            here = replace(options, records=None) if plain else options
+            for opened in opened_feeds(feed, here):
                 with closing(opened.stream):
                     first = True
-                    for work in self._work(opened, options):
+                    for work in self._work(opened, here):
                         yield _Task(part, opened.feed, first, work)
                         first = False
 

@@ -23,6 +23,9 @@ WHOLE = 32 << 20
 #: Names of members that a message shows.
 _SHOWN = 8
 
+#: In so many bytes the first line of JSON Lines usually ends.
+_HEAD = 1 << 16
+
 _LINES = msgspec.json.Decoder(msgspec.Raw)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
@@ -62,8 +65,35 @@ class _Elsewhere(Exception):
     """A document has nothing at the path."""
 
 
+def _members(data: bytes, steps: Sequence[Step]) -> list[bytes] | None:
+    """The records of JSON Lines that are one member of each line, as `$.record` says; None: it is not as simple.
+
+    A third of the time of the other way: nothing is made of what else a line has.
+    """
+    if len(steps) != 1 or not isinstance(steps[0], str) or b"}\n{" not in data[:_HEAD]:
+        return None
+    kind = msgspec.defstruct("Line", [("value", msgspec.Raw, msgspec.field(name=steps[0]))], gc=False)
+    try:
+        found = [bytes(one.value) for one in msgspec.json.Decoder(kind).decode_lines(data)]  # type: ignore[attr-defined]
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    # Null is no record, and an array is several.
+    return found if all(record.startswith(b"{") for record in found) else None
+
+
 def _of_whole(data: bytes, steps: Sequence[Step], cutting: Cutting) -> Iterator[bytes]:
     """Raises _Elsewhere, msgspec.DecodeError: before anything was yielded."""
+    lines = _members(data, steps)
+    if lines is not None:
+        step = max(1, cutting.block_bytes * len(lines) // len(data))
+        for at in range(0, len(lines), step):
+            some = lines[at : at + step]
+            block = b"\n".join(some)
+            if block.count(b"\n") >= len(some):
+                block = b"\n".join([line.replace(b"\n", b" ") for line in some])
+            yield block + b"\n"
+        return
+    lines = []
     try:
         documents = [_LINES.decode(data)]
     except msgspec.DecodeError:
@@ -72,7 +102,6 @@ def _of_whole(data: bytes, steps: Sequence[Step], cutting: Cutting) -> Iterator[
     for document in documents:
         if not _find(document, steps, records, ends_in_each(steps)) and not cutting.options.records_optional:
             raise _Elsewhere
-    lines: list[bytes] = []
     size = 0
     for record in records:
         line = bytes(record)

@@ -1,0 +1,1 @@
+"""Meltano's project files."""

@@ -1,0 +1,1 @@
+"""Singer taps: programs that write what they read as lines of JSON."""
