@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tidemill.authoring.cdc import cdc
 from tidemill.authoring.databases import sql, sql_tables
 from tidemill.authoring.rest import graphql, html_table, rest
 from tidemill.authoring.rest_parts import (
@@ -27,6 +28,7 @@ __all__ = [
     "by_next_url",
     "by_offset",
     "by_page",
+    "cdc",
     "details",
     "graphql",
     "html_table",

@@ -184,6 +184,8 @@ _SETTINGS = [
         "max_connections=60",
         "autovacuum=off",
         "log_timezone=UTC",
+        "wal_level=logical",
+        "max_replication_slots=40",
     )
 ]
 #: Data of tests is thrown away, so nothing waits for a disk.

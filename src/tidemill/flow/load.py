@@ -154,6 +154,8 @@ def _load_once(
             options=DecodeOptions(**source.decode),
         )
         for chunk in chunks:
+            if chunk.batch is None and chunk.child:
+                stage(child_name(table, chunk.child)).shape(chunk.schema)
             if chunk.batch is not None and chunk.batch.num_rows:
                 stage(child_name(table, chunk.child)).write(chunk.batch, chunk.schema)
             loaded.schemas[chunk.child] = chunk.schema

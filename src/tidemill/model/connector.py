@@ -36,6 +36,11 @@ class Connector:
         """Options of the decoder that follow from what it is; those that its user gives count more."""
         return {}
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Options of the feed that follow from what it is; those that its user gives count more."""
+        return {}
+
     def __str__(self) -> str:
         """What lists and messages call it: the technology and what is read, without any secret."""
         return type(self).__name__.lower()

@@ -41,6 +41,8 @@ class DecodeOptions:
             its array's elements.
         records_optional: a document without that place has no records; otherwise it is an error.
         html: of web pages `match` (a text in the table, or its id) and `number` (from 0) of the tables that match.
+        children: tables beside the feed's own, each of parts of its own: those whose names begin with `<child>.`. Such
+            a table is made even where no row comes.
         parts: a pattern such as `details*`: only parts with such names have rows; None: all.
         max_unpacked: bytes one feed may unpack to; max_ratio: unpacked/packed bytes; max_depth: of nesting;
         max_field: bytes of one field; max_columns; max_members: of an archive.
@@ -56,6 +58,7 @@ class DecodeOptions:
     records: str | None = None
     records_optional: bool = False
     html: Mapping[str, Any] = field(default_factory=dict)
+    children: tuple[str, ...] = ()
     parts: str | None = None
     max_unpacked: int = 64 << 30
     max_ratio: float = 1000.0
