@@ -1,4 +1,4 @@
-"""Databases whose changes are followed, for the suites of `sources.cdc`: what is written there, and what must be here."""
+"""Databases whose changes are followed, for `sources.cdc`: what is written there, and what must be here."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from harness.project import Project
 from tidemill import sources
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.flow.observe import RunReport
+from tidemill.flow.run import RunOptions, run_batch
 
 NAME = "shop_db"
 SLOT = "tidemill_shop"
@@ -48,7 +49,9 @@ class Followed:
         with psycopg.connect(self.url, autocommit=True) as connection:
             return connection.execute(query.encode()).fetchall()
 
-    def pipeline(self, tables: Sequence[str] = ("public.orders",), *, feed: dict[str, Any] | None = None, **options: Any) -> Pipeline:
+    def pipeline(
+        self, tables: Sequence[str] = ("public.orders",), *, feed: dict[str, Any] | None = None, **options: Any
+    ) -> Pipeline:
         """A pipeline without a schedule that follows tables."""
         made = self.project.pipeline("shop", schedule=None, start=None)
         made.source(sources.cdc(NAME, list(tables), **{"slot": self.slot, **options}), **(feed or {}))
@@ -60,6 +63,11 @@ class Followed:
         if report.error is not None:
             raise report.error
         return report
+
+    def again(self, report: RunReport, refetch: bool = False, **options: Any) -> RunReport:
+        """Run a batch once more."""
+        spec = self.pipeline(**options).spec()
+        return run_batch(self.project.services, spec, report.batch.key, RunOptions(refetch=refetch))
 
     def bookmark(self) -> Any:
         """How far it is."""
@@ -103,6 +111,7 @@ def followed(server: Postgres, root: Path, *statements: str, publication: str | 
             os.environ[f"TIDEMILL_CONN_{NAME.upper()}"] = before
         with psycopg.connect(server.url(), autocommit=True) as connection:
             connection.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s AND NOT active",
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
+                "WHERE database = %s AND NOT active",
                 [url.rpartition("/")[2]],
             )

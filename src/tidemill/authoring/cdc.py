@@ -114,9 +114,7 @@ def tables_of(source: SourceSpec, followed: Cdc, publish: PublishMode) -> list[T
             f"ORDER BY {quote_all((LSN, SEQUENCE))}"
         )
         needed = InputSpec(log, TableName(pipeline, log), Scope.BATCH)
-        made.append(
-            TransformSpec(spec, (needed,), sql=sql, materialized=Materialized.INCREMENTAL, place=source.place)
-        )
+        made.append(TransformSpec(spec, (needed,), sql=sql, materialized=Materialized.INCREMENTAL, place=source.place))
     return made
 
 

@@ -91,9 +91,7 @@ class History(KeyedWrite):
 
     def recompute(self, touched: Sequence[str] = (TOUCHED,)) -> Query:
         """See `KeyedWrite`."""
-        rows = (
-            f"SELECT {self._inputs}, TRUE AS {_NEW} FROM ({self._given(touched)}) AS given WHERE {self._placed}"
-        )
+        rows = f"SELECT {self._inputs}, TRUE AS {_NEW} FROM ({self._given(touched)}) AS given WHERE {self._placed}"
         return Query(
             f"WITH {self._versions(rows)}\n"
             f"SELECT {quote_all(self.columns)} FROM {REWRITTEN} ANTI JOIN ({self._keys(touched)}) AS k {self._using}\n"

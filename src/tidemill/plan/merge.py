@@ -143,7 +143,9 @@ class KeyedWrite(ABC):
         for name in self.unsent:
             column, is_unsent = quote(name), f"list_contains({quote(UNCHANGED)}, {literal(name)})"
             known = f"last_value(CASE WHEN {is_unsent} THEN NULL ELSE struct_pack(v := {column}) END IGNORE NULLS)"
-            filled.append(f"CASE WHEN {is_unsent} THEN struct_extract({known} OVER before, 'v') ELSE {column} END AS {column}")
+            filled.append(
+                f"CASE WHEN {is_unsent} THEN struct_extract({known} OVER before, 'v') ELSE {column} END AS {column}"
+            )
         order = ", ".join(map(quote, (ORDER, BATCH_ID, ROW)))
         return (
             f"SELECT * REPLACE ({', '.join(filled)}) FROM ({rows}) AS s WINDOW before AS (PARTITION BY "

@@ -11,6 +11,7 @@ from tidemill.model.errors import SettingsError, UnknownName
 from tidemill.model.pipeline import SourceSpec
 from tidemill.plan.sql_feed import Sql, render_sql
 from tidemill.plan.template import variables_of
+from tidemill.ports.slots import Slots
 from tidemill.ports.source import ExtractRequest, Source
 from tidemill.wiring.outside import of_libpq
 from tidemill.wiring.settings import Settings
@@ -56,6 +57,13 @@ def open_changes(spec: SourceSpec, source: Cdc) -> Source:
     except (SettingsError, UnknownName) as error:
         error.where = error.where or spec.place
         raise
+
+
+def open_slots(connection: str) -> Slots:
+    """The replication slots of a connection's server. Raises UnknownName, SettingsError."""
+    from tidemill.adapters.databases.slots import ServerSlots
+
+    return ServerSlots(of_postgres(connection))
 
 
 def of_postgres(name: str) -> Mapping[str, Any]:

@@ -27,6 +27,7 @@ from tidemill.adapters.databases.postgres import PostgresDatabase, explained, ex
 from tidemill.adapters.databases.slots import Published, Server, dropped, quoted_table
 from tidemill.model.batch import Bookmark
 from tidemill.model.cdc import NEW_SLOT, Cdc, FollowedTable, Position, lsn_number, lsn_text
+from tidemill.model.databases import database_shown
 from tidemill.model.errors import DataError, Refused, TidemillError
 from tidemill.plan.sql import quote
 from tidemill.ports.source import ExtractRequest, Piece
@@ -124,7 +125,8 @@ class CdcExtraction:
             raise DataError(
                 f'There is a replication slot "{name}" already, and no batch of this source has been published: it is '
                 "somebody else's.",
-                hint=f"another slot=, or, if nobody needs it: tidemill source drop-slot {self._source.connection} {name}",
+                hint="another slot=, or, if nobody needs it: tidemill data drop-slot "
+                f"{database_shown(self._source.connection)} {name}",
             )
         if server.slot(new) is not None:  # of a batch that was never published
             server.drop(new)

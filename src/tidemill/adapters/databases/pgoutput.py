@@ -324,7 +324,9 @@ class _Rows:
             Texts(*(np.concatenate([getattr(c, name) for c in some]) for name in Texts.__slots__))
             for some in zip(*(part.columns for part in parts), strict=True)
         ]
-        whole = cls(*(np.concatenate([getattr(part, n) for part in parts]) for n in ("op", "message", "order")), columns)
+        whole = cls(
+            *(np.concatenate([getattr(part, n) for part in parts]) for n in ("op", "message", "order")), columns
+        )
         return whole.taken(np.argsort(whole.order, kind="stable"))
 
 
@@ -339,7 +341,9 @@ def of_arrow(messages: pa.Array) -> tuple[Any, Any]:
     """The same of a binary array."""
     wide = messages.type in (pa.large_binary(), pa.large_string())
     _, offsets, data = messages.buffers()
-    found = np.frombuffer(offsets, np.int64 if wide else np.int32)[messages.offset : messages.offset + len(messages) + 1]
+    found = np.frombuffer(offsets, np.int64 if wide else np.int32)[
+        messages.offset : messages.offset + len(messages) + 1
+    ]
     return np.frombuffer(data, np.uint8)[found[0] : found[-1]], (found - found[0]).astype(np.int64)
 
 

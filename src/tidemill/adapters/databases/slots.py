@@ -251,3 +251,24 @@ def dropped(server: Server, name: str) -> None:
     """Remove a slot as far as that can be done now."""
     with contextlib.suppress(Exception):
         server.drop(name)
+
+
+class ServerSlots:
+    """The port over a connection that is made for each question.
+
+    Args:
+        parts: what libpq takes.
+    """
+
+    def __init__(self, parts: Mapping[str, Any]) -> None:
+        self._parts = parts
+
+    def listed(self) -> list[Slot]:
+        """See the port."""
+        with Server(self._parts).opened() as server:
+            return server.slots()
+
+    def drop(self, name: str) -> None:
+        """See the port."""
+        with Server(self._parts).opened() as server:
+            server.drop(name)
