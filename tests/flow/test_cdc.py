@@ -135,8 +135,8 @@ def test_columns_that_come_go_and_are_renamed(shop):
     shop.run()
     shop.execute(
         "UPDATE orders SET total = 3 WHERE id = 1",
-        "ALTER TABLE orders ADD COLUMN colour text, ADD COLUMN at timestamptz",
-        "UPDATE orders SET colour = 'red', at = '2026-01-01 10:00+02' WHERE id = 1",
+        "ALTER TABLE orders ADD COLUMN colour text, ADD COLUMN made timestamptz",
+        "UPDATE orders SET colour = 'red', made = '2026-01-01 10:00+02' WHERE id = 1",
         "ALTER TABLE orders DROP COLUMN body",
         "INSERT INTO orders VALUES (6, 'south', 1.5, 'blue', NULL)",
         "ALTER TABLE orders RENAME COLUMN region TO place",
@@ -145,7 +145,7 @@ def test_columns_that_come_go_and_are_renamed(shop):
     shop.run()
     changed = "where id in (1, 6, 7)"
     assert shop.difference(
-        f"(select * from orders {changed}) o", "id, total, colour, at", f"shop.orders {changed}"
+        f"(select * from orders {changed}) o", "id, total, colour, made", f"shop.orders {changed}"
     ) == (0, 0)
     rows = shop.project.rows("select id, region, place from shop.orders where id > 5 order by id")
     assert [tuple(row.values()) for row in rows] == [(6, "south", None), (7, None, "east")]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidemill.adapters.databases.pgtext import typed
@@ -53,6 +53,7 @@ KINDS: list[tuple[pa.DataType, Any, Any]] = [
 ]  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_texts_become_the_values_that_they_are(data: st.DataObject) -> None:
     """Every type, nulls among the values, and columns that are a part of a longer array."""

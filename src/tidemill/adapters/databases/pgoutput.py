@@ -124,6 +124,7 @@ class Decoder:
     #: Where the last transaction that was given ends; 0: none was.
     end: int = 0
     relations: dict[int, RelationMessage] = field(default_factory=dict)
+    _is_open: bool = False
     #: The transaction that is open: LSN of the commit, its time, its id; changes so far.
     _open: tuple[int, int, int] = (0, 0, 0)
     _sequence: int = 0
@@ -132,6 +133,11 @@ class Decoder:
     _counts: Any = None
     #: Of the truncates of a slice: relation -> messages.
     _truncated: dict[int, list[int]] = field(default_factory=dict)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a transaction has begun, and not ended."""
+        return self._is_open
 
     def decode(self, data: Any, offsets: Any) -> tuple[list[Changes], Transactions]:
         """Decode whole messages.
@@ -186,6 +192,8 @@ class Decoder:
 
     def _ended(self, data: Any, start: Any, kind: Any, wanted: Any) -> Transactions:
         """Those with changes that ended in this slice."""
+        edges = kind[(kind == _BEGIN) | (kind == _COMMIT)]
+        self._is_open = bool(edges[-1] == _BEGIN) if len(edges) else self._is_open
         at = (kind == _COMMIT) & wanted
         if at.any():
             self.end = int(_int64(data, start[at][-1:] + 10)[0])

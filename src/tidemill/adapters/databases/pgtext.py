@@ -66,10 +66,11 @@ def _typed(texts: pa.Array, kind: pa.DataType) -> pa.Array:
         hexes = pc.replace_substring(texts, "-", "")
         binary = _unhexed(hexes, 0)
         return pa.ExtensionArray.from_storage(kind, binary.cast(pa.binary(16)))
-    if pa.types.is_timestamp(kind):
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return _times(texts, kind)
-    if pa.types.is_date(kind):
-        return _times(texts, kind)
+    if pa.types.is_time(kind):
+        moments = pc.binary_join_element_wise("1970-01-01", texts, " ").cast(pa.timestamp("us"))
+        return moments.cast(pa.int64()).cast(kind)
     if pa.types.is_list(kind):
         return _lists(texts, kind)
     return texts.cast(kind)
