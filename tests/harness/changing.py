@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +89,12 @@ class Followed:
 
 
 def _except(one: Iterable[tuple[Any, ...]], other: Iterable[tuple[Any, ...]]) -> int:
-    from collections import Counter
+    return sum((Counter(map(_shown, one)) - Counter(map(_shown, other))).values())
 
-    return sum((Counter(map(repr, one)) - Counter(map(repr, other))).values())
+
+def _shown(row: tuple[Any, ...]) -> str:
+    """A row; times of one moment are one, whatever object is their zone."""
+    return repr([value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo else value for value in row])
 
 
 @contextlib.contextmanager
