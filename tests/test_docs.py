@@ -11,7 +11,11 @@ import pages
 
 ROOT = Path(__file__).parents[1]
 #: The page on dbt makes dbt's environment in its project, as its reader would.
-SLOW = {"dbt.md": pytest.mark.slow}
+SLOW = {
+    "dbt.md": pytest.mark.slow,
+    # A server of its own follows; without the programs for one, it is skipped as other tests are.
+    "cdc.md": (pytest.mark.postgres, pytest.mark.usefixtures("postgres")),
+}
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")])
 
 

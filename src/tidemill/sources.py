@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tidemill.authoring.cdc import cdc
 from tidemill.authoring.databases import sql, sql_tables
 from tidemill.authoring.meltano import meltano
 from tidemill.authoring.rest import graphql, html_table, rest
@@ -29,6 +30,7 @@ __all__ = [
     "by_next_url",
     "by_offset",
     "by_page",
+    "cdc",
     "details",
     "graphql",
     "html_table",

@@ -128,9 +128,12 @@ def running(*, durable: bool = False) -> Iterator[Postgres]:
 
 
 @contextlib.contextmanager
-def away(server: Postgres) -> Iterator[None]:
-    """The server is down, as for an upgrade, and comes back on the same port with the same data."""
-    server.process.send_signal(signal.SIGINT)
+def away(server: Postgres, how: signal.Signals = signal.SIGINT) -> Iterator[None]:
+    """The server is down, as for an upgrade, and comes back on the same port with the same data.
+
+    SIGQUIT: it goes down as if it crashed, and recovers.
+    """
+    server.process.send_signal(how)
     server.process.wait(30)
     try:
         yield
@@ -184,6 +187,8 @@ _SETTINGS = [
         "max_connections=60",
         "autovacuum=off",
         "log_timezone=UTC",
+        "wal_level=logical",
+        "max_replication_slots=40",
     )
 ]
 #: Data of tests is thrown away, so nothing waits for a disk.

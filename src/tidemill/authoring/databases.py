@@ -60,7 +60,7 @@ def sql(
     Raises:
         DefinitionError: an argument is wrong, or two contradict each other.
     """
-    _check_connection(connection)
+    check_connection(connection)
     if (table is None) == (query is None):
         raise DefinitionError(
             "A source reads either a table or a query.",
@@ -169,7 +169,8 @@ def _first(by_pattern: Mapping[str, str], table: str) -> str | None:
     return next((value for pattern, value in by_pattern.items() if _fits(table, pattern)), None)
 
 
-def _check_connection(connection: str) -> None:
+def check_connection(connection: str) -> None:
+    """Raises DefinitionError: it is neither a name nor an address."""
     if "://" in connection:
         try:
             urlsplit(connection).port  # noqa: B018 - it is read when it is asked for

@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from tidemill.authoring import cdc as changes
 from tidemill.authoring.place import here, placed
+from tidemill.model.cdc import Cdc
 from tidemill.model.duration import Duration, read_duration
 from tidemill.model.errors import DefinitionError
 from tidemill.model.live import (
@@ -25,7 +27,7 @@ from tidemill.model.live import (
 )
 from tidemill.model.table import TableName
 
-_KINDS = (ArchiveReplay, CustomSource, HttpPush, TableChanges, TableReplay, Tail, WebSocket)
+_KINDS = (ArchiveReplay, Cdc, CustomSource, HttpPush, TableChanges, TableReplay, Tail, WebSocket)
 
 
 def tail(pattern: str, *, begin: Begin = "start") -> Tail:
@@ -107,6 +109,24 @@ def http(
     if largest < 1:
         raise DefinitionError(f"largest={largest!r} leaves no room for a message.", where=here(), hint="1_000_000")
     return HttpPush(port, path, host, token, largest)
+
+
+def cdc(
+    connection: str, table: str, *, slot: str, publication: str | None = None, key: str | Sequence[str] = "id"
+) -> Cdc:
+    """The changes of a table of PostgreSQL from now on, as they are committed, by logical replication.
+
+    Rows are those of the log that `sources.cdc` makes: the table's columns, and `_op`, `_lsn`, `_seq`, `_xid`,
+    `_committed_at`, `_unchanged`; the topic takes those that it has.
+
+    Args:
+        connection: the name of a connection, or an address; its user may replicate.
+        table: `schema.table`.
+        slot: the replication slot, which this topic alone is fed from.
+        publication: what the server publishes; left out, it is called as the slot.
+        key: the columns that tell rows apart: the table's primary key.
+    """
+    return changes.cdc(connection, [table], slot=slot, publication=publication, key=key)
 
 
 def websocket(

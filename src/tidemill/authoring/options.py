@@ -64,13 +64,13 @@ def _connector_options(origin: Connector, decode: Mapping[str, Any], options: di
         DefinitionError: lists are taken apart in rows that are merged, or a table goes before others of its source.
     """
     made = {**origin.decode, **decode}
-    if not origin.merges:
-        return made
-    if "key" in made:
+    if origin.merges and "key" in made:
         options["key"] = made.pop("key")
         options.setdefault("write", "upsert")
-    for name, value in origin.table.items():
+    for name, value in origin.options.items():
         options.setdefault(name, value)
+    if not origin.merges:
+        return made
     if made.get("flatten") and options.get("write") != "append":
         raise DefinitionError(
             f"{origin} is written by {options['write']}, and what flattening takes apart is appended.",

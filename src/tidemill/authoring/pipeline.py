@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from tidemill.authoring import registry
+from tidemill.authoring.cdc import tables_of
 from tidemill.authoring.defining import Rules, When, definition_of
 from tidemill.authoring.deliveries import HasDeliveries
 from tidemill.authoring.feeds import files_origin
@@ -21,6 +22,7 @@ from tidemill.authoring.place import assigned_name, feed_name, here, is_interact
 from tidemill.authoring.schedules import moment_in, read_schedule
 from tidemill.authoring.streams import HasStreams
 from tidemill.model.batch import Interval
+from tidemill.model.cdc import Cdc
 from tidemill.model.connector import Connector
 from tidemill.model.definition import Definition
 from tidemill.model.errors import DefinitionError, UnknownName
@@ -230,6 +232,9 @@ class Pipeline(HasStreams, HasDeliveries):
         self._sources[name] = SourceSpec(
             name, table, origin, kind, on_failure, archive, compression, decode, here()
         )  # fmt: skip
+        for made in tables_of(self._sources[name], origin, table.publish) if isinstance(origin, Cdc) else ():
+            self._claim(made.table.name.table)
+            self._transforms[made.table.name.table] = made
         return Source(self, name)
 
     # -- transformations -------------------------------------------------------------------------------------
@@ -331,8 +336,7 @@ class Pipeline(HasStreams, HasDeliveries):
         The tables that flattening makes have no other: `pipeline.expect("orders__items", [...])`.
         """
         known = [*self._sources, *self._transforms]
-        flat = [name for name, source in self._sources.items() if source.decode.get("flatten")]
-        if table not in known and not any(table.startswith(f"{name}__") for name in flat):
+        if table not in known and not any(source.makes(table) for source in self._sources.values()):
             raise UnknownName.of("table", table, known, where=here())
         kept = self._checks.setdefault(table, [])
         for check in checks:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tidemill.cli.command import Command, Group, limit_option
+from tidemill.cli.data_slots import drop_slot, slots
 from tidemill.cli.grid import Column
 from tidemill.cli.invocation import Invocation, pass_invocation
 from tidemill.cli.reading import tell_ref
@@ -40,6 +41,10 @@ class Age(click.ParamType[timedelta]):
 @click.group(cls=Group)
 def data() -> None:
     """Look at tables, their history and their batches."""
+
+
+data.add_command(slots)
+data.add_command(drop_slot)
 
 
 @data.command(cls=Command, reads=True)

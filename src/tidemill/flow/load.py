@@ -213,6 +213,8 @@ def _load_once(
         if policies:
             chunks = policies.chunks(chunks)
         for chunk in chunks:
+            if chunk.batch is None and chunk.child:
+                stage(child_name(table, chunk.child)).shape(chunk.schema)
             if chunk.batch is not None and chunk.batch.num_rows:
                 stage(child_name(table, chunk.child)).write(chunk.batch, columns(chunk.schema, chunk.child))
             loaded.schemas[chunk.child] = chunk.schema

@@ -17,6 +17,7 @@ from tidemill.flow.attempt import Attempt
 from tidemill.flow.quarantine import Quarantine
 from tidemill.flow.stage import Stage, own_files
 from tidemill.model.branch import ChangeKind
+from tidemill.model.cdc import OP, UNCHANGED
 from tidemill.model.errors import DefinitionError
 from tidemill.model.table import (
     BATCH_ID,
@@ -140,7 +141,7 @@ def _check_columns(spec: TableSpec, schema: Schema) -> None:
 def _keyed(spec: TableSpec, columns: tuple[str, ...]) -> KeyedWrite:
     if spec.write is WriteMode.HISTORY:
         return History.of(spec, columns)
-    return Upsert(spec.key, columns)
+    return Upsert(spec.key, columns, spec.changes)
 
 
 def _merge(
@@ -154,6 +155,7 @@ def _merge(
     """Rewrite the files of the table that hold touched keys; returns the table's pointer."""
     services = attempt.services
     business = schema.without((spec.delete_flag,) if spec.delete_flag else ())
+    business = business.without((OP, UNCHANGED) if spec.changes else ())
     if spec.write is WriteMode.HISTORY:
         business = history_schema(business, order_type, spec.surrogate_key)
     business = business.without((BATCH_ID, LOADED_AT))
@@ -163,10 +165,19 @@ def _merge(
         columns = tuple(n for n in target.schema.names if n not in (BATCH_ID, LOADED_AT))
         write = _keyed(spec, (*columns, *(c.name for c in SYSTEM_COLUMNS)))
         tables: dict[str, Scan | WithFiles] = {**relations, TARGET: WithFiles(target, FILE)}
-        if not relations[_WAS].files and _one(attempt, write.is_newest(), tables):
+        touched: tuple[str, ...] = (INCOMING, _WAS)
+        plain = True
+        if spec.changes:
+            told = _rows(attempt, write.special(touched), tables)[0]
+            # A truncate is about every key that there has been.
+            touched = (INPUT, *touched) if told["truncated"] else touched
+            plain = not (told["truncated"] or told["unsent"])
+        if plain and not relations[_WAS].files and _one(attempt, write.is_newest(), tables):
             files, content = write.newest_files(), write.newest()
         else:
-            touched = (INCOMING, _WAS)
+            if spec.changes:
+                missing = {row["name"] for row in _rows(attempt, write.missing(), tables)}
+                write = replace(write, unsent=tuple(c for c in columns if c in missing))
             files, content = write.recompute_files(touched), write.recompute(touched)
         paths = {row[FILE] for row in _rows(attempt, files, tables)}
         tables[REWRITTEN] = replace(target, files=tuple(f for f in target.files if f.path in paths))

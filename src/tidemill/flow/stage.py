@@ -30,6 +30,7 @@ def properties_of(spec: TableSpec) -> dict[str, str]:
         "order": spec.order or "",
         "surrogate_key": spec.surrogate_key or "",
         "delete_flag": spec.delete_flag or "",
+        "changes": "true" if spec.changes else "",
         "parent": str(spec.parent) if spec.parent else "",
         "doc": spec.doc,
         "policy": json.dumps({name: str(p) for name, p in spec.policies.items()}) if spec.policies else "",
@@ -50,6 +51,7 @@ def spec_from(name: TableName, properties: Mapping[str, str]) -> TableSpec:
         order=say("order") or None,
         surrogate_key=say("surrogate_key") or None,
         delete_flag=say("delete_flag") or None,
+        changes=bool(say("changes")),
         parent=TableName.parse(say("parent")) if say("parent") else None,
         doc=say("doc"),
     )

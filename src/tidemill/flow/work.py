@@ -4,6 +4,7 @@ one process after another task (`run.py`), or several worker processes at once (
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 
 from tidemill.flow.attempt import Attempt
@@ -15,9 +16,13 @@ from tidemill.flow.publish import PublishPlan, publish_run
 from tidemill.flow.transform import build
 from tidemill.model.batch import Manifest
 from tidemill.model.errors import Refused
-from tidemill.model.pipeline import PipelineSpec, Task, TaskKind
+from tidemill.model.pipeline import PipelineSpec, SourceKind, Task, TaskKind
+from tidemill.model.place import told
 from tidemill.model.run import TaskState
 from tidemill.model.table import PublishMode, TableName
+from tidemill.ports.source import Told
+
+_log = logging.getLogger("tidemill")
 
 
 class Work:
@@ -102,6 +107,7 @@ class Work:
             sources=sources,
         )
         self._note(plan)
+        self._tell(sources)
 
     def publish(self) -> PublishPlan:
         """Publish all that is not yet, and end the run with it.
@@ -112,7 +118,21 @@ class Work:
         """
         plan = publish_run(self.attempt, self.manifests, recheck=self._recheck)
         self._note(plan)
+        self._tell(self.manifests)
         return plan
+
+    def _tell(self, sources: Iterable[str]) -> None:
+        """Let bookmark sources put away what is published."""
+        for name in sources:
+            spec = self.attempt.pipeline.sources[name]
+            if spec.kind is not SourceKind.BOOKMARK:
+                continue
+            try:
+                source = self.attempt.services.source(spec)
+                if isinstance(source, Told):
+                    source.published(self.manifests[name].bookmark_after)
+            except Exception as error:
+                _log.warning("%s: published, and not put away yet: %s", name, told(error))
 
     def _recheck(self, pointers: Mapping[TableName, str]) -> None:
         recheck(self.attempt, pointers)

@@ -37,8 +37,8 @@ class Connector:
         return {}
 
     @property
-    def table(self) -> Mapping[str, Any]:
-        """Options of the table that follow from what it is: `write` and `key`; its user's count more."""
+    def options(self) -> Mapping[str, Any]:
+        """Options of the feed that follow from what it is, `write` and `key` among them; its user's count more."""
         return {}
 
     @property

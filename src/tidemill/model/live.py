@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from tidemill.model.cdc import Cdc
 
 Begin = Literal["start", "end"]
 
@@ -150,7 +153,9 @@ class CustomSource:
         return f"{self.kind} {self.name}"
 
 
-LiveSpec: TypeAlias = "Tail | TableChanges | TableReplay | ArchiveReplay | HttpPush | WebSocket | CustomSource"
+LiveSpec: TypeAlias = (
+    "Tail | TableChanges | TableReplay | ArchiveReplay | HttpPush | WebSocket | Cdc | CustomSource"
+)
 
 
 @dataclass(frozen=True, slots=True)

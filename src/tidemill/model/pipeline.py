@@ -123,6 +123,11 @@ class SourceSpec:
                 hint="another cursor, or no policy of that column",
             )
 
+    def makes(self, table: str) -> bool:
+        """Whether its load may make a child table of that name: any below its own, where records are flattened."""
+        child = table.removeprefix(f"{self.name}__")
+        return child != table and (bool(self.decode.get("flatten")) or child in self.decode.get("children", ()))
+
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
@@ -199,7 +204,7 @@ class PipelineSpec:
         if name in self.transforms:
             return None
         parents = (name[:at] for at in range(len(name)) if name.startswith("__", at))
-        return next((p for p in parents if p in self.sources and self.sources[p].decode.get("flatten")), None)
+        return next((p for p in parents if p in self.sources and self.sources[p].makes(name)), None)
 
     def has(self, name: str) -> bool:
         """Whether the pipeline writes a table of that name, or may."""

@@ -336,6 +336,8 @@ class TableSpec:
     surrogate_key: str | None = None
     #: Column that says "this key is gone" when true (upsert and history).
     delete_flag: str | None = None
+    #: The rows are a log of changes (`model/cdc.py`): deletes, truncates, and values that were not sent.
+    changes: bool = False
     #: The table whose nested lists this one holds the elements of, made by flattening a source.
     parent: TableName | None = None
     doc: str = ""

@@ -66,7 +66,7 @@ class History(KeyedWrite):
     @classmethod
     def of(cls, spec: TableSpec, columns: Sequence[str]) -> History:
         """The write of a declared table that has `columns`."""
-        return cls(spec.key, tuple(columns), spec.order, spec.surrogate_key)
+        return cls(spec.key, tuple(columns), spec.changes, order=spec.order, surrogate_key=spec.surrogate_key)
 
     def newest_files(self) -> Query:
         """See `KeyedWrite`: files with the current version of a key that changes."""
@@ -91,10 +91,7 @@ class History(KeyedWrite):
 
     def recompute(self, touched: Sequence[str] = (TOUCHED,)) -> Query:
         """See `KeyedWrite`."""
-        rows = (
-            f"SELECT {self._inputs}, TRUE AS {_NEW} FROM {INPUT} SEMI JOIN ({self._keys(touched)}) AS k {self._using} "
-            f"WHERE {self._placed}"
-        )
+        rows = f"SELECT {self._inputs}, TRUE AS {_NEW} FROM ({self._given(touched)}) AS given WHERE {self._placed}"
         return Query(
             f"WITH {self._versions(rows)}\n"
             f"SELECT {quote_all(self.columns)} FROM {REWRITTEN} ANTI JOIN ({self._keys(touched)}) AS k {self._using}\n"

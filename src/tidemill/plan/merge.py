@@ -24,7 +24,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tidemill.model.table import BATCH_ID, DELETED, ORDER, ROW
+from tidemill.model.cdc import OP, UNCHANGED
+from tidemill.model.table import BATCH_ID, DELETED, LOADED_AT, ORDER, ROW
 from tidemill.plan.sql import literal, quote, quote_all
 
 #: Relation: the table, all files, each row with the path of its file in the column `FILE`.
@@ -64,6 +65,10 @@ class KeyedWrite(ABC):
 
     key: tuple[str, ...]
     columns: tuple[str, ...]
+    #: The input is a log of changes, in which a truncate ends all rows before it.
+    log: bool = False
+    #: Columns of a log that some rows do not bring, because they did not change.
+    unsent: tuple[str, ...] = ()
 
     def invalid(self) -> Query:
         """Rows of `INCOMING` that cannot be placed, with the reason in `ERROR`."""
@@ -73,6 +78,7 @@ class KeyedWrite(ABC):
         ]
         cases = " ".join(f"WHEN {test} THEN {literal(reason)}" for test, reason in reasons)
         wrong = " OR ".join(test for test, _ in reasons)
+        wrong = f"({wrong}) AND {quote(OP)} IS DISTINCT FROM 't'" if self.log else wrong
         return Query(f"SELECT *, CASE {cases} END AS {quote(ERROR)} FROM {INCOMING} WHERE {wrong}", (INCOMING,))
 
     def is_newest(self) -> Query:
@@ -83,6 +89,20 @@ class KeyedWrite(ABC):
         order = quote(ORDER)
         least, greatest = f"(SELECT min({order}) FROM {INCOMING})", f"(SELECT max({order}) FROM {OTHERS})"
         return Query(f"SELECT coalesce({least} > {greatest}, TRUE) AS newest", (INCOMING, OTHERS))
+
+    def special(self, touched: Sequence[str]) -> Query:
+        """Of a log: whether `touched` have a truncate, and whether a row that does not bring all its values."""
+        rows = " UNION ALL ".join(f"SELECT {quote_all((OP, UNCHANGED))} FROM {r}" for r in touched)
+        return Query(
+            f"SELECT coalesce(bool_or({quote(OP)} = 't'), FALSE) AS truncated, "
+            f"coalesce(bool_or(len({quote(UNCHANGED)}) > 0), FALSE) AS unsent FROM ({rows}) AS r",
+            tuple(touched),
+        )
+
+    def missing(self) -> Query:
+        """Of a log: the columns that some row of `INPUT` does not bring, in the column `name`."""
+        column = quote(UNCHANGED)
+        return Query(f"SELECT DISTINCT unnest({column}) AS name FROM {INPUT} WHERE len({column}) > 0", (INPUT,))
 
     @abstractmethod
     def newest_files(self) -> Query:
@@ -105,6 +125,32 @@ class KeyedWrite(ABC):
     @abstractmethod
     def recompute(self, touched: Sequence[str] = (TOUCHED,)) -> Query:
         """The rows that replace the files `REWRITTEN`: touched keys are computed anew from `INPUT`."""
+
+    def _given(self, touched: Sequence[str]) -> str:
+        """All rows of `INPUT` with touched keys. Of a log, a truncate is a delete of each key, and what a row does not
+        bring is what the row before it has.
+        """
+        keys, rows = self._keys(touched), f"SELECT * FROM {INPUT} SEMI JOIN ({self._keys(touched)}) AS k {self._using}"
+        if self.log:
+            rank = ", ".join(f"t.{quote(c)}" for c in (ORDER, BATCH_ID, LOADED_AT, ROW))
+            rows += (
+                f" UNION ALL BY NAME SELECT k.*, {rank}, TRUE AS {quote(DELETED)} FROM ({keys}) AS k "
+                f"CROSS JOIN (SELECT * FROM {INPUT} WHERE {quote(OP)} = 't') AS t"
+            )
+        if not self.unsent:
+            return rows
+        filled = []
+        for name in self.unsent:
+            column, is_unsent = quote(name), f"list_contains({quote(UNCHANGED)}, {literal(name)})"
+            known = f"last_value(CASE WHEN {is_unsent} THEN NULL ELSE struct_pack(v := {column}) END IGNORE NULLS)"
+            filled.append(
+                f"CASE WHEN {is_unsent} THEN struct_extract({known} OVER before, 'v') ELSE {column} END AS {column}"
+            )
+        order = ", ".join(map(quote, (ORDER, BATCH_ID, ROW)))
+        return (
+            f"SELECT * REPLACE ({', '.join(filled)}) FROM ({rows}) AS s WINDOW before AS (PARTITION BY "
+            f"{quote_all(self.key)} ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
+        )
 
     @property
     def _using(self) -> str:
@@ -134,8 +180,7 @@ class Upsert(KeyedWrite):
 
     def recompute(self, touched: Sequence[str] = (TOUCHED,)) -> Query:
         """See `KeyedWrite`."""
-        rows = f"SELECT * FROM {INPUT} SEMI JOIN ({self._keys(touched)}) AS k {self._using}"
-        return Query(self._content(rows, touched), (REWRITTEN, INPUT, *touched))
+        return Query(self._content(self._given(touched), touched), (REWRITTEN, INPUT, *touched))
 
     def _content(self, rows: str, touched: Sequence[str]) -> str:
         """What stays of `REWRITTEN`, and the winners among `rows`.

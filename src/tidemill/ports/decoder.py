@@ -41,6 +41,8 @@ class DecodeOptions:
             its array's elements.
         records_optional: a document without that place has no records; otherwise it is an error.
         html: of web pages `match` (a text in the table, or its id) and `number` (from 0) of the tables that match.
+        children: tables beside the feed's own, each of parts of its own: those whose names begin with `<child>.`. Such
+            a table is made even where no row comes.
         parts: a pattern such as `details*`: only parts with such names have rows; None: all.
         plain: a pattern of the parts whose documents are records themselves, whatever `records` says; None: no part.
         refused: a pattern of the parts whose lines are no records: all of them are rejected; None: no part.
@@ -58,6 +60,7 @@ class DecodeOptions:
     records: str | None = None
     records_optional: bool = False
     html: Mapping[str, Any] = field(default_factory=dict)
+    children: tuple[str, ...] = ()
     parts: str | None = None
     plain: str | None = None
     refused: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Protocol, TypeAlias
+from typing import Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 from tidemill.model.batch import Batch, Bookmark, Interval
 from tidemill.model.pipeline import SourceSpec
@@ -64,6 +64,19 @@ class Source(Protocol):
 
     def extract(self, request: ExtractRequest) -> Extraction:
         """Begin extracting."""
+        ...
+
+
+@runtime_checkable
+class Told(Protocol):
+    """A source that has something to put away once a batch is published.
+
+    Promises: nothing that it does here is needed for the batch to count, and the next `extract` makes up for what was
+    not done. It may be told of a bookmark again, and of an older one.
+    """
+
+    def published(self, bookmark: Bookmark) -> None:
+        """The batch that ends at `bookmark` is published. Whatever it raises is told, and changes nothing."""
         ...
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tidemill.model.cdc import Cdc
 from tidemill.model.connector import Connector
 from tidemill.model.databases import DatabaseSource
 from tidemill.model.errors import DefinitionError
@@ -43,6 +44,10 @@ def open_connector(
             from tidemill.wiring.databases import open_database_feed
 
             return open_database_feed(spec, connector, settings)
+        case Cdc():
+            from tidemill.wiring.databases import open_changes
+
+            return open_changes(spec, connector, settings)
         case Rest():
             from tidemill.adapters.http.source import RestSource
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tidemill.model.cdc import Cdc
 from tidemill.model.databases import DatabaseSource, database_shown
 from tidemill.model.errors import SettingsError, UnknownName
 from tidemill.model.pipeline import SourceSpec
 from tidemill.plan.sql_feed import Sql, render_sql
 from tidemill.plan.template import variables_of
+from tidemill.ports.slots import Slots
 from tidemill.ports.source import ExtractRequest, Source
 from tidemill.wiring.outside import of_libpq
 from tidemill.wiring.secrets import connection_of, connections_of
@@ -39,6 +41,40 @@ def open_database_feed(spec: SourceSpec, source: DatabaseSource, settings: Setti
         error.where = error.where or spec.place
         raise
     return DatabaseFeed(spec.name, source, database, render, spec.place)
+
+
+def open_changes(spec: SourceSpec, source: Cdc, settings: Settings) -> Source:
+    """What extracts the changes of a database.
+
+    Raises:
+        UnknownName: there is no such connection.
+        SettingsError: it is none of PostgreSQL.
+    """
+    from tidemill.adapters.databases.cdc import CdcFeed
+
+    try:
+        return CdcFeed(spec.name, source, of_postgres(source.connection, settings), spec.place)
+    except (SettingsError, UnknownName) as error:
+        error.where = error.where or spec.place
+        raise
+
+
+def open_slots(connection: str, settings: Settings) -> Slots:
+    """The replication slots of a connection's server. Raises UnknownName, SettingsError."""
+    from tidemill.adapters.databases.slots import ServerSlots
+
+    return ServerSlots(of_postgres(connection, settings))
+
+
+def of_postgres(name: str, settings: Settings) -> Mapping[str, Any]:
+    """What libpq takes, of a connection. Raises UnknownName, SettingsError."""
+    found = _connection(name, settings)
+    if found["conn_type"] not in _POSTGRES:
+        raise SettingsError(
+            f'"{found["conn_id"]}" is a connection of {found["conn_type"]}, and changes are those of PostgreSQL.',
+            hint="postgresql://user:password@host/database",
+        )
+    return of_libpq(found)
 
 
 def _connection(name: str, settings: Settings) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidemill.authoring.live import texts
 from tidemill.flow.live.feeding import Written
+from tidemill.model.cdc import Cdc
 from tidemill.model.codec import Json
 from tidemill.model.errors import SettingsError, UnknownName
 from tidemill.model.frame.topic import Topic
@@ -19,6 +20,7 @@ from tidemill.model.live import (
     Tail,
     WebSocket,
 )
+from tidemill.wiring.databases import of_postgres
 from tidemill.wiring.secrets import secret_text
 from tidemill.wiring.settings import Settings
 from tidemill.wiring.stream_rows import as_line, encoded, keys_of
@@ -74,6 +76,10 @@ def open_live(topic: Topic, settings: Settings, services: Services, registry: Re
                 hint = 'pip install "tidemill[websocket]"'
                 raise SettingsError("The client of WebSockets is not installed.", hint=hint) from None
             return WebSocketLive(spec, headers, texts)
+        case Cdc() as spec:
+            from tidemill.adapters.databases.cdc_live import CdcLive
+
+            return CdcLive(spec, of_postgres(spec.connection, settings))
         case CustomSource() as spec:
             from tidemill.flow.live.custom import CustomLive
 

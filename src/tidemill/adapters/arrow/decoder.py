@@ -90,18 +90,18 @@ class ArrowDecoder:
         try:
             if apart:
                 yield from self._apart(feeds, Apart(tables, contract, options, found), options)
+            elif options.children:
+                yield from self._side_by_side(feeds, tables, found, contract, options)
             else:
                 yield from self._whole(feeds, Known.start(tables.get(""), found, contract), options)
         except Differs:
             lines = (self._survey_parts if apart else self._survey)(feeds, tables, contract, options)
-            raise ContractError(
-                "The data differs from the table, and its contract is freeze:\n  " + lines.replace("\n", "\n  "),
-                where=", ".join(feed.name for feed in feeds[:3]) + (" ..." if len(feeds) > 3 else ""),
-                hint="change the source, or let the table follow: contract evolve",
-            ) from None
+            raise _differing(lines, feeds) from None
 
-    def _whole(self, feeds: Sequence[Feed], known: Known, options: DecodeOptions) -> Iterator[Chunk]:
-        """Rows as they are in the feeds."""
+    def _whole(
+        self, feeds: Sequence[Feed], known: Known, options: DecodeOptions, *, always: bool = False
+    ) -> Iterator[Chunk]:
+        """Rows as they are in the feeds; `always`: a chunk without rows tells their columns where there are none."""
         emitted: dict[str, Type] = {}
         restart = False
         for turn in self._turns(feeds, known, options):
@@ -114,6 +114,33 @@ class ArrowDecoder:
                 yield Chunk("", known.schema, decoded.batch, decoded.rejected, turn.part)
         if restart:
             raise Restart(known.found)
+        if always and not emitted and len(known.schema):
+            yield Chunk("", known.schema, None)
+
+    def _side_by_side(
+        self,
+        feeds: Sequence[Feed],
+        tables: Mapping[str, Schema],
+        found: Schema,
+        contract: Contract,
+        options: DecodeOptions,
+    ) -> Iterator[Chunk]:
+        """Rows of tables that have parts of their own. What a restart has found is called `<child>.<column>`."""
+        for child in ("", *options.children):
+            mine = [at for at, feed in enumerate(feeds) if _child_of(feed.name, options.children) == child]
+            own, prefix = [feeds[at] for at in mine], f"{child}."
+            begun = (replace(c, name=c.name[len(prefix) :]) for c in found if c.name.startswith(prefix))
+            known = Known.start(tables.get(child), Schema(tuple(begun)), contract)
+            try:
+                for chunk in self._whole(own, known, options, always=bool(child)):
+                    yield replace(chunk, child=child, part=None if chunk.part is None else mine[chunk.part])
+            except Restart as restart:
+                others = tuple(c for c in found if not c.name.startswith(prefix))
+                wider = (replace(c, name=prefix + c.name) for c in restart.found)
+                raise Restart(Schema((*others, *wider))) from None
+            except Differs:
+                mapped = {"": tables[child]} if child in tables else {}
+                raise _differing(self._survey(own, mapped, contract, options), own) from None
 
     def _apart(self, feeds: Sequence[Feed], apart: Apart, options: DecodeOptions) -> Iterator[Chunk]:
         """Rows of the tables that records are taken apart into."""
@@ -221,6 +248,20 @@ class ArrowDecoder:
             wanted = ExcelOptions.of(options.excel)
             return csv_work(excel_text(opened.feed, options, wanted), cutting, CsvOptions.of(wanted.csv, "csv"))
         return csv_work(opened.stream, cutting, CsvOptions.of(options.csv, extension(opened.feed.name)))
+
+
+def _child_of(name: str, children: Sequence[str]) -> str:
+    """The table that a part of that name is of."""
+    child, dot, _ = name.partition(".")
+    return child if dot and child in children else ""
+
+
+def _differing(lines: str, feeds: Sequence[Feed]) -> ContractError:
+    return ContractError(
+        "The data differs from the table, and its contract is freeze:\n  " + lines.replace("\n", "\n  "),
+        where=", ".join(feed.name for feed in feeds[:3]) + (" ..." if len(feeds) > 3 else ""),
+        hint="change the source, or let the table follow: contract evolve",
+    )
 
 
 def _failed(error: BlockError, feed: Feed, line: int) -> DecodeError:

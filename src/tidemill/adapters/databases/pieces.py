@@ -34,6 +34,7 @@ class PieceWriter:
         self._writer: Any = None
         self._schema: pa.Schema | None = None
         self._bytes = 0
+        self._taken = 0
         self.paths: list[Path] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -61,6 +62,13 @@ class PieceWriter:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+    def taken(self, *, last: bool) -> list[Path]:
+        """The files that are complete and were not taken before; `last`: and the one that was just closed."""
+        end = len(self.paths) if last else len(self.paths) - 1
+        found = self.paths[self._taken : end]
+        self._taken = max(self._taken, end)
+        return found
 
     def forget(self) -> None:
         """Remove what was written: it is read once more."""

@@ -53,6 +53,10 @@ _KEY = """
 _NEVER_NULL = """
     SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND attnotnull
 """
+_STORED = """
+    SELECT attname FROM pg_attribute
+    WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+"""
 _TABLES = """
     SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
@@ -60,20 +64,26 @@ _TABLES = """
 """
 
 
+def connecting(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """What libpq is told of any connection of ours."""
+    return {"connect_timeout": _TIMEOUT, "application_name": "tidemill", **_ALIVE, **parts}
+
+
 class PostgresDatabase:
     """See the port.
 
     Args:
         parts: what libpq takes: host, port, user, password, dbname ...
+        snapshot: the name of one that somebody else holds; None: its own.
     """
 
     name = "PostgreSQL"
     parallel = True
 
-    def __init__(self, parts: Mapping[str, Any]) -> None:
-        self._parts = {"connect_timeout": _TIMEOUT, "application_name": "tidemill", **_ALIVE, **parts}
+    def __init__(self, parts: Mapping[str, Any], snapshot: str | None = None) -> None:
+        self._parts = connecting(parts)
         self._leader: psycopg.Connection[Any]
-        self._snapshot: str | None = None
+        self._given = self._snapshot = snapshot
         self._readers = 0
 
     @contextmanager
@@ -86,12 +96,12 @@ class PostgresDatabase:
             raise SettingsError(
                 "Reading from PostgreSQL needs drivers.", hint='pip install "tidemill[postgres]"'
             ) from None
-        with _explained():
+        with explained():
             self._leader = psycopg.connect(autocommit=True, cursor_factory=psycopg.RawCursor, **self._parts)
         try:
-            with _explained():
+            with explained():
                 self._begin()
-                self._snapshot = self._exported()
+                self._snapshot = self._given or self._exported()
             yield
         finally:
             self._leader.close()
@@ -111,7 +121,10 @@ class PostgresDatabase:
         return None if found is None else str(found[0])
 
     def _begin(self) -> None:
-        for statement in _BEGIN:
+        self._leader.execute(_BEGIN[0])
+        if self._given is not None:
+            self._leader.execute(f"SET TRANSACTION SNAPSHOT '{self._given}'")
+        for statement in _BEGIN[1:]:
             self._leader.execute(statement)
 
     def quoted(self, name: str) -> str:
@@ -126,15 +139,15 @@ class PostgresDatabase:
         if relation.table:
             name = ".".join(map(quote, relation.table))
             self._must_exist(relation.table, name)
-            with _explained():
+            with explained():
                 fixed = {str(row[0]) for row in self._leader.execute(_NEVER_NULL, [name]).fetchall()}
         text = f"SELECT * FROM {self._text(relation.sql)} AS tidemill_q LIMIT 0"  # noqa: S608 - quoted, or the user's
-        with _explained():
+        with explained():
             found = self._leader.execute(text, binary=True).description or []
             types = psycopg.postgres.types
             arrays = self._arrays([one.type_code for one in found if types.get(one.type_code) is None])
             return [
-                _column(
+                column_of(
                     one,
                     types.get(one.type_code),
                     is_array=one.type_code in arrays,
@@ -143,6 +156,12 @@ class PostgresDatabase:
                 )
                 for number, one in enumerate(found)
             ]
+
+    def stored(self, relation: Relation) -> set[str]:
+        """The columns of a table that are not computed."""
+        name = ".".join(map(quote, relation.table))
+        with explained():
+            return {str(row[0]) for row in self._leader.execute(_STORED, [name]).fetchall()}
 
     def _arrays(self, oids: list[int]) -> set[int]:
         """Those types that are arrays, of types that somebody has made."""
@@ -154,7 +173,7 @@ class PostgresDatabase:
     def _must_exist(self, table: Sequence[str], name: str) -> None:
         if len(table) > 2:
             raise unknown_table(table, [])
-        with _explained():
+        with explained():
             found = self._leader.execute("SELECT to_regclass($1)", [name]).fetchone()
             if found is None or found[0] is None:
                 raise unknown_table(table, self._leader.execute(_TABLES).fetchall())
@@ -163,13 +182,13 @@ class PostgresDatabase:
         """The primary key of a table, if that is one column."""
         if not relation.table:
             return None
-        with _explained():
+        with explained():
             found = self._leader.execute(_KEY, [".".join(map(quote, relation.table))]).fetchone()
         return None if found is None else str(found[0])
 
     def row(self, statement: Sql) -> tuple[Any, ...] | None:
         """The first row of an answer."""
-        with _explained():
+        with explained():
             # In binary, for then the protocol takes one statement and no more.
             return self._leader.execute(self._text(statement), binary=True).fetchone()
 
@@ -194,7 +213,7 @@ class PostgresDatabase:
                 "This server does not share its snapshots: several connections would see different rows.",
                 hint="parallel=1",
             )
-        with _explained():
+        with explained():
             info = psycopg.conninfo.make_conninfo(**self._parts)
         return PostgresReader(info, self._snapshot, self._text)
 
@@ -215,7 +234,7 @@ class PostgresReader:
 
         self._text = text
         self._cursor: Any = None
-        with _explained():
+        with explained():
             self._connection = dbapi.connect(info, autocommit=True)
             with self._connection.cursor() as cursor:
                 for statement in _BEGIN[:1]:
@@ -229,7 +248,7 @@ class PostgresReader:
         """The rows, in the types of the columns."""
         schema = pa.schema([(column.name, column.kind) for column in columns])
         judged = [column for column in columns if column.beside]
-        with _explained(), _explained_stream(), self._connection.cursor() as cursor:
+        with explained(), explained_stream(), self._connection.cursor() as cursor:
             self._cursor = cursor
             cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH)})
             cursor.execute(self._text(statement))
@@ -251,7 +270,7 @@ class PostgresReader:
             self._connection.close()
 
 
-def _column(found: Any, kind: Any, *, is_array: bool, nullable: bool, number: int) -> Column:
+def column_of(found: Any, kind: Any, *, is_array: bool, nullable: bool, number: int) -> Column:
     """How a column is read. What Arrow has no type for comes as the text that PostgreSQL writes."""
     name, oid, declared = str(found.name), found.type_code, str(found.type_display)
     precision, scale = found.precision, found.scale
@@ -322,7 +341,7 @@ _AS_TEXT = "read it as text, or as JSON: select to_jsonb(tags) as tags ..."
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """What the drivers say, as ours."""
     import adbc_driver_manager
     import psycopg
@@ -336,7 +355,7 @@ def _explained() -> Iterator[None]:
 
 
 @contextmanager
-def _explained_stream() -> Iterator[None]:
+def explained_stream() -> Iterator[None]:
     """While rows come, Arrow tells what ADBC told it."""
     try:
         yield
