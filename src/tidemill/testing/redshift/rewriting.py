@@ -20,7 +20,7 @@ _MISSING_FUNCTIONS = frozenset(
     ("to_regclass", "hashtext", "string_agg", "array_agg", "unnest", "gen_random_uuid", "pg_advisory_lock",
      "pg_advisory_xact_lock", "pg_try_advisory_lock", "jsonb_build_object", "json_agg", "jsonb_agg", "row_to_json",
      "to_jsonb", "to_json", "make_date", "pg_sleep", "format", "encode", "decode", "dblink",
-     "set_config", "current_setting", "query_to_xml", "pg_ls_dir", "pg_read_file", "lo_import", "starts_with", "num_nulls")
+     "set_config", "current_setting", "query_to_xml", "pg_ls_dir", "pg_read_file", "starts_with", "num_nulls")
 )  # fmt: skip
 _TYPES = {"super": "jsonb", "varbyte": "bytea", "varbinary": "bytea"}
 
