@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
 import redshift_connector
 
+from harness.landing import Landing
 from harness.objectstore import ObjectStore
 from harness.postgres import Postgres
 from harness.s3keys import KEY, SECRET
+from tidemill.adapters.redshift.destination import RedshiftDestination
+from tidemill.adapters.s3.bucket import Bucket
+from tidemill.adapters.s3.files import S3Files
+from tidemill.model.redshift import Copying
 from tidemill.testing.redshift import RedshiftEmulator, Storage
 
 ROLE = "arn:aws:iam::123456789012:role/loads"
@@ -24,11 +31,19 @@ PATIENCE = timedelta(seconds=1)
 
 @dataclass(eq=False)
 class Redshift:
-    """A running emulator with an empty database and an empty bucket."""
+    """A running emulator with an empty database and an empty bucket.
+
+    Args:
+        emulator: the server.
+        store: the S3 server.
+        bucket: in it.
+        kept: the address of the PostgreSQL behind the emulator.
+    """
 
     emulator: RedshiftEmulator
     store: ObjectStore
     bucket: str
+    kept: str
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -80,6 +95,29 @@ class Redshift:
         return [(row[0].removeprefix(f"s3://{self.bucket}/"), *row[1:]) for row in found]
 
 
+def destination(place: Redshift, **how: Any) -> RedshiftDestination:
+    """The destination, with its files in the bucket."""
+    endpoint = how.pop("endpoint", place.store.endpoint)
+    layouts = how.pop("layouts", None)
+    bucket = Bucket(
+        place.bucket, "waiting", endpoint=endpoint, region="us-east-1", key=KEY, secret=SECRET, patience=PATIENCE
+    )
+    return RedshiftDestination(place.parts, S3Files(bucket), Copying(**{"role": ROLE, **how}), layouts)
+
+
+def redshift_landing(place: Redshift) -> Landing:
+    """An emulated Redshift for the suite of destinations; it is asked where PostgreSQL keeps its rows."""
+
+    def ask(query: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(place.kept, options="-c TimeZone=UTC", autocommit=True) as connection:
+            # Redshift folds names in quotes, too.
+            folded = re.sub(r'"(?:[^"]|"")*"', lambda found: found[0].lower(), query)
+            made = connection.execute(folded.encode())
+            return made.fetchall() if made.description else []
+
+    return Landing("redshift", lambda: destination(place), ask)
+
+
 @contextlib.contextmanager
 def emulating(
     server: Postgres, store: ObjectStore, *, endpoint: str | None = None, slices: int = 2,
@@ -87,5 +125,6 @@ def emulating(
 ) -> Iterator[Redshift]:  # fmt: skip
     """Start an emulator over an empty database."""
     storage = Storage(endpoint or store.endpoint, KEY, SECRET, patience=PATIENCE)
-    with RedshiftEmulator(server.new_database(), storage, roles=[ROLE], slices=slices, fault=fault) as emulator:
-        yield Redshift(emulator, store, store.bucket())
+    kept = server.new_database()
+    with RedshiftEmulator(kept, storage, roles=[ROLE], slices=slices, fault=fault) as emulator:
+        yield Redshift(emulator, store, store.bucket(), kept)

@@ -194,12 +194,12 @@ def _fit(table: str, name: str, have: Have, column: Column, length: int, made: F
         )
     # Redshift alters no type: another column takes its place.
     target, wider = quoted_name(table), quote(f"_tidemill_{name}")
-    made.within += [
+    made.within.extend((
         f"ALTER TABLE {target} ADD COLUMN {wider} {redshift_type(column.type)}",
         f"UPDATE {target} SET {wider} = {quote(name)}",
         f"ALTER TABLE {target} DROP COLUMN {quote(name)}",
         f"ALTER TABLE {target} RENAME COLUMN {wider} TO {quote(name)}",
-    ]
+    ))
 
 
 # -- COPY and UNLOAD ---------------------------------------------------------------------------------------
@@ -232,16 +232,16 @@ def copy_statement(
     """
     start = f"COPY {table} FROM {literal(manifest)} {authorized(copying)} MANIFEST"
     times = "TIMEFORMAT 'auto' DATEFORMAT 'auto'"
-    limit = f" MAXERROR {errors}" if errors else ""
+    rest = f"NULL AS {literal(null)}" + (f" MAXERROR {errors}" if errors else "") + " COMPUPDATE OFF STATUPDATE OFF"
     match copying.form:
         case Form.JSON:
             how = literal(paths or "auto")
-            return f"{start} FORMAT AS JSON {how} GZIP {times} NULL AS {literal(null)}{limit} COMPUPDATE OFF STATUPDATE OFF"
+            return f"{start} FORMAT AS JSON {how} GZIP {times} {rest}"
         case Form.CSV:
-            return f"{start} FORMAT AS CSV GZIP {times} NULL AS {literal(null)}{limit} COMPUPDATE OFF STATUPDATE OFF"
+            return f"{start} FORMAT AS CSV GZIP {times} {rest}"
         case Form.AVRO:
             how = literal(paths or "auto")
-            return f"{start} FORMAT AS AVRO {how} {times} NULL AS {literal(null)}{limit} COMPUPDATE OFF STATUPDATE OFF"
+            return f"{start} FORMAT AS AVRO {how} {times} {rest}"
         case Form.PARQUET:
             return f"{start} FORMAT AS PARQUET STATUPDATE OFF"
 

@@ -18,7 +18,7 @@ from tidemill.plan.redshift import redshift_type, room
 from tidemill.plan.sql import quote, quote_all
 
 #: The column that numbers staged rows, in the order in which they came.
-NUMBER = "n"
+NUMBER = "_tidemill_n"
 _LONG = "character varying(65535)"
 
 
@@ -81,11 +81,11 @@ def newest(stage: str, names: Sequence[str], columns: Sequence[Staged], key: Seq
     """The statement that keeps the newest row of each key, in a table beside the stage."""
     values = ", ".join(f"{column.entered} AS {quote(name)}" for name, column in zip(names, columns, strict=True))
     rank = "" if order is None else f"{quote(order)} DESC NULLS LAST, "
-    ranked = f"row_number() OVER (PARTITION BY {quote_all(key)} ORDER BY {rank}{NUMBER} DESC) AS tidemill_rank"
+    ranked = f"row_number() OVER (PARTITION BY {quote_all(key)} ORDER BY {rank}{NUMBER} DESC) AS _tidemill_rank"
     return (
         f"CREATE TEMPORARY TABLE {stage}_newest AS SELECT {quote_all(names)} FROM"
         f" (SELECT {quote_all(names)}, {ranked} FROM (SELECT {values}, {NUMBER} FROM {stage}) AS a) AS b"
-        " WHERE tidemill_rank = 1"
+        " WHERE _tidemill_rank = 1"
     )
 
 

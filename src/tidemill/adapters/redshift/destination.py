@@ -94,11 +94,11 @@ class RedshiftDestination:
             ]
             for table, rows in zip(load.tables, waiting, strict=True):
                 _widen(cluster, table, rows)
-            rows = self._enter(cluster, load, waiting, gone)
+            entered = self._enter(cluster, load, waiting, gone)
         if not self._copying.keep:
             # Whoever else loads from the same position has lost: what is left of all is rubbish.
             self._remove(_folder(load.source))
-        return rows
+        return entered
 
     def close(self) -> None:
         """Nothing is open between two calls."""
@@ -120,15 +120,14 @@ class RedshiftDestination:
         manifest = upload.manifest()
         if manifest is not None:
             errors = 0 if self._copying.form is Form.PARQUET else _ERRORS
-            self._copy(
-                cluster, table, stage, sql.copy_statement(stage, manifest, self._copying, null=null, errors=errors)
-            )
+            statement = sql.copy_statement(stage, manifest, self._copying, null=null, errors=errors)
+            self._copy(cluster, table, statement)
             found = cluster.rows(f"SELECT count(*) FROM {stage}")[0][0]
             if found != upload.rows:
                 raise refused_rows(cluster, table, upload.rows - found)
         return _Staged(stage, columns, upload.lengths)
 
-    def _copy(self, cluster: Cluster, table: TableLoad, stage: str, statement: str) -> None:
+    def _copy(self, cluster: Cluster, table: TableLoad, statement: str) -> None:
         from tidemill.adapters.redshift.connection import translated
 
         try:

@@ -60,7 +60,7 @@ def measured(columns: Schema, batch: Any) -> dict[str, int]:
     found = {}
     for place, column in enumerate(columns):
         if column.type == t.BINARY:
-            found[column.name] = _most(pl.Series(batch.column(place)).bin.size())
+            found[column.name] = _most(pl.Series(batch.column(place)).cast(pl.Binary).bin.size())
         elif column.type in (t.STRING, t.UNKNOWN):
             values = pl.Series(batch.column(place)).cast(pl.String)
             found[column.name] = _checked(column.name, values)

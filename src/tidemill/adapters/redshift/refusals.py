@@ -32,9 +32,8 @@ def refused_rows(
     """
     found = _found(cluster)
     if not found:
-        return otherwise or DataError(
-            f"{count} rows for {table.table} did not arrive in Redshift, which does not say why."
-        )
+        told = f"{count} rows for {table.table} did not arrive in Redshift, which does not say why."
+        return otherwise or DataError(told)
     lines = [_line(table, row) for row in found]
     first = f"Redshift refuses {'rows' if count is None else f'{count} rows'} for {table.table}: {lines[0]}"
     return DataError("\n  ".join([first, *lines[1:]]))

@@ -60,6 +60,8 @@ class Session:
         self._prepared: dict[str, _Prepared] = {}
         self._portals: dict[str, _Prepared] = {}
         self._skipping = False
+        #: Whether PostgreSQL was sent frames since it last said how it stands.
+        self._pending = False
         #: Number and rows of the last COPY, as the session's settings shall have them.
         self._last: tuple[int, int] | None = None
 
@@ -80,7 +82,8 @@ class Session:
     def _take(self, kind: bytes, body: bytes) -> None:
         if kind == b"S":
             self._skipping = False
-            self._resynchronize()
+            if self._pending:
+                self._resynchronize()
             self._ready()
         elif self._skipping:
             return
@@ -206,6 +209,7 @@ class Session:
         """Have PostgreSQL answer a frame; rows are handed on as they come. Raises Fault."""
         stream, given = self._backend.stream, []
         stream.send(frame(kind, body), frame(b"H"))
+        self._pending = True
         while True:
             answer, content = stream.frame()
             if answer == b"E":
@@ -227,6 +231,7 @@ class Session:
     def _resynchronize(self) -> None:
         """After a statement PostgreSQL commits what is no part of a transaction, and says how it stands."""
         self._backend.stream.send(frame(b"S"))
+        self._pending = False
         while True:
             kind, body = self._backend.stream.frame()
             if kind == b"Z":
