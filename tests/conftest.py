@@ -179,3 +179,13 @@ def open_store(clock: ManualClock) -> Iterator[OpenStore]:
 def store(database: str, open_store: OpenStore) -> SqlMetadata:
     """A migrated, empty store."""
     return open_store(database)
+
+
+@pytest.fixture
+def redshift(postgres: Postgres, object_store: ObjectStore, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """An emulated Redshift: `harness.redshift.Redshift`."""
+    from harness.redshift import emulating
+
+    services.note_used(request, "Redshift, emulated over PostgreSQL", postgres.version)
+    with emulating(postgres, object_store) as made:
+        yield made

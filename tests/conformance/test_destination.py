@@ -17,17 +17,24 @@ from hypothesis import strategies as st
 from harness.examples import few
 from harness.landing import Landing, duckdb_landing, postgres_landing, rows
 from harness.postgres import Postgres
+from harness.redshift import redshift_landing
 from tidemill.model.errors import Conflict, ContractError, DataError, DefinitionError, SettingsError, Unreachable
 from tidemill.ports.destination import Load
 
 UTC = dt.UTC
 
 
-@pytest.fixture(params=["duckdb", pytest.param("postgresql", marks=pytest.mark.postgres)])
+KINDS = ["duckdb", *(pytest.param(kind, marks=pytest.mark.postgres) for kind in ("postgresql", "redshift"))]
+
+
+@pytest.fixture(params=KINDS)
 def landing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Landing]:
     """An empty database of each kind."""
     if request.param == "duckdb":
         yield duckdb_landing(tmp_path / "shop.db")
+        return
+    if request.param == "redshift":
+        yield redshift_landing(request.getfixturevalue("redshift"))
         return
     server: Postgres = request.getfixturevalue("postgres")
     yield postgres_landing(server.new_database())

@@ -67,9 +67,9 @@ def fitting(table: str, have: Mapping[str, Type | None], columns: Schema, type_n
             made.append(f"ALTER TABLE {quoted_name(table)} ADD COLUMN {quote(column.name)} {kind}")
             continue
         name, old = known[column.name.lower()]
-        if old is None or type_name(old) == type_name(column.type) or _takes(old, column.type):
+        if old is None or type_name(old) == type_name(column.type) or takes(old, column.type):
             continue
-        if not _takes(column.type, old):
+        if not takes(column.type, old):
             raise ContractError(
                 f'Column "{name}" of {table} is {type_name(old)}, and the rows bring {column.type}.',
                 hint=f"cast it before it goes there, or change the column: ALTER TABLE {table} ...",
@@ -112,7 +112,7 @@ def no_options(table: str, options: Mapping[str, object], kind: str) -> None:
         )
 
 
-def _takes(wide: Type, narrow: Type) -> bool:
+def takes(wide: Type, narrow: Type) -> bool:
     """Whether a column of type `wide` holds every value of type `narrow`."""
     if isinstance(wide, Decimal) and isinstance(narrow, Decimal):
         digits = wide.precision - wide.scale

@@ -1,0 +1,1 @@
+"""Amazon Redshift: batches by COPY from a bucket, tables by UNLOAD into one."""
