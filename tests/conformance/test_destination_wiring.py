@@ -14,10 +14,11 @@ import pytest
 from harness.landing import listed, rows
 from harness.objectstore import ObjectStore
 from harness.s3keys import KEY, SECRET
+from tidemill.adapters.system.secrets import EnvironmentSecrets
 from tidemill.model.errors import SettingsError, UnknownName
 from tidemill.ports.destination import Destination, Load
 from tidemill.wiring.outside import OutsideSystems
-from tidemill.wiring.surroundings import EnvironmentConnections
+from tidemill.wiring.secrets import ProjectConnections, ProjectSecrets
 
 Opened = Callable[[str], Destination]
 
@@ -28,7 +29,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
 
     def one(address: str) -> Destination:
         monkeypatch.setenv("TIDEMILL_CONN_THERE", address)
-        return OutsideSystems(EnvironmentConnections(), tmp_path).destination("there")
+        return OutsideSystems(ProjectConnections(ProjectSecrets([EnvironmentSecrets()])), tmp_path).destination("there")
 
     return one
 
@@ -83,4 +84,4 @@ def test_a_connection_that_is_not_there_or_says_too_little(opened: Opened) -> No
     with pytest.raises(SettingsError):
         opened("s3:///prefix")
     with pytest.raises(UnknownName, match="elsewhere"):
-        OutsideSystems(EnvironmentConnections(), Path()).destination("elsewhere")
+        OutsideSystems(ProjectConnections(ProjectSecrets([EnvironmentSecrets()])), Path()).destination("elsewhere")

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from tidemill.flow.delivering import Worker
 from tidemill.model.delivery import Delivery, DeliverySpec
-from tidemill.model.masking import Masker
 from tidemill.wiring.outside import OutsideSystems
+from tidemill.wiring.secrets import connections_of, masker_of
 from tidemill.wiring.settings import Settings
-from tidemill.wiring.surroundings import EnvironmentConnections, secrets
 
 if TYPE_CHECKING:
     from tidemill.flow.deliver import Report
@@ -32,8 +31,8 @@ def deliver_all(services: Services, settings: Settings, specs: Iterable[Delivery
     """Deliver now, one destination after another; an error is in its report, and on record."""
     from tidemill.flow.deliver import deliver
 
-    outside = OutsideSystems(EnvironmentConnections(), settings.root, settings)
-    hide = Masker(secrets()).mask
+    outside = OutsideSystems(connections_of(settings), settings.root, settings)
+    hide = masker_of(settings).mask
     return [deliver(services, spec, outside.destination, hide) for spec in specs]
 
 
@@ -78,7 +77,7 @@ def main(root: str, pipeline: str, to: str) -> int:
         for one in of_record(services, pipeline, to):
             for report in deliver_all(services, settings, [one.spec]):
                 if report.error is not None:
-                    error = Masker(secrets()).mask(str(report.error))
+                    error = masker_of(settings).mask(str(report.error))
                     _log.warning("%s is not delivered to %s, try %d: %s", pipeline, to, report.tries, error)
     finally:
         close(settings.root)
