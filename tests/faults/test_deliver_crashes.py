@@ -1,4 +1,4 @@
-"""A delivery dies at any moment, in a process of its own, and the next one brings what it did not, and nothing twice."""
+"""A delivery dies at any moment, in a process of its own; the next one brings what it did not, and nothing twice."""
 
 from __future__ import annotations
 
