@@ -64,7 +64,9 @@ def test_a_package_registers_its_own(opened: Opened, tmp_path: Path, monkeypatch
     about = tmp_path / "carrier-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: carrier\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[tidemill.destinations]\ncarrier = carrier_of:pigeon\nlame = carrier_of:no\n")
+    (about / "entry_points.txt").write_text(
+        "[tidemill.destinations]\ncarrier = carrier_of:pigeon\nlame = carrier_of:no\n"
+    )
     (tmp_path / "carrier_of.py").write_text("def pigeon(connection, root):\n    return (connection['host'], root)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     found: Any = opened("carrier://roof")

@@ -1,4 +1,4 @@
-"""A delivery dies at any moment, in a process of its own, and the next one brings what it did not, and nothing twice."""
+"""A delivery dies at any moment, in a process of its own; the next one brings what it did not, and nothing twice."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def restorer(kind: str, folder: Path, request: pytest.FixtureRequest) -> tuple[s
 
     def copied() -> tuple[str, Landing]:
         if kind == "duckdb":
+            copy.with_name(f"{copy.name}.wal").unlink(missing_ok=True)  # of the one that died
             shutil.copy(source, copy)
             return str(copy), duckdb_landing(copy)
         shutil.rmtree(copy, ignore_errors=True)
