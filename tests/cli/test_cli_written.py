@@ -43,7 +43,7 @@ def test_a_pipeline_of_yaml_alone_is_checked_run_and_read(cli: CommandLine) -> N
     )["rows"] == [{"id": 1, "country": "DE", "amount": 10}, {"id": 2, "country": "FR", "amount": 7}]
     assert cli("run", "pipelines/shop.yaml", "2026-01-01").exit_code == 0
     listed = cli("pipelines", "ls", "--json").object["pipelines"]
-    assert [one["name"] for one in listed] == ["shop"]
+    assert [one["pipeline"] for one in listed] == ["shop"]
 
 
 def test_what_is_wrong_is_told_by_check_and_by_the_parser(cli: CommandLine) -> None:

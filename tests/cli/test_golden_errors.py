@@ -169,13 +169,14 @@ def test_a_mistake_in_a_file(shop, mistake):
     assert (told(result), result.exit_code) == (golden(text), code)
 
 
+PATTERNS = "pipelines/*.py, pipelines/*.yaml"
 #: Arguments -> the error, after the first day was published.
 ON_THE_COMMAND_LINE = {
     "doctr": 'error: There is no command "doctr".\n  try: did you mean "tidemill doctor"?',
     "data hist": 'error: There is no command "hist".\n  try: did you mean "tidemill data history"?',
     "run shop --refech": 'error: There is no option "--refech".\n  try: did you mean "--refetch"?',
-    "run shp": 'error: There is no pipeline "shp".\n  at: pipelines/*.py\n  try: did you mean "shop"?',
-    "check shp": 'error: There is no pipeline "shp".\n  at: pipelines/*.py\n  try: did you mean "shop"?',
+    "run shp": f'error: There is no pipeline "shp".\n  at: {PATTERNS}\n  try: did you mean "shop"?',
+    "check shp": f'error: There is no pipeline "shp".\n  at: {PATTERNS}\n  try: did you mean "shop"?',
     "run shop 2026-13-01": 'error: "2026-13-01" is no date or time.\n  try: "2013-01-15" or "2013-01-15T03:00"',
     "run shop 2026-01-02..2026-01-01": (
         'error: The range "2026-01-02..2026-01-01" runs backwards.\n  try: "2026-01-01..2026-01-02"'

@@ -88,6 +88,7 @@ def test_nothing_is_stored_in_the_clear_and_nothing_twice_alike() -> None:
 
 
 FRAME = _FRAME + 16
+SECOND, THIRD = 49 + FRAME, 49 + 2 * FRAME
 CHANGES: dict[str, Callable[[bytes], bytes]] = {
     "a bit": lambda all_: all_[:-1] + bytes([all_[-1] ^ 1]),
     "a bit of the header": lambda all_: all_[:20] + bytes([all_[20] ^ 1]) + all_[21:],
@@ -96,7 +97,7 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
     "cut after the header": lambda all_: all_[:49],
     "cut within the header": lambda all_: all_[:30],
     "empty": lambda _all: b"",
-    "frames in another order": lambda all_: all_[:49] + all_[49 + FRAME : 49 + 2 * FRAME] + all_[49 : 49 + FRAME] + all_[49 + 2 * FRAME :],
+    "frames in another order": lambda all_: all_[:49] + all_[SECOND:THIRD] + all_[49:SECOND] + all_[THIRD:],
     "a frame twice": lambda all_: all_[: 49 + FRAME] + all_[49:],
     "something after it": lambda all_: all_ + b"x" * FRAME,
 }  # fmt: skip

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from harness.project import Project
 from harness.secretplaces import key
-from tidemill import sources
+from tidemill import live, sources
 from tidemill.adapters.crypto.columns import ArrowPolicies
 from tidemill.authoring import registry
 from tidemill.authoring.pipeline import Pipeline
+from tidemill.flow.live.archive import ArchiveLive
+from tidemill.flow.policies import WITHHELD
 from tidemill.model.errors import DataError, DefinitionError, SettingsError, UnknownName
 from tidemill.model.policy import Policy
 from tidemill.model.table import Schema
@@ -319,3 +321,16 @@ def test_types_become_text_and_dropped_columns_go() -> None:
         Schema.of({"a": "long", "b": "string", "c": "date"}), {"a": Policy.parse("hash"), "b": Policy.parse("drop")}
     )
     assert {c.name: str(c.type) for c in made} == {"a": "string", "c": "date"}
+
+
+def test_a_topic_that_is_fed_from_the_archive_gets_no_more_than_the_table(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    content = csv_of(ROW) + b"canary-mail@x.org,a,b,c,d\n"
+    report = project.run(feed(project, "a.csv", content, columns={"id": "long"}), "2026-01-01")
+    assert report.ok, report.error
+    pieces = list(ArchiveLive(project.services, live.archive("shop.users"))._pieces(None))
+    rows = [row for piece in pieces if piece.rows is not None for row in piece.rows.to_pylist()]
+    (loaded,) = project.rows("select * from shop.users")
+    assert rows == [loaded]
+    assert [value for piece in pieces for value in piece.values or ()] == [WITHHELD.encode()]
+    project.close()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tidemill import sources
 from tidemill.adapters.yaml.documents import YamlDocuments
 from tidemill.authoring import registry
-from tidemill.authoring.kinds import CHECKS, PARTS, SOURCES, arguments_of
+from tidemill.authoring.kinds import CHECKS, PARTS, SECTIONS, SOURCES, Kind, arguments_of
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.authoring.written import pipeline_of
 from tidemill.authoring.written_schema import schema
@@ -123,6 +123,23 @@ def test_a_written_pipeline_is_the_same_as_one_in_python() -> None:
     assert (one.origin.table, one.origin.parallel) == (other.origin.table, other.origin.parallel)
 
 
+def test_a_section_of_calls_is_one_line_of_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+
+    def send(self: Pipeline, table: str, to: str, *, mode: str = "append") -> None:
+        called.append((self.name, table, to, mode))
+
+    monkeypatch.setattr(Pipeline, "send", send, raising=False)
+    monkeypatch.setitem(SECTIONS, "send", Kind("tidemill.authoring.pipeline:Pipeline.send", "table", ("self",)))
+    text = "pipeline: shop\nsend:\n  - {table: orders, to: warehouse}\n  - {table: items, to: lake, mode: replace}"
+    made(text)
+    assert called == [("shop", "orders", "warehouse", "append"), ("shop", "items", "lake", "replace")]
+    assert not list(jsonschema.Draft202012Validator(schema()).iter_errors(document(text).plain()))
+    with pytest.raises(TidemillError, match='argument of "send"') as caught:
+        made(text.replace("to: lake", "too: lake"))
+    assert caught.value.where == "pipelines/shop.yaml:4:20"
+
+
 GOLDEN = {
     "pipelin: shop": (
         'There is no setting of a pipeline "pipelin".', "1:1", 'did you mean "pipeline"?'
@@ -208,10 +225,12 @@ def test_aliases_do_not_multiply_without_end() -> None:
 
 @given(st.text(max_size=60))
 def test_no_text_ends_in_anything_but_an_answer_or_one_error(text: str) -> None:
+    places = []
     try:
         YamlDocuments().read(text, "x.yaml").plain()
     except DefinitionError as error:
-        assert error.where
+        places = [error.where]
+    assert None not in places
 
 
 def test_the_schema_for_editors_takes_what_is_right_and_refuses_what_is_not() -> None:

@@ -53,6 +53,10 @@ SOURCES: Mapping[str, Kind] = {
     "webhook": Kind("tidemill.authoring.webhook:webhook"),
 }
 
+#: Sections whose elements are calls of a pipeline's methods: `deliver: [{table: orders, to: warehouse}]` would be
+#: `"deliver": Kind("tidemill.authoring.pipeline:Pipeline.deliver", "table", ("self",))`.
+SECTIONS: dict[str, Kind] = {}
+
 #: Values of arguments that are made by a function: `auth: {bearer: shop_api}`.
 PARTS: Mapping[str, Kind] = {
     "basic": Kind(f"{_PARTS}:basic", "connection"),

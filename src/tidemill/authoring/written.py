@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from tidemill.authoring.kinds import CHECKS, MADE, PARTS, SOURCES, Kind, arguments_of, fits, told
+from tidemill.authoring.kinds import CHECKS, MADE, PARTS, SECTIONS, SOURCES, Kind, arguments_of, fits, told
 from tidemill.authoring.options import TABLE_OPTIONS
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.authoring.place import standing_at
@@ -46,18 +46,30 @@ def pipeline_of(document: Node) -> Pipeline:
     """
     top = _fields(document, "A pipeline", 'pipeline: shop\nschedule: "@daily"')
     known = arguments_of("pipeline", _PIPELINE)
-    _known(document, (*_TOP, *known), "setting of a pipeline")
+    _known(document, (*_TOP, *SECTIONS, *known), "setting of a pipeline")
     if "pipeline" not in top:
         raise DefinitionError("The pipeline has no name.", where=document.place, hint="pipeline: shop")
     name = _text(top["pipeline"], "The name of a pipeline")
-    given = {key: node for key, node in top.items() if key not in _TOP}
+    given = {key: node for key, node in top.items() if key not in (*_TOP, *SECTIONS)}
     _check_types(given, known)
     pipeline: Pipeline = _made(document, lambda: Pipeline(name, **{key: node.plain() for key, node in given.items()}))
     for source, node in _section(top, "sources"):
         _add_source(pipeline, source, node)
     for table, node in _section(top, "tables"):
         _add_table(pipeline, table, node)
+    for name, kind in SECTIONS.items():
+        for node in _elements(top, name):
+            arguments = _arguments(name, kind, node)
+            _made(node, lambda kind=kind, given=arguments: kind.function(pipeline, **given))
     return pipeline
+
+
+def _elements(top: Mapping[str, Node], name: str) -> Iterable[Node]:
+    if name not in top:
+        return ()
+    if top[name].items is None:
+        raise DefinitionError(f'"{name}" is {top[name].kind}, and must be a list.', where=top[name].place)
+    return top[name].items or ()
 
 
 def _section(top: Mapping[str, Node], name: str) -> Iterator[tuple[str, Node]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal, Union, get_args, get_origin
 
-from tidemill.authoring.kinds import CHECKS, MADE, PARTS, SOURCES, Argument, Kind, arguments_of
+from tidemill.authoring.kinds import CHECKS, MADE, PARTS, SECTIONS, SOURCES, Argument, Kind, arguments_of
 from tidemill.authoring.written import _PIPELINE, OF_TABLES, SOURCE_OPTIONS
 from tidemill.model.policy import PolicyKind
 from tidemill.model.table import OnMisfit, WriteMode
@@ -29,6 +29,7 @@ def schema() -> dict[str, Any]:
             **top,
             "sources": {"type": "object", "additionalProperties": {"$ref": "#/$defs/source"}},
             "tables": {"type": "object", "additionalProperties": {"$ref": "#/$defs/table"}},
+            **{name: {"type": "array", "items": _kind(name, kind)} for name, kind in SECTIONS.items()},
         }, ["pipeline"]),
         "$defs": {
             "source": {**_object({**kinds, **options}), "oneOf": [{"required": [name]} for name in SOURCES]},

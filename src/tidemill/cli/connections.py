@@ -1,4 +1,4 @@
-"""`tidemill connections` and `tidemill secrets`: what they are called and where they are from; values are never shown."""
+"""`tidemill connections` and `tidemill secrets`: what they are called and where they are from, never what they are."""
 
 from __future__ import annotations
 

@@ -148,6 +148,13 @@ def _withheld(row: Rejected) -> Rejected:
     return replace(row, raw=WITHHELD, error=_QUOTED.sub('"***"', row.error))
 
 
+def as_policies_say(services: Services, chunk: Chunk, policies: Mapping[str, Policy]) -> Chunk:
+    """A chunk of a feed's own table, as it may leave the archive."""
+    batch = None if chunk.batch is None else services.policies.apply(chunk.batch, policies)
+    schema = services.policies.schema(chunk.schema, policies)
+    return replace(chunk, batch=batch, schema=schema, rejected=tuple(map(_withheld, chunk.rejected)))
+
+
 def changed(
     services: Services, spec: TableSpec, schema: Schema, batches: Iterable[Any]
 ) -> tuple[Schema, Iterable[Any]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tidemill.flow.attempt import Attempt
 from tidemill.model.branch import ChangeKind, StagedFile, TableChange
+from tidemill.model.policy import Policy
 from tidemill.model.table import BATCH_ID, LOADED_AT, SYSTEM_COLUMNS, Scan, Schema, TableName, TableSpec, WriteMode
 from tidemill.ports.catalog import FileWriter
 
@@ -54,6 +55,7 @@ def spec_from(name: TableName, properties: Mapping[str, str]) -> TableSpec:
         changes=bool(say("changes")),
         parent=TableName.parse(say("parent")) if say("parent") else None,
         doc=say("doc"),
+        policies={column: Policy.parse(text) for column, text in json.loads(say("policy") or "{}").items()},
     )
 
 

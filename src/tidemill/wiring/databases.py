@@ -89,6 +89,7 @@ def _connection(name: str, settings: Settings) -> Mapping[str, Any]:
 
 
 def database_of(found: Mapping[str, Any], settings: Settings) -> Database:
+    """The database of a connection. Raises SettingsError: it names none."""
     kind = str(found["conn_type"])
     if kind in _POSTGRES:
         from tidemill.adapters.databases.postgres import PostgresDatabase

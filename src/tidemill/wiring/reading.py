@@ -42,13 +42,18 @@ def read(
     project: str | Path | None = None,
     decrypt: Mapping[str, str] | None = None,
 ) -> Result:
-    """Read a whole table; the arguments are those of `query`, and:
+    """Read a whole table.
 
     Args:
+        table: its name.
+        branch: as of `query`.
+        at: as of `query`.
+        project: as of `query`.
         decrypt: columns that a policy has encrypted, each with the name of its key: `{"name": "pii-key"}`; they come as
             text.
 
     Raises:
+        UnknownName: there is no such table.
         SettingsError, DataError: there is no such key, or a value was not encrypted by it.
     """
     from tidemill.plan.sql import quote

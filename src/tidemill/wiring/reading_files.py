@@ -18,8 +18,10 @@ from typing import Any
 from tidemill.adapters.system.reader import end_with_parent
 from tidemill.model.definition import Definition
 from tidemill.model.errors import DefinitionError, TidemillError
+from tidemill.model.masking import hide
 from tidemill.plan.code import SKIPPED, SUFFIXES, Patterns
 from tidemill.wiring.project import declared_in
+from tidemill.wiring.secrets import masker_of
 from tidemill.wiring.settings import Settings
 
 
@@ -38,6 +40,7 @@ def serve(settings: Settings, limit: float, channel: int) -> None:
     end_with_parent()
     # A file that is edited twice in a second could leave byte code behind that passes for the newer one's.
     sys.dont_write_bytecode = True
+    masker_of(settings)
     reading = _Reading(settings, limit)
     with socket.socket(fileno=channel) as both, both.makefile("rb") as asked:
         for line in asked:
@@ -99,7 +102,7 @@ class _Reading:
         return replace(made, file=self._relative(str(path)), place=self._relative(made.place), tasks=tasks)
 
     def _relative(self, text: str) -> str:
-        return text.replace(self._root, "")
+        return hide(text.replace(self._root, ""))
 
     def _told(self, error: TidemillError) -> dict[str, str | None]:
         return {

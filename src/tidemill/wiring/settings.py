@@ -59,6 +59,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tidemill.model.errors import DefinitionError, SettingsError, UnknownName
+from tidemill.model.masking import GIVEN
 from tidemill.model.timetable import parse_duration
 from tidemill.ports.notifier import EVENTS
 from tidemill.wiring.metrics_settings import MetricsSettings, read_metrics_settings
@@ -272,6 +273,7 @@ def secret_of(text: str, env: Mapping[str, str], where: str) -> str:
     found = env.get(text.removeprefix("env:"))
     if not found:
         raise SettingsError(f'"{text}" takes its value from the environment, and there is none.', where=where)
+    GIVEN.add(found)
     return found
 
 

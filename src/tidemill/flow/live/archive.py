@@ -11,11 +11,15 @@ from datetime import datetime
 from typing import Any, BinaryIO
 
 from tidemill.flow.live.pieces import Piece, PieceReading, Pieces, Playback
+from tidemill.flow.policies import as_policies_say
 from tidemill.flow.services import Services
+from tidemill.flow.stage import spec_from
 from tidemill.model.batch import Manifest, Part
-from tidemill.model.errors import UnknownName
+from tidemill.model.branch import MAIN
+from tidemill.model.errors import Refused, UnknownName
 from tidemill.model.live import ArchiveReplay
-from tidemill.model.table import Contract, OnMisfit, Schema
+from tidemill.model.policy import Policy
+from tidemill.model.table import Contract, OnMisfit, Schema, TableName
 from tidemill.ports.decoder import Chunk, DecodeOptions, Feed, Restart
 
 
@@ -75,9 +79,12 @@ class ArchiveLive:
             return Piece(count, lambda n: _position(until, manifest, before + n, False), **more)
 
         at = 0
+        policies = self._policies(bool(manifest.contents and manifest.contents.options.get("flatten")))
         for chunk in self._decoded(manifest):
             if chunk.child:
                 continue
+            if policies:
+                chunk = as_policies_say(self._services, chunk, policies)
             raw = tuple(one.raw.encode() for one in chunk.rejected)
             skip = min(len(raw), max(0, done - at))
             if len(raw) > skip:
@@ -89,6 +96,25 @@ class ArchiveLive:
             if chunk.batch.num_rows > skip:
                 yield placed(at + skip, chunk.batch.num_rows - skip, rows=chunk.batch.slice(skip))
             at += chunk.batch.num_rows
+
+    def _policies(self, flat: bool) -> dict[str, Policy]:
+        """Policies of the source's table on main: a topic is given no more than the table.
+
+        Raises:
+            Refused: they are of columns that records are taken apart into, which here are whole.
+        """
+        name = TableName(self._pipeline, self._source)
+        with self._services.metadata.read() as tx:
+            pointer = tx.refs.pointers(MAIN).get(name)
+        if pointer is None:
+            return {}
+        found = spec_from(name, self._services.catalog.load(name, pointer).properties).policies
+        if found and flat:
+            raise Refused(
+                f'Columns of "{name}" have policies, and its records would come whole.',
+                hint="feed the topic from the table: live.table(...)",
+            )
+        return dict(found)
 
     def _decoded(self, manifest: Manifest) -> Iterator[Chunk]:
         """The rows of a batch, lists and structs within them as they came."""
