@@ -159,4 +159,3 @@ def _kept(catalog: str, place: str) -> Mapping[str, Any]:
 
 def _first(by_pattern: Mapping[str, Any], stream: str) -> Any:
     return next((value for pattern, value in by_pattern.items() if fnmatchcase(stream, pattern)), None)
-
