@@ -67,7 +67,7 @@ def _connector_options(origin: Connector, decode: Mapping[str, Any], options: di
     if "key" in made:
         options["key"] = made.pop("key")
         options.setdefault("write", "upsert")
-    for name, value in origin.table.items():
+    for name, value in origin.table_options.items():
         options.setdefault(name, value)
     if made.get("flatten") and options.get("write") != "append":
         raise DefinitionError(

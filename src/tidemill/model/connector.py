@@ -37,7 +37,7 @@ class Connector:
         return {}
 
     @property
-    def table(self) -> Mapping[str, Any]:
+    def table_options(self) -> Mapping[str, Any]:
         """Options of the table that follow from what it is: `write` and `key`; its user's count more."""
         return {}
 

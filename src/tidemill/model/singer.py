@@ -113,7 +113,7 @@ class SingerStream(Connector):
         }
 
     @property
-    def table(self) -> Mapping[str, Any]:
+    def table_options(self) -> Mapping[str, Any]:
         """Rows of a stream with a key are merged by it."""
         return {"write": self.write, "key": self.key} if self.key else {"write": self.write}
 
