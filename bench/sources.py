@@ -16,7 +16,7 @@ import measure
 from figures import keep
 
 #: Part -> the module beside this one with `run(options) -> (figures, problems)`.
-PARTS = {"sql": "sources_sql", "rest": "sources_rest", "cdc": "sources_cdc"}
+PARTS = {"sql": "sources_sql", "rest": "sources_rest", "singer": "sources_singer", "cdc": "sources_cdc"}
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import signal
@@ -235,7 +236,44 @@ def test_death_in_the_middle_of_an_extraction(project, tap):
     done = subprocess.run(command, cwd=project.root, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [call.get("state") for call in tap.calls] == [None, None]
-    assert project.rows("select count(*) as n, count(distinct id) as ids from shop.orders") == [{"n": 7000, "ids": 7000}]
+    found = project.rows("select count(*) as n, count(distinct id) as ids from shop.orders")
+    assert found == [{"n": 7000, "ids": 7000}]
+
+
+def test_death_between_the_manifests_of_two_streams(project, tap, monkeypatch):
+    """One is sealed and the other is not: both are extracted again, and the first one's rows are those of that time."""
+    tap.will(record("orders", id=1), record("items", item="nail"), state(1))
+    tap.will(record("orders", id=1), record("items", item="nail"), record("items", item="saw"), state(2))
+    tap.will(state(3))
+    seal, left = project.services.archive.seal, ["orders"]
+
+    def dying(batch, manifest):
+        if manifest.source in left:
+            left.remove(manifest.source)
+            raise RuntimeError("the power is gone")
+        seal(batch, manifest)
+
+    monkeypatch.setattr(project.services.archive, "seal", dying)
+    shop = declared(project, tap)
+    with contextlib.suppress(RuntimeError):
+        assert not project.run(shop, "2026-01-01").ok
+    assert project.run(shop, "2026-01-01").ok
+    assert project.run(shop, "2026-01-02").ok
+    assert [call.get("state") for call in tap.calls] == [None, None, 2]
+    assert project.rows("select item from shop.items order by item") == [{"item": "nail"}, {"item": "saw"}]
+    with project.services.metadata.read() as tx:
+        assert tx.archive.get(1, "items").version == 2
+
+
+def test_a_replaced_table_stays_where_a_batch_is_older_than_its_feed(project, tap):
+    """Running a batch again that knows nothing of a stream does not empty the stream's table."""
+    tap.will(record("orders", id=1), state(1))
+    tap.will(record("items", item="nail"), state(2))
+    assert project.run(declared(project, tap, ["orders"]), "2026-01-01").ok
+    both = declared(project, tap, write={"items": "replace"})
+    assert project.run(both, "2026-01-02").ok
+    assert project.run(both, "2026-01-01").ok
+    assert project.rows("select item from shop.items") == [{"item": "nail"}]
 
 
 SHOP = """

@@ -11,7 +11,7 @@ from typing import Any
 #: A tap whose runs are files: `runs/<number>.txt` is what run `<number>` writes, by lines:
 #: a message; or `@exit 3`, `@silent`, `@stderr text`, `@raw text`, `@kill`, `@state` (writes the state it was given).
 #: It notes its arguments in `calls.jsonl`.
-PROGRAM = textwrap.dedent('''
+PROGRAM = textwrap.dedent("""
     import json, os, signal, sys, time
     from pathlib import Path
 
@@ -46,7 +46,7 @@ PROGRAM = textwrap.dedent('''
         elif line:
             sys.stdout.buffer.write(line + b"\\n")
     sys.stdout.flush()
-''')
+""")
 
 
 def schema(stream: str, properties: Mapping[str, Any], key: Iterable[str] = ()) -> str:

@@ -155,6 +155,9 @@ def test_a_declaration():
     with pytest.raises(DefinitionError):
         singer("tap-shop", select=[])
     found = singer("Tap_Shop[x]==1.2", select=["a.*", "b"], key={"a": ["x", "y"]}, write={"b": "replace"}, prefix="s_")
-    assert [(one.called, one.write, one.key) for one in found] == [("s_a", "upsert", ("x", "y")), ("s_b", "replace", ())]
+    assert [(one.called, one.write, one.key) for one in found] == [
+        ("s_a", "upsert", ("x", "y")),
+        ("s_b", "replace", ()),
+    ]
     assert found[0].tap.program == "tap_shop"
     assert found[0].tap.packages == ("Tap_Shop[x]==1.2",)

@@ -128,7 +128,7 @@ def singer(
 def read_program(tap: str | Sequence[str], executable: str | None) -> tuple[tuple[str, ...], str]:
     """What is installed, and what is run."""
     specs = (tap,) if isinstance(tap, str) else tuple(tap)
-    if not specs or not all(isinstance(one, str) and one.strip() for one in specs):
+    if not specs or not all(one.strip() for one in specs):
         raise DefinitionError(f"{tap!r} names no tap.", where=here(), hint='sources.singer("tap-github")')
     if len(specs) == 1 and (specs[0].endswith(".py") or specs[0].startswith((".", "/"))):
         return (), specs[0]
@@ -159,4 +159,3 @@ def _kept(catalog: str, place: str) -> Mapping[str, Any]:
 
 def _first(by_pattern: Mapping[str, Any], stream: str) -> Any:
     return next((value for pattern, value in by_pattern.items() if fnmatchcase(stream, pattern)), None)
-

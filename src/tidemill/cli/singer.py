@@ -77,6 +77,7 @@ def discover(
     with tempfile.TemporaryDirectory(prefix="tidemill-") as folder:
         catalog = tap_of(_tap(packages, executable, python, given), settings).discover(Path(folder))
     if write is not None:
+        write.parent.mkdir(parents=True, exist_ok=True)
         write.write_text(json.dumps(catalog, indent=1, ensure_ascii=False) + "\n", "utf-8")
     if invocation.json:
         invocation.out.object(catalog)

@@ -226,9 +226,11 @@ def _load_once(
                 progress(loaded.rows)
         if policies:
             policies.check()
-        # What an earlier version of this batch wrote and this one does not is taken away.
-        for name in _family(attempt, table):
-            stage(name)
+        # What an earlier version of this batch wrote and this one does not is taken away. A table that is replaced
+        # stays as it is where the batch has brought nothing at all: the source may be younger than the batch.
+        if manifest.parts or source.table.write is not WriteMode.REPLACE:
+            for name in _family(attempt, table):
+                stage(name)
         if by_key and table in stages:
             schema = loaded.schemas.get("", tables.get("", Schema()))
             stages[table].shape(columns(schema, ""))

@@ -284,12 +284,12 @@ class TapExtraction:
     def _state(self, line: bytes) -> Bookmark:
         try:
             message = json.loads(line)
-            value = message["value"]
+            value: Bookmark = message["value"]
         except (ValueError, KeyError):
             raise DataError(
                 f'The tap "{self._tap}" has written a STATE without a value: {_shown(line)}', where=self._tap.place
             ) from None
-        return None if value is None else dict(value) if isinstance(value, Mapping) else value  # type: ignore[no-any-return]
+        return value
 
     def _batch(self, feed: str, line: bytes, spool: Spool) -> Iterator[Piece]:
         """Keep the files that a BATCH message names. Raises DataError: they are not of the kind that is known."""
