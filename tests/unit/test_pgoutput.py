@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from harness.postgres import Postgres
-from tidemill.adapters.databases.database import Relation
 from tidemill.adapters.databases.changes import columns_of
+from tidemill.adapters.databases.database import Relation
 from tidemill.adapters.databases.pgoutput import Decoder, joined, of_arrow
 from tidemill.adapters.databases.pgtext import SESSION, typed
 from tidemill.adapters.databases.postgres import PostgresDatabase
