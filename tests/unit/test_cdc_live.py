@@ -56,9 +56,7 @@ def orders(postgres: Postgres) -> Iterator[Orders]:
     found = Orders(postgres.new_database())
     yield found
     with psycopg.connect(found.url, autocommit=True) as connection:
-        query = (
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s AND NOT active"
-        )
+        query = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s"
         connection.execute(query, [found.slot])
 
 

@@ -228,7 +228,7 @@ class CdcExtraction:
         if added:
             raise DataError(
                 f'"{added[0]}" is not followed since the snapshot of slot "{before.slot}", so what it had before is not '
-                "known.",
+                "not known.",
                 hint=f'another name, slot="{before.slot}_2", begins with a new snapshot; or a source of its own',
             )
 
