@@ -238,7 +238,7 @@ MISSING = {
         (),
         {"publication": "nowhere"},
         SettingsError,
-        r'no publication "nowhere"(.|\n)*CREATE PUBLICATION',
+        r"no publication(.|\n)*CREATE PUBLICATION",
     ),
     "table": ((), {"tables": ["order"]}, UnknownName, r'(.|\n)*"public.orders"'),
     "key": ((), {"key": "region"}, SettingsError, r"declared as region, and PostgreSQL tells rows apart by id"),
