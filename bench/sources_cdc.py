@@ -60,8 +60,9 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
         checked = step("check")
     times = sorted(one.seconds for one in runs)
     median = statistics.median(times)
-    figures = {
-        "snapshot": {"rows": options.rows, "seconds": [first.seconds], "rows_per_second": round(options.rows / first.seconds)},
+    speed = round(options.rows / first.seconds)
+    figures: dict[str, Any] = {
+        "snapshot": {"rows": options.rows, "seconds": [first.seconds], "rows_per_second": speed},
         "changes": {
             "changes": changes, "seconds": times, "changes_per_second": round(changes / median),
             "cpu_seconds": round(statistics.median(one.cpu_seconds for one in runs), 2),
@@ -86,6 +87,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
 
 def _fill(url: str, rows: int) -> None:
     import psycopg
+
     from sources_sql import ORDERS
 
     with psycopg.connect(url, autocommit=True) as connection:

@@ -29,7 +29,7 @@ def check(url: str, work: Path) -> None:
 
     here = tm.query(f"SELECT {COLUMNS} FROM bench.orders", project=work).to_arrow()
     with dbapi.connect(url) as connection, connection.cursor() as cursor:
-        cursor.execute(f"SELECT id, customer, total::text AS total, name, updated_at, paid, weight, day FROM orders")
+        cursor.execute("SELECT id, customer, total::text AS total, name, updated_at, paid, weight, day FROM orders")
         there = cursor.fetch_arrow_table()
     with duckdb.connect() as engine:
         engine.register("here", here)

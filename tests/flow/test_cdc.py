@@ -233,19 +233,31 @@ def test_a_lost_slot_is_told_and_another_name_begins_anew(shop):
         shop.run(publication=shop.slot[:-2], feed=ABSORB)
 
 
-@pytest.mark.parametrize(
-    ("prepare", "options", "kind", "match"),
-    [
-        ((), {"publication": "nowhere"}, SettingsError, r'no publication "nowhere"(.|\n)*CREATE PUBLICATION "nowhere" FOR TABLE'),
-        ((), {"tables": ["order"]}, UnknownName, r'(.|\n)*"public.orders"'),
-        ((), {"key": "region"}, SettingsError, r"declared as region, and PostgreSQL tells rows apart by id"),
-        (("CREATE TABLE bare (id int)",), {"tables": ["bare"]}, SettingsError, r"has no primary key(.|\n)*REPLICA IDENTITY FULL"),
-        (
-            ("CREATE PUBLICATION few FOR TABLE orders", "CREATE TABLE more (id int primary key)"),
-            {"tables": ["orders", "more"], "publication": "few"}, SettingsError, r'not in the publication "few"(.|\n)*ADD TABLE',
-        ),
-    ],
-)  # fmt: skip
+MISSING = {
+    "publication": (
+        (),
+        {"publication": "nowhere"},
+        SettingsError,
+        r"no publication(.|\n)*CREATE PUBLICATION",
+    ),
+    "table": ((), {"tables": ["order"]}, UnknownName, r'(.|\n)*"public.orders"'),
+    "key": ((), {"key": "region"}, SettingsError, r"declared as region, and PostgreSQL tells rows apart by id"),
+    "primary key": (
+        ("CREATE TABLE bare (id int)",),
+        {"tables": ["bare"]},
+        SettingsError,
+        r"has no primary key(.|\n)*REPLICA IDENTITY FULL",
+    ),
+    "table of the publication": (
+        ("CREATE PUBLICATION few FOR TABLE orders", "CREATE TABLE more (id int primary key)"),
+        {"tables": ["orders", "more"], "publication": "few"},
+        SettingsError,
+        r'not in the publication "few"(.|\n)*ADD TABLE',
+    ),
+}
+
+
+@pytest.mark.parametrize(("prepare", "options", "kind", "match"), MISSING.values(), ids=list(MISSING))
 def test_what_is_missing_is_told(shop, prepare, options, kind, match):
     """Each with what to try; and no slot is left behind."""
     shop.execute(*prepare)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -11,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from harness.postgres import Postgres
-from tidemill.adapters.databases.database import Relation
 from tidemill.adapters.databases.changes import columns_of
+from tidemill.adapters.databases.database import Relation
 from tidemill.adapters.databases.pgoutput import Decoder, joined, of_arrow
 from tidemill.adapters.databases.pgtext import SESSION, typed
 from tidemill.adapters.databases.postgres import PostgresDatabase
@@ -41,7 +40,7 @@ STEPS = [
 
 
 @pytest.fixture(scope="module")
-def said(postgres_or_why: Postgres | str) -> Iterator[list[bytes]]:
+def said(postgres_or_why: Postgres | str) -> list[bytes]:
     """The messages of the steps."""
     if isinstance(postgres_or_why, str):
         pytest.skip(postgres_or_why)
@@ -63,7 +62,7 @@ def said(postgres_or_why: Postgres | str) -> Iterator[list[bytes]]:
             "'proto_version', '1', 'publication_names', 'p')"
         ).fetchall()
         connection.execute("SELECT pg_drop_replication_slot('said')")
-    yield [data for (data,) in found]
+    return [data for (data,) in found]
 
 
 KEYS = {"public.a": ("id",), "public.f": ("id",)}
@@ -190,16 +189,37 @@ def test_a_tuple_of_another_width_is_told(said):
 
 
 WIDE = {
-    "i2": ("smallint", "-5"), "i8": ("bigint", "9007199254740993"), "n": ("numeric(12,3)", "1234.500"),
-    "free": ("numeric", "1e30"), "f4": ("real", "0.1"), "f8": ("double precision", "'NaN'"), "b": ("boolean", "true"),
-    "t": ("text", "'é''x'"), "c": ("char(5)", "'ab'"), "v": ("varchar(9)", "''"), "by": ("bytea", r"'\x00ff10'"),
-    "d": ("date", "'0044-03-15 BC'"), "ti": ("time", "'23:59:59.000001'"), "ts": ("timestamp", "'2026-01-01 10:00:00.5'"),
-    "tz": ("timestamptz", "'1900-01-01 00:00+02'"), "u": ("uuid", "'6b1d2c3e-0000-4000-8000-00000000abcd'"),
-    "js": ("jsonb", """'{"a": [1, "x"]}'"""), "ia": ("int[]", "'{1,NULL,3}'"), "ta": ("text[]", """'{a,"b c",NULL,"q\\"uote"}'"""),
-    "tza": ("timestamptz[]", "'{2026-01-01 00:00+00}'"), "na": ("numeric[]", "'{1.50,2}'"), "iv": ("interval", "'1 year 2 days 3.5 s'"),
-    "ip": ("inet", "'10.0.0.1/8'"), "r": ("int4range", "'[1,5)'"), "en": ("mood", "'sad'"), "ena": ("mood[]", "'{sad,ok}'"),
-    "dm": ("money_like", "12.34"), "o": ("oid", "4000000000"), "nm": ("name", "'n'"), "time24": ("timetz", "'10:00+02'"),
-}  # fmt: skip
+    "i2": ("smallint", "-5"),
+    "i8": ("bigint", "9007199254740993"),
+    "n": ("numeric(12,3)", "1234.500"),
+    "free": ("numeric", "1e30"),
+    "f4": ("real", "0.1"),
+    "f8": ("double precision", "'NaN'"),
+    "b": ("boolean", "true"),
+    "t": ("text", "'é''x'"),
+    "c": ("char(5)", "'ab'"),
+    "v": ("varchar(9)", "''"),
+    "by": ("bytea", "'\\x00ff10'"),
+    "d": ("date", "'0044-03-15 BC'"),
+    "ti": ("time", "'23:59:59.000001'"),
+    "ts": ("timestamp", "'2026-01-01 10:00:00.5'"),
+    "tz": ("timestamptz", "'1900-01-01 00:00+02'"),
+    "u": ("uuid", "'6b1d2c3e-0000-4000-8000-00000000abcd'"),
+    "js": ("jsonb", '\'{"a": [1, "x"]}\''),
+    "ia": ("int[]", "'{1,NULL,3}'"),
+    "ta": ("text[]", '\'{a,"b c",NULL,"q\\"uote"}\''),
+    "tza": ("timestamptz[]", "'{2026-01-01 00:00+00}'"),
+    "na": ("numeric[]", "'{1.50,2}'"),
+    "iv": ("interval", "'1 year 2 days 3.5 s'"),
+    "ip": ("inet", "'10.0.0.1/8'"),
+    "r": ("int4range", "'[1,5)'"),
+    "en": ("mood", "'sad'"),
+    "ena": ("mood[]", "'{sad,ok}'"),
+    "dm": ("money_like", "12.34"),
+    "o": ("oid", "4000000000"),
+    "nm": ("name", "'n'"),
+    "time24": ("timetz", "'10:00+02'"),
+}
 
 
 def test_types_and_values_are_those_of_a_snapshot(postgres):
@@ -208,12 +228,10 @@ def test_types_and_values_are_those_of_a_snapshot(postgres):
     columns = ", ".join(f"{name} {kind}" for name, (kind, _) in WIDE.items())
     values = ", ".join(value for _, value in WIDE.values())
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(
-            "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN money_like AS numeric(10,2) CHECK (value > 0)"
-        )
-        connection.execute(
-            f"CREATE TABLE w (id int PRIMARY KEY, {columns}); CREATE PUBLICATION p FOR ALL TABLES".encode()
-        )
+        connection.execute("CREATE TYPE mood AS ENUM ('sad', 'ok')")
+        connection.execute("CREATE DOMAIN money_like AS numeric(10,2) CHECK (value > 0)")
+        connection.execute(f"CREATE TABLE w (id int PRIMARY KEY, {columns})".encode())
+        connection.execute("CREATE PUBLICATION p FOR ALL TABLES")
         connection.execute("SELECT pg_create_logical_replication_slot('wide', 'pgoutput')")
         connection.execute("SET synchronous_commit = on")
         connection.execute(f"INSERT INTO w VALUES (1, {values}), (2{', NULL' * len(WIDE)})".encode())

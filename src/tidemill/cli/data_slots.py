@@ -35,7 +35,9 @@ def slots(invocation: Invocation, connection: str) -> None:
         Column("slot"), Column("database"), Column("plugin"), Column("state"), Column("confirmed"),
         Column("kept", right=True),
     ]  # fmt: skip
-    states = [("lost", "bad") if one.is_lost else ("read", "good") if one.is_active else ("idle", "dim") for one in found]
+    states = [
+        ("lost", "bad") if one.is_lost else ("read", "good") if one.is_active else ("idle", "dim") for one in found
+    ]
     out.grid(columns, [
         [one.name, one.database, one.plugin, Styled(*state), lsn_text(one.lsn),
          "-" if one.lag is None else size(one.lag)]

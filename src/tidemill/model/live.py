@@ -153,9 +153,7 @@ class CustomSource:
         return f"{self.kind} {self.name}"
 
 
-LiveSpec: TypeAlias = (
-    "Tail | TableChanges | TableReplay | ArchiveReplay | HttpPush | WebSocket | Cdc | CustomSource"
-)
+LiveSpec: TypeAlias = "Tail | TableChanges | TableReplay | ArchiveReplay | HttpPush | WebSocket | Cdc | CustomSource"
 
 
 @dataclass(frozen=True, slots=True)

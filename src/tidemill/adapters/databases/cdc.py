@@ -227,8 +227,8 @@ class CdcExtraction:
         added = [table.name for table in self._source.tables if table.name not in before.tables]
         if added:
             raise DataError(
-                f'"{added[0]}" is not followed since the snapshot of slot "{before.slot}", so what it had before is not '
-                "known.",
+                f'"{added[0]}" is not followed since the snapshot of slot "{before.slot}", so what it had before is '
+                "not known.",
                 hint=f'another name, slot="{before.slot}_2", begins with a new snapshot; or a source of its own',
             )
 

@@ -1,7 +1,7 @@
 """Port `live`: the changes of one table as they are committed, over the replication protocol.
 
-psycopg has no API for it, but libpq's binding: START_REPLICATION, then messages both ways in one COPY. The server is told
-how far what it gave is committed, and not before.
+psycopg has no API for it, but libpq's binding: START_REPLICATION, then messages both ways in one COPY. The server is
+told how far what it gave is committed, and not before.
 """
 
 from __future__ import annotations

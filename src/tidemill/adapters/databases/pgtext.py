@@ -51,7 +51,7 @@ def typed(texts: pa.Array, kind: pa.DataType, column: str, declared: str) -> pa.
     except (pa.ArrowException, ValueError, OverflowError) as error:
         raise DataError(
             f'Column "{column}" ({declared}) has a value that a table cannot hold: {told(error)}.',
-            hint=f'ALTER PUBLICATION ... SET TABLE ... (columns without "{column}"), and another slot= for a new snapshot',
+            hint=f'publish the table without "{column}", and begin with a new snapshot: another slot=',
         ) from None
 
 
@@ -157,7 +157,7 @@ def _lists(texts: pa.Array, kind: pa.ListType) -> pa.Array:
 
 
 def _elements(text: str) -> list[str | None]:
-    """The elements of `{1,NULL,"a \\"b\\""}`. Raises ValueError: it has more than one dimension."""
+    r"""The elements of `{1,NULL,"a \\"b\\""}`. Raises ValueError: it has more than one dimension."""
     inner = text[text.index("{") + 1 : -1]
     if text.startswith("[") and "=" in text:
         text = text[text.index("=") + 1 :]
