@@ -81,7 +81,14 @@ class OutsideSystems:
 
     def destination(self, connection: str) -> Destination:
         """A database that batches are loaded into."""
-        found = self._found(connection, ("duckdb", *_POSTGRES))
+        found = self._found(connection, ("duckdb", "redshift", *_POSTGRES))
+        if found["conn_type"] == "redshift":
+            from tidemill.wiring.object_settings import ObjectSettings
+            from tidemill.wiring.redshift import open_redshift_destination
+
+            return open_redshift_destination(
+                found, self._settings.objects if self._settings is not None else ObjectSettings()
+            )
         if found["conn_type"] in _POSTGRES:
             from tidemill.adapters.postgres.destination import PostgresDestination
 
