@@ -12,11 +12,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pages
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import pages
 from harness import services
 from harness.landing import rows
 from harness.objectstore import ObjectStore, proxying

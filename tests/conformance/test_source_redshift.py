@@ -52,7 +52,9 @@ def test_a_table_is_read_by_unload_in_its_types(db: Shop, redshift: Redshift) ->
 
 
 def test_a_cursor_goes_on_and_a_query_reads_what_it_says(db: Shop) -> None:
-    db.execute("CREATE TABLE orders (id bigint NOT NULL, name varchar(20))", "INSERT INTO orders VALUES (1, 'a'), (2, 'b')")
+    db.execute(
+        "CREATE TABLE orders (id bigint NOT NULL, name varchar(20))", "INSERT INTO orders VALUES (1, 'a'), (2, 'b')"
+    )
     source = sources.sql(NAME, "orders", cursor="id")
     assert sorted(db.read(source)) == [(1, "a"), (2, "b")]
     mark = db.last
@@ -73,7 +75,11 @@ def test_mistakes_are_told(db: Shop, redshift: Redshift, monkeypatch: pytest.Mon
     with pytest.raises(Unreachable):
         db.read(sources.sql(NAME, "orders"))
     redshift.emulator.fault = None
-    for query, why in (("", "names none"), ("?bucket=s3://b&format=xml", "no format"), ("?bucket=s3://b&slices=0", "slices")):
+    for query, why in (
+        ("", "names none"),
+        ("?bucket=s3://b&format=xml", "no format"),
+        ("?bucket=s3://b&slices=0", "slices"),
+    ):
         with pytest.raises(SettingsError, match=why):
             redshift_parts(connection_of("w", f"redshift://u:p@h/d{query}"), ObjectSettings())
 

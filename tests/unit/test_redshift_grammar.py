@@ -54,9 +54,7 @@ def test_copy_by_json_paths() -> None:
 
 def test_unload_and_external_schema() -> None:
     made = sql.unload_statement("select 'it''s \\\\'", "s3://b/x_", Copying())
-    assert made == (
-        "UNLOAD ('select ''it''''s \\\\\\\\''') TO 's3://b/x_' IAM_ROLE default FORMAT AS PARQUET MANIFEST"
-    )
+    assert made == ("UNLOAD ('select ''it''''s \\\\\\\\''') TO 's3://b/x_' IAM_ROLE default FORMAT AS PARQUET MANIFEST")
     assert parse_unload(made).query == "select 'it''s \\\\'"
     assert sql.external_schema("lake", "shop", ROLE, "eu-west-1") == (
         "CREATE EXTERNAL SCHEMA IF NOT EXISTS \"lake\" FROM DATA CATALOG DATABASE 'shop' REGION 'eu-west-1'"
@@ -189,11 +187,14 @@ def test_an_upsert_is_written_without_what_redshift_has_not() -> None:
     "text",
     [
         "INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING", "SELECT DISTINCT ON (a) a FROM t", "SELECT 1 FOR UPDATE",
-        "INSERT INTO t VALUES (1) RETURNING a", "SELECT to_regclass('t')", "SELECT '1'::jsonb", "CREATE INDEX i ON t (a)",
+        "INSERT INTO t VALUES (1) RETURNING a", "SELECT to_regclass('t')", "SELECT '1'::jsonb",
+        "CREATE INDEX i ON t (a)",
         "CREATE TABLE t (a bytea)", "CREATE TABLE t (a int CHECK (a > 1))", "CREATE TABLE t (a uuid)",
-        "CREATE TABLE t (a varchar(65536))", "CREATE TABLE t (a super DISTKEY)", "CREATE TABLE t (a int ENCODE text255)",
+        "CREATE TABLE t (a varchar(65536))", "CREATE TABLE t (a super DISTKEY)",
+        "CREATE TABLE t (a int ENCODE text255)",
         "CREATE TABLE t (a int) DISTSTYLE KEY", "CREATE TABLE t (a int) SORTKEY (b)", "CREATE TABLE t (a numeric(39))",
-        "CREATE EXTERNAL TABLE s.t (a int)", "MERGE INTO t USING s ON 1=1", "GRANT SELECT ON t TO x", "SET work_mem TO 1",
+        "CREATE EXTERNAL TABLE s.t (a int)", "MERGE INTO t USING s ON 1=1", "GRANT SELECT ON t TO x",
+        "SET work_mem TO 1",
         "CREATE FUNCTION f() RETURNS int", "SELECT 'x", "VALUES (1)", "CREATE TABLE t (a int, b geometry)",
     ],
 )  # fmt: skip
