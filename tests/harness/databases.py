@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.mariadb import MariaDB
+from harness.redshift import Redshift
 from tidemill.authoring import registry
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.model.batch import Batch, BatchKey, BatchState, Bookmark, Interval
@@ -48,6 +49,8 @@ class Shop:
                 with psycopg.connect(self.url, autocommit=True) as connection:
                     for statement in statements:
                         connection.execute(statement.encode())
+            case "redshift":
+                self.server.ask(*statements)
             case "mariadb":
                 self.server.execute(self.url.rpartition("/")[2], *statements)
             case "sqlite":
@@ -94,7 +97,9 @@ class Shop:
 @contextlib.contextmanager
 def shop(kind: str, root: Path, server: Any) -> Iterator[Shop]:
     """An empty database of a kind."""
-    if isinstance(server, MariaDB):
+    if isinstance(server, Redshift):
+        url = server.connection
+    elif isinstance(server, MariaDB):
         url = server.url(server.new_database())
     else:
         url = f"{kind}:///{root / 'shop.db'}" if server is None else server.new_database()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,6 +52,13 @@ class Redshift:
         parts = urlsplit(self.emulator.url)
         return {"host": self.emulator.host, "port": self.emulator.port, "user": parts.username,
                 "password": parts.password, "database": parts.path.lstrip("/"), "ssl": False}  # fmt: skip
+
+    @property
+    def connection(self) -> str:
+        """The address of a connection of Tidemill's; keys of the bucket come from the environment."""
+        endpoint = urlsplit(self.store.endpoint)
+        os.environ["TIDEMILL_CONN_TEST_STORE"] = f"s3://{KEY}:{SECRET}@{endpoint.netloc}?http=true&region=us-east-1"
+        return f"{self.emulator.url}?ssl=false&bucket=s3://{self.bucket}/waiting&iam_role={ROLE}&s3=test_store"
 
     def connect(self, **more: Any) -> Any:
         """Connect by the driver."""

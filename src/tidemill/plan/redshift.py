@@ -194,12 +194,14 @@ def _fit(table: str, name: str, have: Have, column: Column, length: int, made: F
         )
     # Redshift alters no type: another column takes its place.
     target, wider = quoted_name(table), quote(f"_tidemill_{name}")
-    made.within.extend((
-        f"ALTER TABLE {target} ADD COLUMN {wider} {redshift_type(column.type)}",
-        f"UPDATE {target} SET {wider} = {quote(name)}",
-        f"ALTER TABLE {target} DROP COLUMN {quote(name)}",
-        f"ALTER TABLE {target} RENAME COLUMN {wider} TO {quote(name)}",
-    ))
+    made.within.extend(
+        (
+            f"ALTER TABLE {target} ADD COLUMN {wider} {redshift_type(column.type)}",
+            f"UPDATE {target} SET {wider} = {quote(name)}",
+            f"ALTER TABLE {target} DROP COLUMN {quote(name)}",
+            f"ALTER TABLE {target} RENAME COLUMN {wider} TO {quote(name)}",
+        )
+    )
 
 
 # -- COPY and UNLOAD ---------------------------------------------------------------------------------------

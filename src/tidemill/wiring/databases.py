@@ -95,6 +95,10 @@ def database_of(found: Mapping[str, Any], settings: Settings) -> Database:
         from tidemill.adapters.databases.postgres import PostgresDatabase
 
         return PostgresDatabase(of_libpq(found))
+    if kind == "redshift":
+        from tidemill.wiring.redshift import open_redshift_database
+
+        return open_redshift_database(found, settings)
     if kind in ("sqlite", "duckdb"):
         if not found["schema"]:
             raise SettingsError(f'The connection "{found["conn_id"]}" names no file.', hint=f"{kind}:///data/shop.db")

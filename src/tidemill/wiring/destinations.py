@@ -2,6 +2,7 @@
 
 duckdb:///file.db                    postgresql://user:password@host/database
 file:///folder                       s3://KEY:SECRET@bucket/prefix?region=...&endpoint_url=...
+redshift://user:password@host/database?bucket=s3://...   (see `redshift.py`)
 kafka://host:9092                    <name>://...: the entry point of that name
 
 An entry point is a function of the connection's parts and the project's folder that gives a `Destination`.
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from tidemill.ports.destination import Destination
 
 GROUP = "tidemill.destinations"
-OURS = ("duckdb", "postgresql", "postgres", "file", "s3", "kafka")
+OURS = ("duckdb", "postgresql", "postgres", "redshift", "file", "s3", "kafka")
 #: How long a broker may be away within a load; a load is a transaction of at least this time.
 _PATIENCE = timedelta(minutes=2)
 
@@ -59,6 +60,10 @@ def open_destination(name: str, found: Mapping[str, Any], root: Path, settings: 
             return _files(LocalFiles(folder))
         case "s3":
             return _files(_objects(found, settings))
+        case "redshift":
+            from tidemill.wiring.redshift import open_redshift_destination
+
+            return open_redshift_destination(found, settings)
         case "kafka":
             return _kafka(found)
         case kind:

@@ -272,7 +272,9 @@ class StreamCare:
     def _loaded_there(self, plan: StreamPlan, step: ToDestination) -> int | None:
         """What the destination says; None where it does not answer, or this shell does not know its address."""
         try:
-            there = OutsideSystems(connections_of(self.settings), self.settings.root).destination(step.destination)
+            there = OutsideSystems(connections_of(self.settings), self.settings.root, self.settings).destination(
+                step.destination
+            )
             return int(there.position(source_of(plan.name, step)) or 0)
         except TidemillError:
             return None

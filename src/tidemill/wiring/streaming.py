@@ -156,7 +156,7 @@ class Running:
             LakeTables(self._services, settings.streams.tables_every),
             self.clock,
             registry,
-            OutsideSystems(connections_of(settings), settings.root).destination,
+            OutsideSystems(connections_of(settings), settings.root, settings).destination,
             settings.streams.tables_every,
         )
         self._feeders = Feeders(settings, self._services, self._topics, registry, told)

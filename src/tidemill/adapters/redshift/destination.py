@@ -26,7 +26,7 @@ from tidemill.model.table import BATCH_ID, Schema, WriteMode, split_name
 from tidemill.plan import redshift as sql
 from tidemill.plan import redshift_stage as staging
 from tidemill.plan.landing import POSITIONS, quoted_name, spelt
-from tidemill.ports.destination import Load, TableLoad
+from tidemill.ports.destination import Load, MirrorLost, TableLoad
 from tidemill.ports.files import Files
 
 #: Rows that COPY may refuse until it gives up: so many are told at once, and none is loaded.
@@ -139,7 +139,7 @@ class RedshiftDestination:
             raise refused_rows(cluster, table, None, told) from None
 
     def _stage_gone(self, cluster: Cluster, table: TableLoad, folder: str, stage: str, slices: int) -> _Staged | None:
-        rows = getattr(table, "gone", ())
+        rows = table.gone
         if not rows:
             return None
         only = Schema(tuple(table.columns[name] for name in table.key))
@@ -167,7 +167,7 @@ class RedshiftDestination:
         made = self._make(cluster, table, staged, have)
         have = {} if made else have
         names, key = spelt(have, table.columns.names), spelt(have, table.key)
-        batches = getattr(table, "batches", ())
+        batches = table.batches
         if batches:
             cluster.run(staging.without_batches(table.table, batches, spelt(have, [BATCH_ID])[0]))
         if gone is not None:
@@ -186,10 +186,10 @@ class RedshiftDestination:
 
     def _make(self, cluster: Cluster, table: TableLoad, staged: _Staged, have: Mapping[str, sql.Have]) -> bool:
         """Make the table, or make it fit; whether it was made."""
-        mirror = bool(getattr(table, "mirror", False))
+        mirror = table.mirror
         if not have and mirror and table.write is not WriteMode.REPLACE:
-            raise _lost(table.table)
-        if have and getattr(table, "first", False):
+            raise MirrorLost(table.table)
+        if have and table.first:
             _must_be_empty(cluster, table.table)
         layout = self._layout(table)
         new = sql.creating(table.table, table.columns, staged.lengths, table.key, layout)
@@ -207,7 +207,7 @@ class RedshiftDestination:
         return not have
 
     def _layout(self, table: TableLoad) -> Layout:
-        options: Mapping[str, Any] = getattr(table, "options", {})
+        options: Mapping[str, Any] = table.options
         for name in options:
             if name not in _LAYOUT:
                 raise DefinitionError(
@@ -275,7 +275,7 @@ def _columns(cluster: Cluster, table: str) -> dict[str, sql.Have]:
 def _widen(cluster: Cluster, table: TableLoad, staged: _Staged) -> None:
     """Lengthen texts: Redshift does it outside of transactions only. It harms nobody if the load is never done."""
     have = _columns(cluster, table.table)
-    if not have or (getattr(table, "mirror", False) and table.write is WriteMode.REPLACE):
+    if not have or (table.mirror and table.write is WriteMode.REPLACE):
         return
     for statement in sql.fitting(table.table, have, table.columns, staged.lengths).before:
         cluster.run(statement)
@@ -310,13 +310,3 @@ def _must_be_empty(cluster: Cluster, table: str) -> None:
             f'"{table}" in Redshift has rows that are not of this delivery: they would be lost, or stay among its own.',
             hint=f'empty or drop it there, or deliver into another table: deliver(..., table="{table}_delivered")',
         )
-
-
-def _lost(table: str) -> Conflict:
-    """The port's own error for a mirror that is not there any more, where the port has one."""
-    from tidemill.ports import destination
-
-    kind = getattr(destination, "MirrorLost", None)
-    made = Conflict(f'"{table}" is not there any more: somebody has dropped it.') if kind is None else kind(table)
-    assert isinstance(made, Conflict)
-    return made

@@ -153,7 +153,7 @@ def _quoted(values: pl.Series) -> pl.Series:
 def _csv(shown: Sequence[pl.Series], null: str) -> bytes:
     frame = pl.DataFrame([values.alias(str(place)) for place, values in enumerate(shown)])
     buffer = io.BytesIO()
-    frame.write_csv(buffer, include_header=False, quote_style="necessary", null_value=null)
+    frame.write_csv(buffer, include_header=False, quote_style="non_numeric", null_value=null)
     return buffer.getvalue()
 
 

@@ -332,7 +332,7 @@ def _csv(copy: Copy, text: str) -> Iterator[tuple[int, list[str], str]]:
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=copy.options.get("delimiter", ","), quotechar=quote, strict=True
     )
-    lines = text.splitlines(keepends=True)
+    lines = io.StringIO(text, newline="").readlines()
     before = 0
     while True:
         try:
