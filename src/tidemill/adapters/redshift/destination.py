@@ -25,7 +25,7 @@ from tidemill.model.redshift import Copying, Form, Layout
 from tidemill.model.table import BATCH_ID, Schema, WriteMode, split_name
 from tidemill.plan import redshift as sql
 from tidemill.plan import redshift_stage as staging
-from tidemill.plan.landing import POSITIONS, quoted_name, spelt
+from tidemill.plan.landing import POSITIONS, any_row, not_ours, quoted_name, spelt
 from tidemill.ports.destination import Load, MirrorLost, TableLoad
 from tidemill.ports.files import Files
 
@@ -303,10 +303,5 @@ def _upsert(
 
 
 def _must_be_empty(cluster: Cluster, table: str) -> None:
-    from tidemill.model.errors import Refused
-
-    if cluster.rows(f"SELECT 1 FROM {quoted_name(table)} LIMIT 1"):
-        raise Refused(
-            f'"{table}" in Redshift has rows that are not of this delivery: they would be lost, or stay among its own.',
-            hint=f'empty or drop it there, or deliver into another table: deliver(..., table="{table}_delivered")',
-        )
+    if cluster.rows(any_row(table)):
+        raise not_ours(table, "Redshift")
