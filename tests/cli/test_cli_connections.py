@@ -12,6 +12,8 @@ from harness.objectstore import ObjectStore
 from harness.s3keys import KEY, SECRET
 from harness.secretplaces import key
 from harness.web import WebService, serving
+from tidemill.model.masking import hide
+from tidemill.wiring.settings import load_settings
 
 CANARY = "hunter2hunter2"
 
@@ -140,3 +142,15 @@ def test_secrets_are_kept_rotated_and_renewed(cli: CommandLine, monkeypatch: pyt
     told = cli("secrets", "ls")
     assert "was encrypted by key" in told.stderr
     assert CANARY not in told.stdout + told.stderr
+
+
+def test_settings_take_values_from_the_env_file_too_and_they_are_hidden(cli: CommandLine) -> None:
+    cli.write(".env", f"HOOK_TOKEN={CANARY}\nTIDEMILL_LAKE_URL=elsewhere\n")
+    (cli.folder / ".env").chmod(0o600)
+    cli.write("tidemill.toml", '[project]\nname = "test"\n[hooks]\ntoken = "env:HOOK_TOKEN"\n')
+    settings = load_settings(cli.folder)
+    assert settings.hooks is not None
+    assert (settings.hooks.token, settings.lake_url) == (CANARY, "elsewhere")
+    assert hide(f"Bearer {CANARY}") == "Bearer ***"
+    cli.write("tidemill.toml", '[project]\nname = "test"\n[secrets]\nfrom = ["environment", "fiels"]\n')
+    assert 'did you mean "files"?' in cli("connections", "ls").err

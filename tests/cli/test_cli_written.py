@@ -37,6 +37,7 @@ def test_a_pipeline_of_yaml_alone_is_checked_run_and_read(cli: CommandLine) -> N
     assert (checked.exit_code, checked.stdout.splitlines()[-2:]) == (
         0, ["valid  1 pipeline  3 tables  3 checks", "next: tidemill run shop"],
     ), checked  # fmt: skip
+    assert "evolve, drop email" in checked.stdout
     assert cli("-q", "run", "shop", "2026-01-01..2026-01-02").exit_code == 0
     assert json.loads(
         cli("query", "select * exclude (_batch_id, _loaded_at) from shop.orders order by id", "--json").stdout

