@@ -32,8 +32,8 @@ def db(redshift: Redshift, tmp_path: Path) -> Iterator[Shop]:
 
 def test_a_table_is_read_by_unload_in_its_types(db: Shop, redshift: Redshift) -> None:
     db.execute(
-        "CREATE TABLE orders (id bigint NOT NULL, n smallint, i int, v varchar(20), m numeric(12,3), d date, ts timestamp,"
-        " tz timestamptz, f double precision, r real, flag boolean, s super, b varbyte(9), t time)",
+        "CREATE TABLE orders (id bigint NOT NULL, n smallint, i int, v varchar(20), m numeric(12,3), d date,"
+        " ts timestamp, tz timestamptz, f double precision, r real, flag boolean, s super, b varbyte(9), t time)",
         "INSERT INTO orders VALUES (1, 2, 3, 'it''s \\\\ é', 1.5, '2026-01-02', '2026-01-02 03:04:05.5',"
         " '2026-01-02 03:04:05+02', 1e300, 0.5, true, json_parse('{\"a\": [1]}'), from_hex('00ff'), '03:04:05')",
         "INSERT INTO orders (id) VALUES (2)",
