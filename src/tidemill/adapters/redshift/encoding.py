@@ -100,6 +100,8 @@ def _text(array: Any, kind: t.Type) -> pl.Series:
         return values.bin.encode("hex")
     if kind in (t.FLOAT, t.DOUBLE):
         return values.cast(pl.String).replace({"inf": "Infinity", "-inf": "-Infinity"})
+    if kind == t.TIME:
+        return values.dt.to_string("%H:%M:%S%.6f")
     if kind == t.TIMESTAMP:
         return values.dt.strftime("%Y-%m-%d %H:%M:%S%.6f")
     if kind == t.TIMESTAMPTZ:
