@@ -17,11 +17,14 @@ from tidemill import sources
 from tidemill.adapters.system.secrets import EnvironmentSecrets
 from tidemill.model.errors import DataError, SettingsError, UnknownName, Unreachable
 from tidemill.ports.destination import Load
+from tidemill.wiring.object_settings import ObjectSettings
 from tidemill.wiring.outside import OutsideSystems
 from tidemill.wiring.redshift import redshift_parts
 from tidemill.wiring.secrets import ProjectConnections, ProjectSecrets, connection_of
 
 pytestmark = pytest.mark.postgres
+
+CONNECTIONS = ProjectConnections(ProjectSecrets([EnvironmentSecrets()]))
 
 
 @pytest.fixture
@@ -81,10 +84,10 @@ def test_mistakes_are_told(db: Shop, redshift: Redshift, monkeypatch: pytest.Mon
         ("?bucket=s3://b&slices=0", "slices"),
     ):
         with pytest.raises(SettingsError, match=why):
-            redshift_parts(connection_of("w", f"redshift://u:p@h/d{query}"), None)
+            redshift_parts(connection_of("w", f"redshift://u:p@h/d{query}"), ObjectSettings(), CONNECTIONS)
 
 
 def test_a_destination_is_found_by_its_connection(db: Shop, tmp_path: Path) -> None:
-    made = OutsideSystems(ProjectConnections(ProjectSecrets([EnvironmentSecrets()])), tmp_path).destination(NAME)
+    made = OutsideSystems(CONNECTIONS, tmp_path).destination(NAME)
     assert made.load(Load("s", None, "1", (rows({"id": "long"}, [(1,)], table="t"),))) == 1
     assert sorted(db.read(sources.sql(NAME, "t"))) == [(1,)]

@@ -98,7 +98,7 @@ def database_of(found: Mapping[str, Any], settings: Settings) -> Database:
     if kind == "redshift":
         from tidemill.wiring.redshift import open_redshift_database
 
-        return open_redshift_database(found, settings)
+        return open_redshift_database(found, settings.objects, connections_of(settings))
     if kind in ("sqlite", "duckdb"):
         if not found["schema"]:
             raise SettingsError(f'The connection "{found["conn_id"]}" names no file.', hint=f"{kind}:///data/shop.db")

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from tidemill.model.errors import SettingsError
+from tidemill.ports.tasks import Connections
+from tidemill.wiring.object_settings import ObjectSettings
 from tidemill.wiring.outside import file_of, of_kafka, of_libpq
 from tidemill.wiring.settings import Settings
 
@@ -31,7 +33,9 @@ OURS = ("duckdb", "postgresql", "postgres", "redshift", "file", "s3", "kafka")
 _PATIENCE = timedelta(minutes=2)
 
 
-def open_destination(name: str, found: Mapping[str, Any], root: Path, settings: Settings | None) -> Destination:
+def open_destination(
+    name: str, found: Mapping[str, Any], root: Path, settings: Settings | None, connections: Connections
+) -> Destination:
     """The destination of a connection.
 
     Args:
@@ -39,6 +43,7 @@ def open_destination(name: str, found: Mapping[str, Any], root: Path, settings: 
         found: its parts.
         root: of the project: relative paths begin there.
         settings: of the project, with the keys of object stores; None: there are none.
+        connections: by name, where a connection names another one.
 
     Raises:
         SettingsError: no destination is of this kind, or what it needs is not installed.
@@ -63,7 +68,7 @@ def open_destination(name: str, found: Mapping[str, Any], root: Path, settings: 
         case "redshift":
             from tidemill.wiring.redshift import open_redshift_destination
 
-            return open_redshift_destination(found, settings)
+            return open_redshift_destination(found, _keys(settings), connections)
         case "kafka":
             return _kafka(found)
         case kind:
@@ -81,9 +86,9 @@ def _objects(found: Mapping[str, Any], settings: Settings | None) -> Any:
     """A bucket: `s3://KEY:SECRET@bucket/prefix`, the rest as the project's section [s3] says."""
     from tidemill.adapters.s3.bucket import Bucket
     from tidemill.adapters.s3.files import S3Files
-    from tidemill.wiring.object_settings import ObjectSettings, check_endpoint
+    from tidemill.wiring.object_settings import check_endpoint
 
-    known, extra = settings.objects if settings is not None else ObjectSettings(), found["extra"]
+    known, extra = _keys(settings), found["extra"]
     endpoint = extra.get("endpoint_url") or extra.get("endpoint") or known.endpoint
     if endpoint:
         check_endpoint(endpoint, f"connection {found['conn_id']}")
@@ -98,6 +103,10 @@ def _objects(found: Mapping[str, Any], settings: Settings | None) -> Any:
         token=extra.get("aws_session_token") or extra.get("token"),
     )
     return S3Files(bucket, conditional=known.conditional_writes)
+
+
+def _keys(settings: Settings | None) -> ObjectSettings:
+    return settings.objects if settings is not None else ObjectSettings()
 
 
 def _kafka(found: Mapping[str, Any]) -> Destination:

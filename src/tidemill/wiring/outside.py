@@ -83,7 +83,9 @@ class OutsideSystems:
         """A store that rows are loaded into: a database, files, topics, or what a package has registered."""
         from tidemill.wiring.destinations import open_destination
 
-        return open_destination(connection, self._found(connection, None), self._root, self._settings)
+        return open_destination(
+            connection, self._found(connection, None), self._root, self._settings, self._connections
+        )
 
     def _file(self, found: Mapping[str, Any]) -> Path:
         return file_of(found, self._root)

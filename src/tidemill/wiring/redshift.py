@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from tidemill.model.errors import SettingsError
 from tidemill.model.redshift import Copying, Form
+from tidemill.ports.tasks import Connections
 from tidemill.wiring.object_settings import ObjectSettings, open_bucket
-from tidemill.wiring.secrets import ProjectConnections, ProjectSecrets, connections_of
-from tidemill.wiring.settings import Settings
 
 if TYPE_CHECKING:
     from tidemill.adapters.databases.redshift import RedshiftDatabase
@@ -50,12 +49,10 @@ class RedshiftParts:
     copying: Copying
 
 
-def redshift_parts(found: Mapping[str, Any], settings: Settings | None) -> RedshiftParts:
+def redshift_parts(found: Mapping[str, Any], objects: ObjectSettings, connections: Connections) -> RedshiftParts:
     """Read a connection. Raises SettingsError: something is missing, or of the wrong kind."""
     from tidemill.adapters.s3.files import S3Files
 
-    objects = settings.objects if settings is not None else ObjectSettings()
-    connections = connections_of(settings) if settings is not None else ProjectConnections(ProjectSecrets([]))
     where = f"connection {found['conn_id']}"
     extra = dict(found["extra"])
     ours = {name: extra.pop(name) for name in _OURS if name in extra}
@@ -91,17 +88,21 @@ def _driver(found: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any
     return given
 
 
-def open_redshift_destination(found: Mapping[str, Any], settings: Settings | None) -> RedshiftDestination:
+def open_redshift_destination(
+    found: Mapping[str, Any], objects: ObjectSettings, connections: Connections
+) -> RedshiftDestination:
     """The destination of a connection."""
     from tidemill.adapters.redshift.destination import RedshiftDestination
 
-    parts = redshift_parts(found, settings)
+    parts = redshift_parts(found, objects, connections)
     return RedshiftDestination(parts.driver, parts.files, parts.copying)
 
 
-def open_redshift_database(found: Mapping[str, Any], settings: Settings | None) -> RedshiftDatabase:
+def open_redshift_database(
+    found: Mapping[str, Any], objects: ObjectSettings, connections: Connections
+) -> RedshiftDatabase:
     """The database of a connection, to be read."""
     from tidemill.adapters.databases.redshift import RedshiftDatabase
 
-    parts = redshift_parts(found, settings)
+    parts = redshift_parts(found, objects, connections)
     return RedshiftDatabase(parts.driver, parts.files, parts.copying)
