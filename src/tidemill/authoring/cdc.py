@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tidemill.authoring.databases import check_connection
 from tidemill.authoring.options import names_of
@@ -125,7 +125,7 @@ def _whole_name(table: str) -> str:
     return whole
 
 
-def _by_table(given: object, tables: list[str], option: str) -> dict[str, object]:
+def _by_table(given: object, tables: list[str], option: str) -> dict[str, Any]:
     """A value for all tables, or those of a mapping by the tables' whole names."""
     if not isinstance(given, Mapping):
         return dict.fromkeys(tables, given)

@@ -226,8 +226,9 @@ class Decoder:
         cuts: dict[int, list[tuple[int, RelationMessage]]] = {
             id_: [(0, relation)] for id_, relation in self.relations.items()
         }
+        ends = np.append(start[1:], len(data))
         for at in np.flatnonzero(kind == _RELATION):
-            relation = _relation(data[start[at] :])
+            relation = _relation(data[start[at] : ends[at]])
             forms = cuts.setdefault(relation.id, [])
             if not forms or forms[-1][1] != relation:
                 forms.append((int(at), relation))
@@ -253,7 +254,12 @@ class Decoder:
     def _rows(self, data: Any, start: Any, kind: Any, mine: Any, relation: RelationMessage) -> _Rows:
         """The rows that the messages of one relation make."""
         width = len(relation.columns)
-        key = [relation.columns.index(c) for c in relation.columns if c.name in self.keys[relation.table]]
+        declared = self.keys[relation.table]
+        key = [
+            at
+            for at, column in enumerate(relation.columns)
+            if column.name in declared or (not declared and column.is_key and relation.identity != "f")
+        ]
         parts: list[_Rows] = []
         at = np.flatnonzero(mine & (kind == _INSERT))
         values, _ = _tuples(data, start[at] + 6, width)
@@ -296,7 +302,7 @@ class Decoder:
         for i in key:
             moved |= ~np.asarray(_same(values[i].array(data), before[i].array(data)))
         unsent = moved & np.logical_or.reduce([value.is_unchanged for value in values])
-        if unsent.any():
+        if unsent.any() and self.keys[relation.table]:
             raise DataError(
                 f"An update has changed the key of {relation.table}, and has a large value that PostgreSQL does not "
                 "send again.",
@@ -392,8 +398,8 @@ def _same(one: pa.Array, other: pa.Array) -> pa.Array:
 
 
 def _relation(data: Any) -> RelationMessage:
-    """A Relation message from its first byte on."""
-    raw = data[: 65_536 * 80].tobytes()
+    """A Relation message."""
+    raw = data.tobytes()
     (id_,) = struct.unpack_from(">I", raw, 1)
     schema, at = _name(raw, 5)
     name, at = _name(raw, at)

@@ -159,8 +159,6 @@ def _lists(texts: pa.Array, kind: pa.ListType) -> pa.Array:
 def _elements(text: str) -> list[str | None]:
     r"""The elements of `{1,NULL,"a \\"b\\""}`. Raises ValueError: it has more than one dimension."""
     inner = text[text.index("{") + 1 : -1]
-    if text.startswith("[") and "=" in text:
-        text = text[text.index("=") + 1 :]
     if inner.startswith("{"):
         raise ValueError("an array of more than one dimension; a list has one")
     found: list[str | None] = []
