@@ -21,7 +21,7 @@ from tidemill.flow.deliver import deliver
 from tidemill.flow.query import query, reading
 from tidemill.testing.faults import DIED, FaultPoints
 
-#: Each death is a process; with `TIDEMILL_DELIVERY_DEATHS=all` a delivery dies at every effect.
+#: Each death is a process; with `TIDEMILL_DEATHS=all` a delivery dies at every effect.
 MOST = 4
 #: Makes the destination as it was, and gives its address and how to ask it.
 Restore = Callable[[], tuple[str, Landing]]
@@ -91,7 +91,7 @@ def test_wherever_it_dies_each_row_is_there_once_in_the_end(
     assert ran(deliver_dying, project.root, kind, again, report, None) == 0, report.read_text()
     passed = report.read_text().splitlines()
     assert "before load" in passed
-    step = 1 if os.environ.get("TIDEMILL_DELIVERY_DEATHS") == "all" else max(1, len(passed) // MOST)
+    step = 1 if os.environ.get("TIDEMILL_DEATHS") == "all" else max(1, len(passed) // MOST)
     for at in range(1, len(passed), step):
         again, landing = restore()
         code = ran(deliver_dying, project.root, kind, again, report, at)
