@@ -15,6 +15,7 @@ import pytest
 from harness.commands import CommandLine, Told
 from harness.secretplaces import key
 from harness.web import WebService, serving
+from tidemill.model.masking import GIVEN
 
 PLANTED = {place: f"canary {place} pä55/+&?" for place in ("environment", "dotenv", "file", "store", "token", "salt")}
 PIPELINE = """\
@@ -139,13 +140,11 @@ def test_no_secret_is_written_down(cli: CommandLine, fails: bool) -> None:
     told = [
         cli.process("--debug", "run", "shop", "2026-01-01"),
         cli.process("--debug", "run", "tell", "2026-01-01"),
-        cli.process("connections", "ls"),
-        cli.process("connections", "ls", "--json"),
-        cli.process("secrets", "ls"),
-        *(cli.process("--debug", "connections", "test", name) for name in names),
-        cli.process("data", "batches"),
-        cli.process("doctor"),
+        cli.process("--debug", "connections", "test", "store"),
     ]
+    for arguments in ("connections ls", "connections ls --json", "secrets ls", "data batches", "doctor"):
+        GIVEN.forget()  # as a process that has been given nothing yet
+        told.append(cli(*arguments.split()))
     assert [(one.exit_code == 0) for one in told[:2]] == [not fails] * 2, told
     logs = b"".join(p.read_bytes() for p in (cli.folder / ".tidemill" / "logs").rglob("*") if p.is_file())
     assert logs.count(b"***") >= 12, "what tasks have said is there, but for the secrets"
