@@ -51,6 +51,8 @@ SOURCES: Mapping[str, Kind] = {
     "graphql": Kind(f"{_REST}:graphql", "url"),
     "html_table": Kind(f"{_REST}:html_table", "url"),
     "webhook": Kind("tidemill.authoring.webhook:webhook"),
+    "cdc": Kind("tidemill.authoring.cdc:cdc", "", ("name",)),
+    "singer": Kind("tidemill.authoring.singer:singer", many=True),
 }
 
 #: Sections whose elements are calls of a pipeline's methods: `deliver: [{table: orders, to: warehouse}]` would be
