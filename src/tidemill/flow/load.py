@@ -228,7 +228,8 @@ def _load_once(
                 stage(child_name(table, chunk.child)).write(chunk.batch, columns(chunk.schema, chunk.child))
             loaded.schemas[chunk.child] = chunk.schema
             quarantine.add(chunk.rejected)
-            if not chunk.child:
+            # A flattened child's rows are within its parent's; other children have parts of their own.
+            if not chunk.child or (chunk.part is not None and "children" in source.decode):
                 found_here = len(chunk.rejected) + (chunk.batch.num_rows if chunk.batch is not None else 0)
                 loaded.parts[chunk.part] = loaded.parts.get(chunk.part, 0) + found_here
                 loaded.rows = stages[table].rows if table in stages else 0
