@@ -39,9 +39,9 @@ GOLDEN = {
 def test_copy_statements(form: Form) -> None:
     """Golden, and grammar that the emulator takes."""
     made = sql.copy_statement('"s"."t"', "s3://b/m.json", Copying(ROLE, "eu-west-1", form), errors=10)
-    assert made == (
-        f"COPY \"s\".\"t\" FROM 's3://b/m.json' IAM_ROLE '{ROLE}' REGION 'eu-west-1' MANIFEST {GOLDEN[form]}"
-    )
+    # Page "COPY from columnar data formats": files lie in the cluster's region, and REGION is no parameter.
+    region = "" if form is Form.PARQUET else " REGION 'eu-west-1'"
+    assert made == f"COPY \"s\".\"t\" FROM 's3://b/m.json' IAM_ROLE '{ROLE}'{region} MANIFEST {GOLDEN[form]}"
     read = parse_copy(made)
     assert (read.format, read.url, read.who.roles, read.table) == (form, "s3://b/m.json", (ROLE,), ("s", "t"))
 

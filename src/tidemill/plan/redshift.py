@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tidemill.model import types as t
 from tidemill.model.errors import ContractError, DataError, UnknownName
@@ -232,7 +232,9 @@ def copy_statement(
         errors: rows that may be refused until COPY gives up; 0: one is enough.
         paths: the address of a JSONPaths file; None: keys are the names of columns.
     """
-    start = f"COPY {table} FROM {literal(manifest)} {authorized(copying)} MANIFEST"
+    # Columnar files are read in the cluster's own region only, and COPY refuses to be told of any.
+    told = replace(copying, region=None) if copying.form is Form.PARQUET else copying
+    start = f"COPY {table} FROM {literal(manifest)} {authorized(told)} MANIFEST"
     times = "TIMEFORMAT 'auto' DATEFORMAT 'auto'"
     rest = f"NULL AS {literal(null)}" + (f" MAXERROR {errors}" if errors else "") + " COMPUPDATE OFF STATUPDATE OFF"
     match copying.form:
