@@ -200,7 +200,8 @@ class Decoder:
         number = np.cumsum(kind == _BEGIN)[at]
         number = number[self._counts[number] > 0]
         self._sequence = int(self._counts[-1])
-        return Transactions(*(self._known[number, i] for i in (0, 2, 1)), self._counts[number])
+        lsn, committed_at, xid = (self._known[number, i] for i in range(3))
+        return Transactions(lsn, xid, committed_at, self._counts[number])
 
     def _numbered(self, found: list[tuple[RelationMessage, _Rows]], txn: Any, transactions: int) -> list[Any]:
         """The number of each change in its transaction, from 0, over all relations."""
@@ -246,8 +247,8 @@ class Decoder:
             for number, (first, relation) in enumerate(forms):
                 last = forms[number + 1][0] if number + 1 < len(forms) else len(start)
                 mine = about & (ids == id_) & (position >= first) & (position < last)
-                for at in self._truncated.get(id_, ()):
-                    mine[at] |= first <= at < last
+                for place in self._truncated.get(id_, ()):
+                    mine[place] |= first <= place < last
                 if mine.any():
                     yield relation, mine
 
@@ -335,12 +336,11 @@ class _Rows:
         if len(parts) == 1:
             return parts[0]
         columns = [
-            Texts(*(np.concatenate([getattr(c, name) for c in some]) for name in Texts.__slots__))
+            Texts(*[np.concatenate([getattr(c, name) for c in some]) for name in Texts.__slots__])
             for some in zip(*(part.columns for part in parts), strict=True)
         ]
-        whole = cls(
-            *(np.concatenate([getattr(part, n) for part in parts]) for n in ("op", "message", "order")), columns
-        )
+        op, message, order = (np.concatenate([getattr(part, n) for part in parts]) for n in ("op", "message", "order"))
+        whole = cls(op, message, order, columns)
         return whole.taken(np.argsort(whole.order, kind="stable"))
 
 

@@ -16,7 +16,7 @@ def read_yaml(file: Path) -> tuple[Any, dict[tuple[str | int, ...], int]]:
         DefinitionError: there is no such file, or it is no YAML.
     """
     try:
-        import yaml  # type: ignore[import-untyped]
+        import yaml
     except ImportError:
         raise SettingsError(
             "Meltano's files are YAML, which needs the extra yaml.", hint="pip install 'tidemill[yaml]'"
