@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import BinaryIO
 
 from tidemill.flow.attempt import Attempt
-from tidemill.flow.merge import forget_all, input_columns, input_stage, merge_input
+from tidemill.flow.merge import input_columns, input_stage, merge_input
 from tidemill.flow.policies import LoadPolicies
 from tidemill.flow.quarantine import Quarantine, too_many
 from tidemill.flow.stage import Stage, spec_from
@@ -152,12 +152,6 @@ def _declared(attempt: Attempt, source: SourceSpec, manifest: Manifest, table: S
     return replace(source, table=replace(source.table, contract=replace(contract, columns=columns)))
 
 
-def _begins_anew(source: SourceSpec, manifest: Manifest) -> bool:
-    """Whether the batch says that rows of earlier ones are gone."""
-    pattern = source.origin.anew_in if isinstance(source.origin, Connector) else None
-    return pattern is not None and any(fnmatchcase(part.name, pattern) for part in manifest.parts)
-
-
 def _family(attempt: Attempt, table: TableName) -> dict[TableName, TableVersion]:
     """The table and its children on the fork; a table that only has a child's name is somebody else's."""
     prefix = f"{table.table}__"
@@ -208,9 +202,6 @@ def _load_once(
             shaped = attempt.services.policies.schema(declared, own) if own else declared
             stage(table).shape(columns(shaped, ""))
             loaded.schemas[""] = shaped
-        if by_key and _begins_anew(source, manifest):
-            key_type = _input_schema(attempt, source.table).get("", declared)
-            forget_all(attempt, source.table, key_type, stage(table))
         policies = LoadPolicies.of(attempt.services, source)
         chunks = attempt.services.decoder.decode(
             [_feed(attempt, p) for p in manifest.parts],

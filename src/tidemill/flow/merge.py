@@ -36,7 +36,6 @@ from tidemill.model.table import (
 from tidemill.model.types import BOOLEAN, LONG, TIMESTAMPTZ, Type
 from tidemill.plan.history import History, history_schema
 from tidemill.plan.merge import ERROR, FILE, INCOMING, INPUT, OTHERS, REWRITTEN, TARGET, KeyedWrite, Query, Upsert
-from tidemill.plan.sql import quote, quote_all
 from tidemill.ports.decoder import Rejected
 from tidemill.ports.engine import WithFiles
 
@@ -93,26 +92,6 @@ def input_columns(spec: TableSpec, schema: Schema) -> Schema:
 
 def _order_type(spec: TableSpec, schema: Schema) -> Type:
     return schema[spec.order].type if spec.order else TIMESTAMPTZ
-
-
-def forget_all(attempt: Attempt, spec: TableSpec, schema: Schema, given: Stage) -> None:
-    """Write a delete of each key that the table has to its input, before the batch's own rows, which come after them.
-
-    Args:
-        attempt: who writes.
-        spec: the table; one with an order of its own is left as it is, since deletes have none.
-        schema: the columns that its rows have had.
-        given: the input table's stage, into which no row was written yet.
-    """
-    if spec.name not in attempt.fork or spec.order is not None or spec.delete_flag is not None:
-        return
-    current = " where is_current" if spec.write is WriteMode.HISTORY else ""
-    query = f'select {quote_all(spec.key)}, true as {quote(DELETED)} from "t"{current}'  # noqa: S608 - quoted
-    scan = attempt.services.catalog.scan(spec.name, attempt.fork[spec.name])
-    given.shape(input_columns(spec, schema))
-    with attempt.services.sql.query(query, {"t": scan}) as rows:
-        for batch in rows:
-            given.write(batch, input_columns(spec, schema))
 
 
 def merge_input(

@@ -56,11 +56,6 @@ class Connector:
         """The pattern of the parts with Singer's SCHEMA messages, which say the types of columns; None: none do."""
         return None
 
-    @property
-    def anew_in(self) -> str | None:
-        """The pattern of parts by which a batch says that all rows of earlier ones are gone; None: none does."""
-        return None
-
     def __str__(self) -> str:
         """What lists and messages call it: the technology and what is read, without any secret."""
         return type(self).__name__.lower()

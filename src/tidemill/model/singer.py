@@ -11,8 +11,6 @@ from tidemill.model.pipeline import SourceKind
 
 #: Parts of a stream's feed: lines of records, files of BATCH messages, lines that were not understood.
 ROWS, BATCHES, REFUSED = "rows-", "rows-batch-", "rows-refused-"
-#: The ACTIVATE_VERSION message after which rows of earlier batches are gone.
-ANEW = "anew-"
 #: SCHEMA messages of the stream, as they came; the other messages of the run.
 SCHEMAS, OTHERS = "schema-", "messages-"
 
@@ -133,11 +131,6 @@ class SingerStream(Connector):
     def columns_in(self) -> str | None:
         """SCHEMA messages."""
         return f"{SCHEMAS}*"
-
-    @property
-    def anew_in(self) -> str | None:
-        """ACTIVATE_VERSION with a version that was not yet activated."""
-        return f"{ANEW}*"
 
     def __str__(self) -> str:
         return f"{self.tap} {self.stream}"

@@ -31,7 +31,7 @@ from tidemill.model.batch import Bookmark
 from tidemill.model.errors import DataError, Refused, RunFailed, SettingsError, TidemillError
 from tidemill.model.masking import Masker
 from tidemill.model.pipeline import SourceSpec
-from tidemill.model.singer import ANEW, BATCHES, OTHERS, REFUSED, ROWS, SCHEMAS, FromEnvironment, SingerStream, Tap
+from tidemill.model.singer import BATCHES, OTHERS, REFUSED, ROWS, SCHEMAS, FromEnvironment, SingerStream, Tap
 from tidemill.plan.singer import Metric, chosen, entries, metric_of, names_of, read_rules
 from tidemill.ports.source import ExtractRequest, Piece
 
@@ -191,9 +191,7 @@ class TapExtraction:
         self._request = request
         self._stack = ExitStack()
         self._folder = Path()
-        before = request.bookmark if isinstance(request.bookmark, dict) else {}
-        self._state: Any = before.get("state")
-        self._versions: dict[str, int] = dict(before.get("versions") or {})
+        self._after: Bookmark = request.bookmark
         self._feeds: dict[str, str] = {}
         for name, feed in request.feeds.items():
             assert isinstance(feed.origin, SingerStream)
@@ -206,10 +204,8 @@ class TapExtraction:
 
     @property
     def bookmark_after(self) -> Bookmark:
-        """The last STATE, or what the tap began with; and the version of each stream that has one."""
-        if self._state is None and not self._versions:
-            return None
-        return {"state": self._state, **({"versions": self._versions} if self._versions else {})}
+        """The last STATE; where the tap has sent none, what it began with."""
+        return self._after
 
     def __enter__(self) -> TapExtraction:
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tidemill-")))
@@ -240,8 +236,8 @@ class TapExtraction:
                 if stream in self._feeds:
                     self._feeds.update(dict.fromkeys(names_of(entry), self._feeds[stream]))
             command += ["--catalog", str(_write(folder / "catalog.json", catalog))]
-        if self._state is not None:
-            command += ["--state", str(_write(folder / "state.json", self._state))]
+        if self._request.bookmark is not None:
+            command += ["--state", str(_write(folder / "state.json", self._request.bookmark))]
         spool = Spool(folder, source.part_bytes)
         process = TapProcess(
             command, source.root, env, quiet_after=tap.quiet_after, largest=tap.largest, said=self._said,
@@ -276,8 +272,6 @@ class TapExtraction:
             yield from spool.write(feed or own, REFUSED, ".txt", run.data)
         elif run.type == "SCHEMA" and feed is not None:
             yield from spool.write(feed, SCHEMAS, ".jsonl", run.data)
-        elif run.type == "ACTIVATE_VERSION" and feed is not None:
-            yield from self._activate(feed, run, spool)
         elif run.type == "BATCH" and feed is not None:
             yield from spool.write(feed, OTHERS, ".jsonl.zst", run.data)
             for line in run.lines:
@@ -285,21 +279,12 @@ class TapExtraction:
         else:
             yield from spool.write(feed or own, OTHERS, ".jsonl.zst", run.data)
             if run.type == "STATE":
-                self._state = self._value(run.lines[-1])
+                self._after = self._state(run.lines[-1])
 
-    def _activate(self, feed: str, run: Run, spool: Spool) -> Iterator[Piece]:
-        """Keep an ACTIVATE_VERSION: where the version is new, rows of earlier batches are gone."""
-        version = run.version
-        if version is not None and run.stream is not None and self._versions.get(run.stream) != version:
-            self._versions[run.stream] = version
-            yield from spool.write(feed, ANEW, ".jsonl", run.data)
-        else:
-            yield from spool.write(feed, OTHERS, ".jsonl.zst", run.data)
-
-    def _value(self, line: bytes) -> Any:
+    def _state(self, line: bytes) -> Bookmark:
         try:
             message = json.loads(line)
-            value = message["value"]
+            value: Bookmark = message["value"]
         except (ValueError, KeyError):
             raise DataError(
                 f'The tap "{self._tap}" has written a STATE without a value: {_shown(line)}', where=self._tap.place
