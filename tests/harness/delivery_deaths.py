@@ -14,25 +14,17 @@ from tidemill.flow.deliver import deliver
 from tidemill.ports.destination import Destination, Load, TableLoad
 from tidemill.testing.faults import FaultPoints
 
-TABLES = ("orders", "latest", "places", "summary")
+TABLES = ("orders", "latest")
 
 
 def declare(project: Project) -> Pipeline:
-    """A table of each write mode, delivered; the feeds are those of `crashing.write_feeds`."""
+    """A table that is appended to, and one with keys, delivered; the feeds are those of `crashing.write_feeds`."""
     p = project.pipeline("shop")
     p.files("feeds/{{ ds }}.csv", name="orders", columns={"id": "long", "place": "string", "amount": "long"})
 
     @p.table(key="id", write="upsert")
     def latest(orders: Any) -> Any:
         return orders
-
-    @p.table(key="id", write="history")
-    def places(orders: Any) -> Any:
-        return orders.select("id", "place")
-
-    @p.table(write="replace")
-    def summary(orders: Any) -> Any:
-        return orders.select("place")
 
     p.deliver(*TABLES, to="there")
     return p
