@@ -9,7 +9,7 @@ import pytest
 
 from harness.commands import CommandLine
 
-SHOP = '''
+SHOP = """
 import tidemill as tm
 
 p = tm.Pipeline("shop", schedule="@daily", start="2026-01-01")
@@ -21,7 +21,7 @@ def orders(interval):
 
 
 p.deliver("orders", to="warehouse")
-'''
+"""
 AWAY = "postgresql://me:hidden-99@127.0.0.1:1/shop"
 
 

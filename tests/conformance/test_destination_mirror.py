@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from harness.landing import Landing, duckdb_landing, postgres_landing, rows
 from harness.postgres import Postgres, away
 from tidemill.adapters.postgres.destination import PostgresDestination
-from tidemill.model.errors import ContractError, DefinitionError, Refused, SettingsError, Unreachable
+from tidemill.model.errors import ContractError, DataError, DefinitionError, Refused, SettingsError, Unreachable
 from tidemill.ports.destination import Load, MirrorLost
 
 ODD = 'o"dd; DROP TABLE t; --'
@@ -93,6 +93,19 @@ def test_names_that_would_be_cut_off_are_refused(postgres: Postgres) -> None:
     for table, column in (("t" * 64, "a"), ("t", "ä" * 32), ("s" * 64 + ".t", "a")):
         with pytest.raises(DefinitionError, match="63 bytes"):
             landing.load(rows({column: "long"}, [], table=table))
+
+
+@pytest.mark.postgres
+def test_who_may_only_write_in_a_schema_needs_no_more(postgres: Postgres) -> None:
+    url = postgres.new_database()
+    owner = postgres_landing(url)
+    owner.ask("DROP ROLE IF EXISTS loader; CREATE ROLE loader LOGIN PASSWORD 'loads-1'; CREATE SCHEMA shop")
+    owner.ask("GRANT CREATE, USAGE ON SCHEMA shop, public TO loader")
+    loader = PostgresDestination({**conninfo_to_dict(url), "user": "loader", "password": "loads-1"})
+    loader.load(Load("s", None, "1", (rows({"a": "long"}, [(1,)], table="shop.t"),)))
+    with pytest.raises(DataError, match="permission denied"):
+        loader.load(Load("s", "1", "2", (rows({"a": "long"}, [(1,)], table="other.t"),)))
+    assert owner.ask("SELECT a FROM shop.t") == [(1,)]
 
 
 @pytest.mark.postgres

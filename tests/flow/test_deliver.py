@@ -262,7 +262,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, min_size=2, max_size=7))
 def test_whatever_happens_the_destination_comes_to_hold_what_the_lake_holds(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Any, ...]]

@@ -15,7 +15,7 @@ from tidemill.flow.services import Services
 from tidemill.flow.stage import spec_from
 from tidemill.model.branch import ChangeKind
 from tidemill.model.delivery import DeliveredTable, DeliverySpec, wait_after
-from tidemill.model.errors import Conflict, TidemillError, UnknownName
+from tidemill.model.errors import Conflict, TidemillError, UnknownName, Unreachable
 from tidemill.model.place import told
 from tidemill.model.table import Scan, TableName, WriteMode
 from tidemill.plan.delivery import (
@@ -85,10 +85,13 @@ def deliver(
             rows, tables, pointers = _bring(services, spec, destination)
         finally:
             destination.close()
+        with services.metadata.write() as tx:
+            tx.deliveries.done(spec, pointers, rows, services.clock.now())
     except Exception as error:
-        return _failed(services, spec, error, hide)
-    with services.metadata.write() as tx:
-        tx.deliveries.done(spec, pointers, rows, services.clock.now())
+        try:
+            return _failed(services, spec, error, hide)
+        except (Unreachable, Conflict):
+            return Report(spec, error=error)  # the record says still that it is behind
     return Report(spec, rows, tables)
 
 
@@ -124,10 +127,9 @@ def _bring(
                 step = next_step(asked, held.get(asked.table), table)
                 if step is None:
                     continue
-                load = _load(services, seen, asked, table, step, by_key=destination.by_key)
+                loads.append(_load(services, seen, asked, table, step, by_key=destination.by_key))
                 after[asked.table] = table.held(asked)
-                if load is not None:
-                    loads.append(load)
+                if step.what is not What.NOTHING:
                     changed[asked.table] = step.reason
             text = position_text(after)
             if text == before or (before is None and not after):
@@ -187,8 +189,8 @@ def _since(history: list[SnapshotInfo], before: int | None, now: int | None) -> 
 
 def _load(
     services: Services, seen: Reading, asked: DeliveredTable, table: Seen, step: Step, *, by_key: bool
-) -> TableLoad | None:
-    """The load of a step; None where rows are as they should be, and columns too."""
+) -> TableLoad:
+    """The load of a step; where rows are as they should be, it has none, and sees to the columns."""
     scan = services.catalog.scan(asked.table, seen.pointers[asked.table])
     columns = delivered_columns(table.columns)
     key = table.row_key

@@ -7,10 +7,11 @@ Arrow's columns are written as CSV by Polars, some million rows a second, which 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tidemill.adapters.postgres.text import as_csv, postgres_type
+from tidemill.adapters.postgres.text import as_csv, pieces, postgres_type
 from tidemill.model.errors import (
     Conflict,
     ContractError,
@@ -152,8 +153,11 @@ def _enter(connection: psycopg.Connection[Any], table: TableLoad) -> int:
     if have and table.first and connection.execute(any_row(table.table)).fetchone():
         raise not_ours(table.table, "PostgreSQL")
     made, statements = _changes(table, have)
+    schema, _ = split_name(table.table)
     for statement in statements:
-        connection.execute(statement)
+        # To make one that is there asks for a right that whoever may write in it need not have.
+        if not (statement.startswith("CREATE SCHEMA") and _has_schema(connection, schema)):
+            connection.execute(statement)
     if made:
         have = {}
     names, key = spelt(have, table.columns.names), spelt(have, table.key)
@@ -204,6 +208,11 @@ def _changes(table: TableLoad, have: Mapping[str, Type | None]) -> tuple[bool, l
         return True, [dropped, *creating(table.table, table.columns, postgres_type)]
 
 
+def _has_schema(connection: psycopg.Connection[Any], schema: str | None) -> bool:
+    found = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = $1", [schema]).fetchone()
+    return found is not None
+
+
 def _check_names(table: TableLoad) -> None:
     parts = (part for part in split_name(table.table) if part is not None)
     for name in (*parts, *table.columns.names):
@@ -238,12 +247,17 @@ def _stage(connection: psycopg.Connection[Any], table: TableLoad, names: Sequenc
 def _copy(
     connection: psycopg.Connection[Any], target: str, names: Sequence[str], rows: Iterable[Any], columns: Schema
 ) -> int:
-    """Rows into these columns of a table; it may have others."""
-    with connection.cursor() as cursor:
+    """Rows into these columns of a table; it may have others. While a piece is sent, the next one is written."""
+    with connection.cursor() as cursor, ThreadPoolExecutor(1) as writer:
         with cursor.copy(f"COPY {target} ({quote_all(names)}) FROM STDIN (FORMAT csv)") as copy:
-            for batch in rows:
-                for piece in as_csv(batch, columns):
-                    copy.write(piece)
+            waiting: Future[bytes] | None = None
+            for piece in pieces(rows):
+                following = writer.submit(as_csv, piece, columns)
+                if waiting is not None:
+                    copy.write(waiting.result())
+                waiting = following
+            if waiting is not None:
+                copy.write(waiting.result())
         return cursor.rowcount
 
 

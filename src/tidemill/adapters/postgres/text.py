@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import polars as pl
@@ -31,14 +31,19 @@ def postgres_type(kind: t.Type) -> str:
     return "jsonb"
 
 
-def as_csv(batch: Any, columns: Schema) -> Iterator[bytes]:
-    """An Arrow record batch as pieces of CSV: null is empty, empty text is in quotes."""
-    for first in range(0, batch.num_rows, _ROWS):
-        part = batch.slice(first, _ROWS)
-        shown = [_shown(part.column(column.name), column.type).alias(column.name) for column in columns]
-        buffer = io.BytesIO()
-        pl.DataFrame(shown).write_csv(buffer, include_header=False, quote_style="non_numeric", null_value="")
-        yield buffer.getvalue()
+def pieces(batches: Iterable[Any]) -> Iterator[Any]:
+    """Arrow record batches, cut to what is written as text at a time."""
+    for batch in batches:
+        for first in range(0, batch.num_rows, _ROWS):
+            yield batch.slice(first, _ROWS)
+
+
+def as_csv(batch: Any, columns: Schema) -> bytes:
+    """An Arrow record batch as CSV: null is empty, empty text is in quotes."""
+    shown = [_shown(batch.column(column.name), column.type).alias(column.name) for column in columns]
+    buffer = io.BytesIO()
+    pl.DataFrame(shown).write_csv(buffer, include_header=False, quote_style="non_numeric", null_value="")
+    return buffer.getvalue()
 
 
 def _shown(array: Any, kind: t.Type) -> pl.Series:
