@@ -50,7 +50,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the input")
     parser.add_argument("--peers", default="tidemill,dlt", help="names with commas between")
     parser.add_argument("--into", default="duckdb,postgresql", help="destinations with commas between")
-    parser.add_argument("--data", type=Path, default=BENCH / ".data", help="where inputs are kept")
+    parser.add_argument("--data", type=Path, default=BENCH / "data", help="where inputs are kept")
     parser.add_argument("--limit", type=float, default=1800, help="seconds that a measurement may take")
     options = parser.parse_args()
     about = measure.machine()
