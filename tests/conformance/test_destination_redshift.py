@@ -268,9 +268,10 @@ def test_a_load_is_there_once_wherever_it_dies(redshift: Redshift, request: pyte
 @pytest.fixture(autouse=True)
 def _no_fault(request: pytest.FixtureRequest) -> Iterator[None]:
     """No test leaves a fault to what ends it."""
+    place = request.getfixturevalue("redshift") if "redshift" in request.fixturenames else None
     yield
-    if "redshift" in request.fixturenames:
-        request.getfixturevalue("redshift").emulator.fault = None
+    if place is not None:
+        place.emulator.fault = None
 
 
 def test_the_test_on_the_page_passes(
