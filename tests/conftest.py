@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import sqlite3
@@ -60,6 +61,19 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays, and need not be looked at by each collection; whole ones come between files only."""
+    gc.freeze()
+    gc.set_threshold(700, 10, 1_000_000)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_garbage() -> Iterator[None]:
+    """What the tests of a file leave behind ends with the file, while its servers are there, not in some other test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,6 @@ def test_commands_say_what_is_wrong(shop: CommandLine, monkeypatch: pytest.Monke
     wrong = shop("deliver")
     assert wrong.exit_code == 2
     assert 'is of kind "telegraph", and no destination is.' in wrong.err
-    assert "one of: duckdb, postgresql, postgres, file, s3, kafka" in wrong.err
+    assert "one of: duckdb, postgresql, postgres, redshift, file, s3, kafka" in wrong.err
     monkeypatch.delenv("TIDEMILL_CONN_WAREHOUSE")
     assert "set TIDEMILL_CONN_WAREHOUSE=" in shop("deliver").err

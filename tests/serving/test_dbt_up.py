@@ -52,7 +52,7 @@ def test_a_dbt_project_runs_by_itself_and_goes_on_from_the_failed_model(install:
     model.write_text(good.replace("c.name,", "c.nome as name,", 1))
     write_dag(shop, "2026-01-02")
     shop.up("--workers", "2")
-    (run,) = shop.wait_for_runs("shop_dbt", 1, timeout=120)
+    (run,) = shop.wait_for_runs("shop_dbt", 1, timeout=240)
     assert shop.runs("shop_dbt") == {run: S.FAILED}
     states = {one.task: one.state.value for one in shop.tasks(run)}
     assert states["shop.orders.test"] == "success"
@@ -65,7 +65,7 @@ def test_a_dbt_project_runs_by_itself_and_goes_on_from_the_failed_model(install:
     # Mended; and again from the failed model on.
     model.write_text(good)
     cleared = json.loads(shop.command("runs", "clear", str(run), "--json"))["run_id"]
-    assert shop.wait_for_runs("shop_dbt", 2, timeout=120)[cleared] is S.SUCCESS
+    assert shop.wait_for_runs("shop_dbt", 2, timeout=240)[cleared] is S.SUCCESS
     again = {one.task for one in shop.tasks(cleared) if one.worker is not None}
     assert again == {"shop.customers", "shop.customers.test", "shop.customer_names"}
     assert processes_of_dbt(shop.folder), "warm, for what comes next"
@@ -90,7 +90,7 @@ def test_a_task_whose_time_is_over_ends_dbt_and_the_next_begins_with_a_new_one(i
         """,
     )
     shop.up("--workers", "1")
-    (run,) = shop.wait_for_runs("shop_dbt", 1, timeout=120)
+    (run,) = shop.wait_for_runs("shop_dbt", 1, timeout=240)
     states = {one.task: one.state.value for one in shop.tasks(run)}
     assert states == {"shop.slow": "failed", "shop.raw_orders": "success"}
     assert shop.stop() == 0
@@ -108,7 +108,7 @@ def test_intervals_run_on_postgresql_while_a_model_is_added(
     dbt = dbt_shop(shop.folder)
     write_dag(shop, "2026-01-03", "server")
     shop.up("--workers", "3")
-    ended = shop.wait_for_runs("shop_dbt", 2, timeout=120)
+    ended = shop.wait_for_runs("shop_dbt", 2, timeout=240)
     assert set(ended.values()) == {S.SUCCESS}
     (dbt / "models" / "more.sql").write_text('select count(*) as n from {{ ref("orders") }}\n')
 
@@ -118,5 +118,5 @@ def test_intervals_run_on_postgresql_while_a_model_is_added(
             found = tx.definitions.get(record.definition_id) if record is not None else None
             return found is not None and "shop.more" in found.tasks
 
-    shop.wait(has_it, timeout=60)
+    shop.wait(has_it)
     assert shop.stop() == 0
