@@ -69,6 +69,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(700, 10, 1_000_000)
 
 
+def pytest_sessionfinish() -> None:
+    """An interpreter that ends collects all, or libraries complain of what is left."""
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def own_garbage() -> Iterator[None]:
     """What the tests of a file leave behind ends with the file, while its servers are there, not in some other test."""

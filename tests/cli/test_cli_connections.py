@@ -1,4 +1,4 @@
-"""`tidemill connections` and `tidemill secrets`: names and places are shown, values never; tests really connect."""
+"""`tidemill connections`, and its `secrets`: names and places are shown, values never; tests really connect."""
 
 from __future__ import annotations
 
@@ -130,16 +130,16 @@ def test_a_connection_that_is_not_there_is_offered_the_nearest(
 
 def test_secrets_are_kept_rotated_and_renewed(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEMILL_SECRET_KEY", key(1))
-    assert given(cli, CANARY, "secrets", "set", "hash-salt").exit_code == 0
-    assert cli("secrets", "generate", "pii-key").out.startswith("made  pii-key")
-    assert cli("secrets", "generate", "pii-key").out.startswith("rotated  pii-key")
-    assert cli("secrets", "ls").out.splitlines() == [
-        "secret  from", "hash-salt  store", "pii-key  store", "next: tidemill secrets set NAME"
+    assert given(cli, CANARY, "connections", "secrets", "set", "hash-salt").exit_code == 0
+    assert cli("connections", "secrets", "generate", "pii-key").out.startswith("made  pii-key")
+    assert cli("connections", "secrets", "generate", "pii-key").out.startswith("rotated  pii-key")
+    assert cli("connections", "secrets", "ls").out.splitlines() == [
+        "secret  from", "hash-salt  store", "pii-key  store", "next: tidemill connections secrets set NAME"
     ]  # fmt: skip
     monkeypatch.setenv("TIDEMILL_SECRET_KEY", f"{key(2)},{key(1)}")
-    assert cli("secrets", "renew").out == "renewed  2 secrets"
+    assert cli("connections", "secrets", "renew").out == "renewed  2 secrets"
     monkeypatch.setenv("TIDEMILL_SECRET_KEY", key(3))
-    told = cli("secrets", "ls")
+    told = cli("connections", "secrets", "ls")
     assert "was encrypted by key" in told.stderr
     assert CANARY not in told.stdout + told.stderr
 

@@ -1,4 +1,4 @@
-"""`tidemill deliver`, `tidemill deliveries`, and what `tidemill run` says of what it delivers."""
+"""`tidemill data deliver`, `tidemill data deliveries`, and what `tidemill run` says of what it delivers."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ def test_a_run_delivers_and_what_fails_is_told_kept_and_done_later(
     away = shop("-q", "run", "shop", "2026-01-03")
     assert away.exit_code == 0, "the run is published"
     assert "published, not delivered  shop to warehouse  try 1" in away.err
-    assert "again:  tidemill deliver shop --to warehouse" in away.err
+    assert "again:  tidemill data deliver shop --to warehouse" in away.err
     assert "hidden-99" not in away.err
-    listed = json.loads(shop("deliveries", "--json").out)["deliveries"]
+    listed = json.loads(shop("data", "deliveries", "--json").out)["deliveries"]
     assert [(one["state"], one["tries"], one["behind"]) for one in listed] == [("failing", 1, ["shop.orders"])]
     assert "hidden-99" not in json.dumps(listed)
-    assert shop("deliver").exit_code == 3
+    assert shop("data", "deliver").exit_code == 3
     monkeypatch.setenv("TIDEMILL_CONN_WAREHOUSE", "duckdb:///warehouse.db")
-    assert shop("deliver", "shop", "--to", "warehouse").out == "delivered  shop to warehouse  1 table  1 row"
+    assert shop("data", "deliver", "shop", "--to", "warehouse").out == "delivered  shop to warehouse  1 table  1 row"
     assert arrived(shop) == 3
-    assert "delivered" in shop("deliveries").out
+    assert "delivered" in shop("data", "deliveries").out
     result = json.loads(shop("run", "shop", "2026-01-03", "--json").out)
     assert [(one["state"], one["rows"]) for one in result["deliveries"]] == [("delivered", 1)]
     assert arrived(shop) == 3
@@ -71,15 +71,15 @@ def test_what_was_published_before_a_run_of_several_failed_is_delivered(shop: Co
 
 
 def test_commands_say_what_is_wrong(shop: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "deliver(" in shop("deliveries").err, "nothing was published yet"
-    nothing = shop("deliver", "--to", "elsewhere")
+    assert "deliver(" in shop("data", "deliveries").err, "nothing was published yet"
+    nothing = shop("data", "deliver", "--to", "elsewhere")
     assert nothing.exit_code == 2
     assert 'No pipeline of the project delivers anything to "elsewhere".' in nothing.err
     monkeypatch.setenv("TIDEMILL_CONN_WAREHOUSE", "telegraph://somewhere")
     shop("-q", "run", "shop", "2026-01-01")
-    wrong = shop("deliver")
+    wrong = shop("data", "deliver")
     assert wrong.exit_code == 2
     assert 'is of kind "telegraph", and no destination is.' in wrong.err
     assert "one of: duckdb, postgresql, postgres, redshift, file, s3, kafka" in wrong.err
     monkeypatch.delenv("TIDEMILL_CONN_WAREHOUSE")
-    assert "set TIDEMILL_CONN_WAREHOUSE=" in shop("deliver").err
+    assert "set TIDEMILL_CONN_WAREHOUSE=" in shop("data", "deliver").err

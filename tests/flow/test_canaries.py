@@ -93,8 +93,8 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine
         (tmp_path / "mounted" / "connections").mkdir(parents=True)
         (tmp_path / "mounted" / "connections" / "file").write_text(address("file"))
         assert made("connections", "add", "store", given=address("store")).exit_code == 0
-        assert made("secrets", "set", "salty", given=PLANTED["salt"]).exit_code == 0
-        assert made("secrets", "generate", "pii-key").exit_code == 0
+        assert made("connections", "secrets", "set", "salty", given=PLANTED["salt"]).exit_code == 0
+        assert made("connections", "secrets", "generate", "pii-key").exit_code == 0
         made.web = web  # type: ignore[attr-defined]
         yield made
 

@@ -39,7 +39,7 @@ def tidemill(*arguments, program=root):
     [
         (["doctr"], 'error: There is no command "doctr".\n  try: did you mean "tidemill doctor"?\n'),
         (["xyzzy"], 'error: There is no command "xyzzy".\n  try: tidemill --help\n'),
-        (["data", "sho"], 'error: There is no command "sho".\n  try: did you mean "tidemill data show"?\n'),
+        (["data", "sohw"], 'error: There is no command "sohw".\n  try: did you mean "tidemill data show"?\n'),
         (["run", "--refech"], 'error: There is no option "--refech".\n  try: did you mean "--refetch"?\n'),
         (["run"], 'error: Missing argument "PIPELINE".\n  try: tidemill run --help\n'),
         (["run", "flights", "--branch", "x"], 'error: "tidemill run" takes no --branch.\n  try: tidemill run --help\n'),

@@ -154,4 +154,4 @@ def test_the_columns_of_a_history_table() -> None:
 
 def test_a_declared_table_gives_its_write() -> None:
     spec = TableSpec(TableName("p", "t"), WriteMode.HISTORY, ("id",), order="at", surrogate_key="sk")
-    assert History.of(spec, ["id", "at"]) == History(("id",), ("id", "at"), "at", "sk")
+    assert History.of(spec, ["id", "at"]) == History(("id",), ("id", "at"), order="at", surrogate_key="sk")

@@ -48,8 +48,8 @@ def singer(
             program of the project, `"taps/tap_shop.py"`.
         config: its settings. A text `env:NAME` stands for a variable of the environment.
         select: streams and fields: `"commits.*"`, `"!commits.body"`. Patterns of streams need a catalog.
-        catalog: a file beside this one that keeps what the tap has, by `tidemill singer discover`; left out, the tap is
-            asked each time it runs.
+        catalog: a file beside this one that keeps what the tap has, by `tidemill connections singer discover`; left
+            out, the tap is asked each time it runs.
         metadata: stream or pattern -> what its catalog entry says in place of the tap:
             `{"commits": {"replication-method": "INCREMENTAL", "replication-key": "updated_at"}}`.
         key: stream or pattern -> its key.
@@ -81,7 +81,7 @@ def singer(
         raise DefinitionError(
             "Which streams does the tap have? A pipeline's tables must be known where no tap runs.",
             where=place,
-            hint='select=["commits", "issues"], or keep its catalog: tidemill singer discover',
+            hint='select=["commits", "issues"], or keep its catalog: tidemill connections singer discover',
         )
     streams = placed(streams_of, rules, known)
     seconds = read_duration(quiet_after, "quiet_after", where=place).total_seconds()
@@ -150,7 +150,7 @@ def _kept(catalog: str, place: str) -> Mapping[str, Any]:
         found = json.loads(path.read_text("utf-8"))
     except OSError:
         raise DefinitionError(
-            f'There is no catalog "{catalog}".', where=place, hint="tidemill singer discover writes one"
+            f'There is no catalog "{catalog}".', where=place, hint="tidemill connections singer discover writes one"
         ) from None
     except ValueError as error:
         raise DefinitionError(f'The catalog "{catalog}" is no JSON: {error}.', where=place) from None

@@ -1,4 +1,4 @@
-"""`tidemill connections` and `tidemill secrets`: what they are called and where they are from, never what they are."""
+"""`tidemill connections`, and its `secrets`: what they are called and where they are from, never what they are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from tidemill.cli.command import Command, Group
 from tidemill.cli.grid import Column
 from tidemill.cli.invocation import Invocation, pass_invocation
+from tidemill.cli.singer import singer
 from tidemill.cli.text import count
 from tidemill.model.errors import UserError
 
@@ -82,7 +83,7 @@ def remove_connection(invocation: Invocation, name: str) -> None:
     _remove(invocation, connection_name(name), name, "connection")
 
 
-@click.group(cls=Group)
+@connections.group(cls=Group)
 def secrets() -> None:
     """Keep salts and keys that policies and the archive name.
 
@@ -101,7 +102,7 @@ def list_secrets(invocation: Invocation) -> None:
     if invocation.json:
         invocation.out.object({"secrets": [_object(one) for one in found]})
         return
-    _print(invocation, found, ["secret", "from"], "tidemill secrets set NAME")
+    _print(invocation, found, ["secret", "from"], "tidemill connections secrets set NAME")
 
 
 @secrets.command("set", cls=Command)
@@ -112,7 +113,7 @@ def set_secret(invocation: Invocation, name: str) -> None:
     from tidemill.wiring.connection_care import keep_secret
 
     keep_secret(invocation.known_settings(), name, _asked(name))
-    _done(invocation, "kept", name, "tidemill secrets ls")
+    _done(invocation, "kept", name, "tidemill connections secrets ls")
 
 
 @secrets.command("generate", cls=Command)
@@ -130,7 +131,7 @@ def generate_secret(invocation: Invocation, name: str) -> None:
     settings = invocation.known_settings()
     before = stored_secrets(settings).get(name)
     keep_secret(settings, name, " ".join([generated(), *([before.reveal()] if before else [])]))
-    _done(invocation, "rotated" if before else "made", name, "tidemill secrets ls")
+    _done(invocation, "rotated" if before else "made", name, "tidemill connections secrets ls")
 
 
 @secrets.command("rm", cls=Command)
@@ -210,3 +211,6 @@ def _print(invocation: Invocation, found: list[Listed], heading: list[str], comm
             if one.error:
                 out.note(f"{one.name}: {one.error}")
     out.next(command)
+
+
+connections.add_command(singer)

@@ -9,6 +9,7 @@ import click
 
 from tidemill.cli.command import Command, Group, limit_option
 from tidemill.cli.data_slots import drop_slot, slots
+from tidemill.cli.deliver import deliver, deliveries
 from tidemill.cli.grid import Column
 from tidemill.cli.invocation import Invocation, pass_invocation
 from tidemill.cli.reading import tell_ref
@@ -41,10 +42,6 @@ class Age(click.ParamType[timedelta]):
 @click.group(cls=Group)
 def data() -> None:
     """Look at tables, their history and their batches."""
-
-
-data.add_command(slots)
-data.add_command(drop_slot)
 
 
 @data.command(cls=Command, reads=True)
@@ -242,3 +239,7 @@ def vacuum(invocation: Invocation, grace: timedelta, keep: timedelta, compact: b
         *(("expired", f"branch {name}") for name in done.expired),
     ]
     invocation.out.facts(facts)
+
+
+for _other in (deliver, deliveries, slots, drop_slot):
+    data.add_command(_other)

@@ -1,4 +1,4 @@
-"""`tidemill deliver` and `tidemill deliveries`: bring destinations to what is published, and see how far they are."""
+"""`tidemill data deliver, deliveries`: bring destinations to what is published, and see how far they are."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def deliveries(invocation: Invocation, pipeline: str | None, to: str | None) -> 
     """List what goes where, and how far it is.
 
     A delivery is pending where main has moved since (published, not delivered), and failing where the last try failed:
-    it is tried again while `tidemill up` runs, and by `tidemill deliver`.
+    it is tried again while `tidemill up` runs, and by `tidemill data deliver`.
     """
     from tidemill.model.branch import MAIN
 
@@ -81,7 +81,7 @@ def deliveries(invocation: Invocation, pipeline: str | None, to: str | None) -> 
     out.grid(columns, [_row(one) for one in listed])
     behind = [one for one in listed if one["state"] != "delivered"]
     if behind:
-        out.next(f"tidemill deliver {behind[0]['pipeline']} --to {behind[0]['to']}")
+        out.next(f"tidemill data deliver {behind[0]['pipeline']} --to {behind[0]['to']}")
 
 
 def after_run(invocation: Invocation, pipeline: PipelineSpec) -> list[Report]:
@@ -114,7 +114,7 @@ def tell_left(invocation: Invocation, reports: Sequence[Report]) -> None:
         if report.error is not None:
             failure = explain(report.error, invocation)
             invocation.out.facts([("why:", failure.what)], error=True)
-            command = f"tidemill deliver {report.spec.pipeline} --to {report.spec.to}"
+            command = f"tidemill data deliver {report.spec.pipeline} --to {report.spec.to}"
             invocation.out.facts([("again:", command)], error=True)
 
 

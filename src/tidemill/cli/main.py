@@ -40,9 +40,6 @@ TABLE: Mapping[str, Mapping[str, Entry]] = {
         "runs": Entry("tidemill.cli.runs:runs", "Look at runs; stop them, clear and mark their tasks."),
         "logs": Entry("tidemill.cli.logs:logs", "Show what tasks of a run have said."),
         "replay": Entry("tidemill.cli.run:replay", "Run batches again from their archived input."),
-        "deliver": Entry("tidemill.cli.deliver:deliver", "Deliver now what is published and not delivered."),
-        "deliveries": Entry("tidemill.cli.deliver:deliveries", "List what goes where, and how far it is."),
-        "singer": Entry("tidemill.cli.singer:singer", "Install Singer taps, and ask them what they have."),
         "check": Entry("tidemill.cli.check:check", "Validate the project and show what each table promises."),
     },
     "Read": {
@@ -52,7 +49,6 @@ TABLE: Mapping[str, Mapping[str, Entry]] = {
     },
     "Care": {
         "connections": Entry("tidemill.cli.connections:connections", "Look at connections, add them, and test them."),
-        "secrets": Entry("tidemill.cli.connections:secrets", "Keep salts and keys that policies and the archive name."),
         "doctor": Entry("tidemill.cli.doctor:doctor", "Look for what is wrong with the project's surroundings."),
     },
 }  # fmt: skip

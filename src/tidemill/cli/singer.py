@@ -1,4 +1,4 @@
-"""`tidemill singer`: environments of taps, and what taps have."""
+"""`tidemill connections singer`: environments of taps, and what taps have."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def install(invocation: Invocation, packages: tuple[str, ...], python: str | Non
         invocation.out.object({"command": command})
         return
     invocation.out.facts([("installed", packages[0], command[0])])
-    invocation.out.next(f"tidemill singer discover {packages[0]} --config config.json")
+    invocation.out.next(f"tidemill connections singer discover {packages[0]} --config config.json")
 
 
 @singer.command(cls=Command)

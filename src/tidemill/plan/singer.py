@@ -86,7 +86,7 @@ def streams_of(rules: Sequence[Rule], known: Iterable[str] | None) -> tuple[str,
         if names is None and is_pattern and not rule.leaves:
             raise DefinitionError(
                 f'select: "{rule.stream}" is a pattern, and what fits it is known to the tap only.',
-                hint="name the streams, or keep what the tap has in a file: tidemill singer discover",
+                hint="name the streams, or keep what the tap has in a file: tidemill connections singer discover",
             )
         fitting = [name for name in names or () if fnmatchcase(name, rule.stream)]
         if names is not None and not fitting and not rule.leaves:
@@ -116,7 +116,7 @@ def entries(catalog: Any, where: str) -> dict[str, Mapping[str, Any]]:
     if not isinstance(streams, list) or not all(isinstance(one, Mapping) and id_of(one) for one in streams):
         raise DefinitionError(
             'This is no catalog of Singer: {"streams": [{"tap_stream_id": ...}]}.', where=where,
-            hint="tidemill singer discover",
+            hint="tidemill connections singer discover",
         )  # fmt: skip
     return {id_of(one): one for one in streams}
 

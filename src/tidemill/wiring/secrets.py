@@ -58,7 +58,7 @@ class ProjectSecrets:
             raise SettingsError(
                 f'There is no secret "{name}".',
                 where=where,
-                hint=f"tidemill secrets set {name}, or set {variable_of(canonical(name))} (asked: {asked})",
+                hint=f"tidemill connections secrets set {name}, or set {variable_of(canonical(name))} (asked: {asked})",
             )
         return found
 

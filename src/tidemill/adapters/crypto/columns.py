@@ -98,7 +98,7 @@ class ArrowPolicies:
         if len(salt) < _SHORTEST_SALT:
             raise SettingsError(
                 f'The salt "{policy.secret}" has less than {_SHORTEST_SALT} characters: it could be found by trying.',
-                hint=f"openssl rand -base64 32 | tidemill secrets set {policy.secret}",
+                hint=f"openssl rand -base64 32 | tidemill connections secrets set {policy.secret}",
             )
         begun = hmac.new(salt, digestmod="sha256")
 
@@ -116,7 +116,7 @@ class ArrowPolicies:
         found = self._secrets.get(name)
         if found is None:
             raise SettingsError(
-                f'There is no secret "{name}", which a column needs.', hint=f"tidemill secrets set {name}"
+                f'There is no secret "{name}", which a column needs.', hint=f"tidemill connections secrets set {name}"
             )
         return found.reveal()
 

@@ -57,7 +57,7 @@ def _read(text: str, where: str) -> list[bytes]:
             raise SettingsError(
                 "This is no key: 32 bytes in base64, or several of them, the newest first.",
                 where=where,
-                hint="tidemill secrets generate NAME, or: openssl rand -base64 32",
+                hint="tidemill connections secrets generate NAME, or: openssl rand -base64 32",
             )
         found.append(key)
     return found

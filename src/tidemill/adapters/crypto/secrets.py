@@ -109,7 +109,7 @@ class StoredSecrets:
         if keys is None:
             raise SettingsError(
                 "There is no key for the secrets of the store.",
-                hint="TIDEMILL_SECRET_KEY, or a file of keys: tidemill secrets key",
+                hint="TIDEMILL_SECRET_KEY, or a file of keys: tidemill connections secrets key",
             )
         return keys
 
