@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 SLOW = {
     "dbt.md": pytest.mark.slow,
     # A server of its own follows; without the programs for one, it is skipped as other tests are.
-    "cdc.md": (pytest.mark.postgres, pytest.mark.usefixtures("postgres")),
+    "cdc.md": pytest.mark.postgres,
 }
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")])
 
@@ -44,8 +44,10 @@ def test_the_architecture_page_says_where_each_of_the_twelve_rules_lives():
     [pytest.param(page, marks=SLOW.get(page.name, ())) for page in PAGES],
     ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
-def test_what_the_page_says_holds(page, tmp_path):
+def test_what_the_page_says_holds(page, tmp_path, request):
     """Code runs, in order, in an empty project; commands end and show what the page says."""
+    if request.node.get_closest_marker("postgres"):
+        request.getfixturevalue("postgres")
     result = work_through(page, tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
 
