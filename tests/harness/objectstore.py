@@ -1,22 +1,24 @@
-"""An S3 server for tests, moto's, in this process; and a proxy before it that fails as stores and networks do."""
+"""An S3 server for tests, moto's; and a proxy before it that fails as stores and networks do."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
-import logging
 import socket
+import sys
+import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-from moto.server import ThreadedMotoServer
 
+from harness.programs import Program, free_port
 from harness.s3keys import KEY, SECRET
 
 
@@ -62,17 +64,26 @@ class ObjectStore:
 
 @contextlib.contextmanager
 def serving() -> Iterator[ObjectStore]:
-    """Run a server."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
+    """Run a server, in a process of its own: an object of a library that ends with its upload open may speak to the
+    server from its finaliser without letting go of the interpreter, and a server in the same process never answers.
+    """
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
     client = boto3.client(
         "s3", endpoint_url=endpoint, aws_access_key_id=KEY, aws_secret_access_key=SECRET, region_name="us-east-1"
     )
-    yield ObjectStore(endpoint, client)
-    server.stop()
+    with tempfile.TemporaryDirectory(prefix="tidemill-s3-") as folder:
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        program = Program("moto's server", command, Path(folder, "log"), {}, lambda: _listens(port))
+        program.start()
+        try:
+            yield ObjectStore(endpoint, client)
+        finally:
+            program.kill()
+
+
+def _listens(port: int) -> None:
+    socket.create_connection(("127.0.0.1", port), timeout=1).close()
 
 
 def settings_in(store: ObjectStore, bucket: str, endpoint: str | None = None) -> str:
