@@ -16,7 +16,7 @@ import tidemill as tm
 from harness import kafka, services
 from harness.poison import Driven, pipeline, topic_name
 from harness.programs import CannotStart
-from harness.topics import Place, kafka_place
+from harness.topics import Place, kafka_place, values
 from tidemill.adapters.kafka.topics import KafkaTopics
 from tidemill.adapters.sqlitestate.state import SqliteStates
 
@@ -82,6 +82,29 @@ def stopped(broker: kafka.Program) -> None:
     os.killpg(broker.process.pid, signal.SIGSTOP)
     threading.Event().wait(9)
     os.killpg(broker.process.pid, signal.SIGCONT)
+
+
+def test_a_writer_in_a_transaction_ends_while_the_broker_is_away(place: Place, cluster: kafka.Kafka) -> None:
+    """Its client would wait for the broker without a limit; what it has sent never counts."""
+    topic = place.topic()
+    hasty = KafkaTopics({"bootstrap.servers": cluster.servers}, patience=timedelta(seconds=2))
+    writer = hasty.writer("one", "exactly-once")
+    writer.send(topic, [b'{"v": 1}'])
+    broker = cluster.brokers[0].process
+    assert broker is not None
+    os.killpg(broker.pid, signal.SIGSTOP)
+    try:
+        ending = threading.Thread(target=writer.close, daemon=True)
+        ending.start()
+        ending.join(60)
+        assert not ending.is_alive()
+    finally:
+        os.killpg(broker.pid, signal.SIGCONT)
+    successor = place.topics.writer("one", "exactly-once")
+    successor.send(topic, [b'{"v": 2}'])
+    successor.commit({})
+    successor.close()
+    assert values(place, topic, 1) == [b'{"v": 2}']
 
 
 @pytest.mark.parametrize("away", [restarted, stopped])

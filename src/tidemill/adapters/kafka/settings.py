@@ -21,10 +21,11 @@ _Client = TypeVar("_Client")
 
 SERVERS = "bootstrap.servers"
 _log = logging.getLogger("tidemill.kafka")
-#: librdkafka tells of each lost connection, some twice a second. What matters is raised; the rest is for who asks.
+#: librdkafka tells of each lost connection, some twice a second, and of each writer that another one has replaced. What
+#: matters is raised; the rest is for who asks.
 _log.addHandler(logging.NullHandler())
 if _log.level == logging.NOTSET:
-    _log.setLevel(logging.CRITICAL)
+    _log.setLevel(logging.CRITICAL + 1)
 
 #: What only one kind of client knows; the other would warn of it.
 _OF_PRODUCERS = (

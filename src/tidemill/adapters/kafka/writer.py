@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
@@ -169,6 +170,14 @@ class KafkaWriter:
         except (Fenced, Unreachable):
             pass  # then the broker aborts it: the successor has begun, or the transaction's time ends
         self._producer.purge()
+        if self._open:
+            # The client aborts it once more before it ends, and waits for the broker without a limit: seen to last
+            # minutes after the broker was back. Whoever is next with this name ends the wait, as it fences this one.
+            threading.Thread(target=self._end, daemon=True, name="end-of-a-kafka-writer").start()
+        else:
+            self._end()
+
+    def _end(self) -> None:
         # One that is fenced already says so again.
         with contextlib.suppress(KafkaException):
             self._producer.close()
