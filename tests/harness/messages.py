@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 from hypothesis import strategies as st
 
 from harness.decoding import decode
@@ -97,7 +98,15 @@ def comparable(value: Any) -> Any:
 
 def rows_of(frame: pl.DataFrame) -> list[Any]:
     """The rows of a frame as Arrow sees them."""
-    return [[comparable(value) for value in row.values()] for row in frame.to_arrow().to_pylist()]
+    columns = [[_value(one) for one in column] for column in frame.to_arrow().columns]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _value(one: pa.Scalar[Any]) -> Any:
+    try:
+        return comparable(one.as_py())
+    except OverflowError:  # a time before year 1 or after 9999, which Python has no value for
+        return one.value  # of times
 
 
 def told(made: Decoded) -> dict[int, str]:
