@@ -51,6 +51,28 @@ while True:
         print(told, flush=True)
 """
 
+#: Members that share tasks are silent for longer than their sessions; then the collector finds them.
+FORGOTTEN = """
+import gc, sys, time
+from datetime import timedelta
+from tidemill.adapters.kafka.topics import KafkaTopics
+
+servers, group = sys.argv[1:]
+topics = KafkaTopics({"bootstrap.servers": servers})
+members = [topics.member(group, 4, session=timedelta(seconds=2)) for _ in range(2)]
+until = time.monotonic() + 60
+while sum(len(one.tasks) for one in members) < 4 or not all(one.tasks for one in members):
+    assert time.monotonic() < until
+    for one in members:
+        one.poll(lambda tasks: None, lambda tasks: None, 0.05)
+members.append(topics.member(group, 4))
+members[-1].poll(lambda tasks: None, lambda tasks: None, 0.01)
+time.sleep(3)
+members.append(members)
+del members, one
+gc.collect()
+"""
+
 
 @pytest.fixture
 def place(kafka_topics: Place) -> Place:
@@ -149,6 +171,11 @@ def test_the_tasks_of_a_process_that_is_killed_move(place: Place, kafka_servers:
     assert kept < peer.mine()
     assert not given_up, "those that it had were its own all the time"
     assert place.clock.monotonic() - began >= 1, "before the session's end they were another's"
+
+
+def test_members_that_nobody_closed_do_not_keep_a_process(kafka_servers: str, group: str) -> None:
+    """The client waits for its own callbacks when it is collected, and these for the interpreter, which it holds."""
+    subprocess.run([sys.executable, "-c", FORGOTTEN, kafka_servers, group], check=True, timeout=120)
 
 
 @pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])

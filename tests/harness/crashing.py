@@ -147,6 +147,8 @@ def check_no_orphans(project: Project) -> None:
 def guarded(work: Callable[[], None], report: Path) -> None:
     """Run in a child: note what went wrong, and leave without any clean-up of the interpreter's."""
     code = 0
+    # What forks this process was begun before the test said who it is.
+    os.environ |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
     try:
         work()
     except BaseException:
@@ -161,8 +163,6 @@ def run_days(root: Path, days: list[str], report: Path, at: int | None = None) -
     """Run `days`; with `at` die at that fault point, counted from the first run on."""
 
     def work() -> None:
-        # What forks this process was begun before the test said who it is.
-        os.environ |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
         points = FaultPoints(at)
         project = Project(root, wrap_files=points.files, wrap_metadata=points.metadata)
         p = declare(project)

@@ -65,20 +65,24 @@ class Eve:
         assert ran(crashing.recover, self.root, self.before, self.day, self._report) == 0, self.told()
 
 
-def die_at_effects(eve: Eve, step: int) -> tuple[int, int]:
-    """Die at each `step`-th effect of the run, from one of the first on that is another one each time.
+def some_of(effects: int, step: int) -> range:
+    """Each `step`-th of so many effects, from one of the first on that is another one each time.
 
-    With `TIDEMILL_DEATHS=all` at every effect. Gives the number of deaths, and that of the first effect.
+    With `TIDEMILL_DEATHS=all` each.
     """
-    step = 1 if os.environ.get("TIDEMILL_DEATHS") == "all" else step
+    step = 1 if os.environ.get("TIDEMILL_DEATHS") == "all" else min(step, effects)
+    return range(random.randrange(step), effects, step)
+
+
+def die_at_effects(eve: Eve, step: int) -> tuple[int, int]:
+    """Die at some of the effects of the run. Gives the number of deaths, and that of the first effect."""
     effects = eve.effects()
     assert len(effects) > 100, effects
-    first = random.randrange(step)
-    places = range(first, len(effects), step)
+    places = some_of(len(effects), step)
     for at in places:
         try:
             eve.die_and_recover(at)
         except AssertionError as error:
             error.add_note(f"died at effect {at} of {len(effects)}: {effects[at]}")
             raise
-    return len(places), first
+    return len(places), places.start

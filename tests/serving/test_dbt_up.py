@@ -86,7 +86,7 @@ def test_a_task_whose_time_is_over_ends_dbt_and_the_next_begins_with_a_new_one(i
         from tidemill.operators import DbtProject
 
         with tm.DAG("shop_dbt", schedule="@daily", start="2026-01-01", end="2026-01-02", catchup=True):
-            DbtProject("dbt/shop", python="{dbt_python()}", select="slow raw_orders", execution_timeout=16)
+            DbtProject("dbt/shop", python="{dbt_python()}", select="slow raw_orders", execution_timeout=40)
         """,
     )
     shop.up("--workers", "1")

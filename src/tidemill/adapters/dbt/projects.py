@@ -66,7 +66,9 @@ class DbtProjects:
 
     def _parsed(self, place: DbtPlace, timeout: float) -> DbtGraph:
         folder = folder_of(place)
-        process = WarmProcess(self._python(place), folder)
+        python = self._python(place)
+        warm = self._warm.get(self._name(python, place))
+        process = warm or WarmProcess(python, folder)
         request = self._request(place, None, select=place.select, exclude=place.exclude)
         said: list[str] = []
         try:
@@ -82,7 +84,8 @@ class DbtProjects:
                 hint="DbtProject(..., timeout=600)",
             ) from None
         finally:
-            process.close()
+            if process is not warm:
+                process.close()
         return DbtGraph.from_json(found)
 
     def _digest(self, place: DbtPlace) -> str:
@@ -128,12 +131,16 @@ class DbtProjects:
     def _warm_process(self, place: DbtPlace) -> WarmProcess:
         """The process for a project; the one that was not used for the longest time makes room."""
         python = self._python(place)
-        key = f"{python} {self._lanes(place)}"
+        key = self._name(python, place)
         process = self._warm.pop(key, None) or WarmProcess(python, folder_of(place))
         while len(self._warm) >= _MOST:
             self._warm.pop(next(iter(self._warm))).close()
         self._warm[key] = process
         return process
+
+    def _name(self, python: Path, place: DbtPlace) -> str:
+        """Of the process for a project."""
+        return f"{python} {self._lanes(place)}"
 
     def _request(self, place: DbtPlace, run_vars: Mapping[str, Any] | None, **more: Any) -> dict[str, Any]:
         parse, other = ({**dict.fromkeys(self._names, one), **_standing(place.vars, one)} for one in STAND_INS)

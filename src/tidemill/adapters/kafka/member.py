@@ -10,6 +10,7 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -127,6 +128,12 @@ class KafkaMember:
         self._taken = self._given_up = _nothing
         self._consumer.close()
         self._tasks = frozenset()
+
+    def __del__(self) -> None:
+        # Nobody left: the client, if it is collected while it is open, was seen to wait for callbacks of its own
+        # without end, and it holds the interpreter meanwhile. Closing lets go of it.
+        with suppress(Exception):
+            self._consumer.close()
 
     def check(self, positions: Mapping[Partition, Position]) -> None:
         """Whether the member may commit these. Raises Fenced.
