@@ -269,6 +269,8 @@ def _begin(
         alive=services.alive,
     )
     _close_branch(tx, abandoned)
+    if tickets:  # after the head, as in a publish
+        tx.refs.lock(MAIN)
     for name in tickets:
         tx.refs.ticket(name, run.id, now=now, until=now + TICKET)
     pointers = tx.refs.pointers(MAIN)

@@ -17,7 +17,7 @@ from tidemill.flow.attempt import Attempt, ticket_of_another
 from tidemill.flow.services import Services
 from tidemill.model.batch import BatchState, Manifest
 from tidemill.model.branch import MAIN, Ref, RefState, TableConflict
-from tidemill.model.errors import Conflict, Refused, UnknownName
+from tidemill.model.errors import Conflict, Fenced, Refused, UnknownName
 from tidemill.model.pipeline import Isolation, SourceKind
 from tidemill.model.run import RunState
 from tidemill.model.table import TableName
@@ -26,6 +26,8 @@ from tidemill.ports.metadata import Tx, View
 
 #: How often a publish is planned again because the head moved between the look and the lock.
 _TRIES = 20
+#: How often its transaction is tried again where the database has undone it.
+_BROKEN = 3
 
 Recheck = Callable[[Mapping[TableName, str]], None]
 
@@ -153,6 +155,7 @@ def publish_run(
     """
     services = attempt.services
     chosen = list(only) if only is not None else None
+    broken = 0
     for _ in range(_TRIES):
         if attempt.run.branch is None:
             seen, plan = None, PublishPlan()
@@ -161,10 +164,17 @@ def publish_run(
             plan = plan_publish(services, seen, chosen)
         if plan.rebased:
             recheck({name: plan.moves[name][1] or "" for name in plan.rebased})
-        if _publish(
-            attempt, seen, plan, manifests, final=final, sources=sources, kind=kind, becomes=becomes, also=also
-        ):
-            return plan
+        try:
+            if _publish(
+                attempt, seen, plan, manifests, final=final, sources=sources, kind=kind, becomes=becomes, also=also
+            ):
+                return plan
+        except (PublishConflict, Fenced):
+            raise
+        except Conflict:  # the database broke a deadlock, or was locked for long: nothing was done
+            broken += 1
+            if broken >= _BROKEN:
+                raise
     raise Conflict(f'"{MAIN}" moved {_TRIES} times while "{attempt.branch}" was being published.', hint="run it again")
 
 

@@ -121,6 +121,9 @@ def _begin_anew(services: Services, pipeline: PipelineSpec, attempt: Attempt, co
     _log.warning("%s Its tables are computed again.", told(conflict))
     keep = [task.id for task in tasks_of(pipeline) if task.kind is TaskKind.EXTRACT]
     with services.metadata.write() as tx:
+        # In the order of a publish: whoever publishes gives up tickets, and says then that its pipeline has room.
+        tx.runs.check(attempt.run.id, attempt.run.fence)
+        tx.refs.lock(MAIN)
         attempt.end_in(tx, RunState.FAILED, conflict, keep=False)
         again = replace(order, conflicts=order.conflicts + 1)
         run = tx.runs.queue(attempt.batch.id, again, services.clock.now(), keep=keep)
