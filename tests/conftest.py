@@ -53,9 +53,10 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 #: The longest files. Where files are dealt out to several processes, one that came last would keep the others waiting.
 LONGEST = (
-    "test_dbt.py", "test_source_databases.py", "test_crashes.py", "test_crashes_first.py", "test_stream_fire.py",
-    "test_dbt_up.py", "test_stream_poison_broker.py", "test_stream_poison_topics.py", "test_executor.py",
-    "test_sigkill.py", "test_races.py",
+    "test_docs.py", "test_dbt.py", "test_stream_property.py", "test_stream_property_more.py", "test_up.py",
+    "test_source_databases.py", "test_crashes.py", "test_crashes_first.py", "test_stream_fire.py", "test_dbt_up.py",
+    "test_stream_poison_broker.py", "test_stream_poison_topics.py", "test_executor.py", "test_sigkill.py",
+    "test_races.py",
 )  # fmt: skip
 
 

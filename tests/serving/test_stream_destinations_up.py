@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,20 +28,33 @@ ORDERS = """
 """
 
 
-def found(path: Path) -> list[tuple[int, str]]:
-    if not path.exists():
-        return []
-    try:
-        with duckdb.connect(str(path), read_only=True) as connection:
-            return connection.execute("SELECT id, amount::VARCHAR FROM sales.orders ORDER BY id").fetchall()
-    except duckdb.Error:  # it is being written, or has no table yet
-        return []
+class Warehouse:
+    """Looked into when it has changed only: who looks keeps writers out meanwhile, and they wait for seconds then."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stamp = 0
+        self._not_before = 0.0
+        self._seen: list[tuple[int, str]] = []
+
+    def found(self) -> list[tuple[int, str]]:
+        stamp = self.path.stat().st_mtime_ns if self.path.exists() else 0
+        if stamp != self._stamp and time.monotonic() > self._not_before:
+            try:
+                with duckdb.connect(str(self.path), read_only=True) as connection:
+                    self._seen = connection.execute(
+                        "SELECT id, amount::VARCHAR FROM sales.orders ORDER BY id"
+                    ).fetchall()
+                self._stamp = stamp
+            except duckdb.Error:  # it is being written, or has no table yet
+                self._not_before = time.monotonic() + 0.5
+        return self._seen
 
 
 def test_rows_arrive_once_though_the_process_is_killed(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEMILL_CONN_WAREHOUSE", "duckdb:///warehouse.db")
     shop = install(sales=ORDERS)
-    path = shop.folder / "warehouse.db"
+    warehouse = Warehouse(shop.folder / "warehouse.db")
 
     def feed(*numbers: int) -> None:
         file = shop.folder / "orders.jsonl"
@@ -49,13 +63,13 @@ def test_rows_arrive_once_though_the_process_is_killed(install: Install, monkeyp
 
     feed(1, 2)
     first = shop.start("stream", "run")
-    shop.wait(lambda: found(path) == [(1, "1.50"), (2, "2.50")])
+    shop.wait(lambda: warehouse.found() == [(1, "1.50"), (2, "2.50")])
     feed(2, 3)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     feed(4)
     second = shop.start("stream", "run")
-    shop.wait(lambda: found(path) == [(1, "1.50"), (2, "2.50"), (3, "3.50"), (4, "4.50")])
+    shop.wait(lambda: warehouse.found() == [(1, "1.50"), (2, "2.50"), (3, "3.50"), (4, "4.50")])
     listed = json.loads(shop.command("stream", "show", "sales.kept", "--json"))
     assert "warehouse:sales.orders" in json.dumps(listed)
     second.send_signal(signal.SIGINT)
