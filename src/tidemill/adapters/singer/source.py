@@ -23,7 +23,6 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from tidemill.adapters.singer.environment import environment_with
 from tidemill.adapters.singer.lines import Run, runs_of
 from tidemill.adapters.singer.process import TapProcess
 from tidemill.adapters.singer.spool import PART_BYTES, Spool
@@ -44,6 +43,7 @@ from tidemill.model.singer import (
 )
 from tidemill.plan.singer import Metric, chosen, entries, metric_of, names_of, read_rules
 from tidemill.plan.versions import version_ending
+from tidemill.ports.environments import PythonEnvironments
 from tidemill.ports.source import ExtractRequest, Piece
 
 _log = logging.getLogger("tidemill.singer")
@@ -64,7 +64,7 @@ class TapSource:
         spec: the feed that is extracted for all.
         tap: which.
         root: the project's folder.
-        environments: where those of taps are kept.
+        environments: in which taps are installed.
         secret: the value of `env:NAME`.
         part_bytes: of lines in a part.
     """
@@ -72,7 +72,7 @@ class TapSource:
     spec: SourceSpec
     tap: Tap
     root: Path
-    environments: Path
+    environments: PythonEnvironments
     secret: Callable[[str], str]
     part_bytes: int = PART_BYTES
 
@@ -98,7 +98,7 @@ class TapSource:
             Unreachable: its packages could not be installed.
         """
         tap = self.tap
-        within = environment_with(tap.packages, tap.python, self.environments) / "bin" if tap.packages else None
+        within = self.environments.having(tap.packages, tap.python) / "bin" if tap.packages else None
         if "/" in tap.program or tap.program.endswith(".py"):
             file = (self.root / tap.program).resolve()
             if not file.is_file():
