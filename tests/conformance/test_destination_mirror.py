@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from harness.landing import Landing, duckdb_landing, postgres_landing, rows
 from harness.postgres import Postgres, away
+from harness.redshift import redshift_landing
 from tidemill.adapters.postgres.destination import PostgresDestination
 from tidemill.model.errors import ContractError, DataError, DefinitionError, Refused, SettingsError, Unreachable
 from tidemill.ports.destination import Load, MirrorLost
@@ -19,10 +20,15 @@ from tidemill.ports.destination import Load, MirrorLost
 ODD = 'o"dd; DROP TABLE t; --'
 
 
-@pytest.fixture(params=["duckdb", pytest.param("postgresql", marks=pytest.mark.postgres)])
+KINDS = ["duckdb", *(pytest.param(kind, marks=pytest.mark.postgres) for kind in ("postgresql", "redshift"))]
+
+
+@pytest.fixture(params=KINDS)
 def landing(request: pytest.FixtureRequest, tmp_path: Path) -> Landing:
     if request.param == "duckdb":
         return duckdb_landing(tmp_path / "shop.db")
+    if request.param == "redshift":
+        return redshift_landing(request.getfixturevalue("redshift"))
     return postgres_landing(request.getfixturevalue("postgres").new_database())
 
 

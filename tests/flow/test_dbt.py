@@ -22,6 +22,7 @@ from tidemill.flow.trial import Trial
 from tidemill.model.errors import DefinitionError, RunFailed
 from tidemill.operators import DbtProject
 from tidemill.ports.dbt import DbtCall, DbtPlace
+from tidemill.wiring.dbt import dbt_environments
 from tidemill.wiring.trials import try_dag
 
 pytestmark = pytest.mark.slow
@@ -32,6 +33,12 @@ def python() -> str:
     return str(dbt_python())
 
 
+def projects(root: Path) -> DbtProjects:
+    """An adapter of its own, as each process has it."""
+    state = root / ".tidemill"
+    return DbtProjects(state, DBT_VARS, dbt_environments(state / "venvs"))
+
+
 class Shop:
     """The project in a folder, with one adapter for all trials: the process stays warm."""
 
@@ -40,7 +47,7 @@ class Shop:
         self.folder = dbt_shop(root)
         self.python = python
         self.options = options
-        self.dbt = DbtProjects(root / ".tidemill", DBT_VARS)
+        self.dbt = projects(root)
 
     def place(self, **more: Any) -> DbtPlace:
         return DbtPlace((self.folder,), python=self.python, **more)
@@ -253,7 +260,7 @@ def test_two_processes_take_turns_at_one_duckdb_file(shop: Shop) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     shop.dbt.graph(shop.place(), timeout=120)
-    others = [DbtProjects(shop.root / ".tidemill", DBT_VARS) for _ in range(2)]
+    others = [projects(shop.root) for _ in range(2)]
 
     def seed(dbt: DbtProjects) -> list[str]:
         call = DbtCall("seed", ("seed.shop.raw_orders",))

@@ -12,9 +12,10 @@ import sys
 import pytest
 
 from harness.project import Project
-from harness.taps import WrittenTap, entry, record, schema, state
+from harness.taps import WrittenTap, activate, entry, record, schema, state
 from tidemill import sources
 from tidemill.adapters.singer import process
+from tidemill.flow.branches import revert_batch
 
 ORDERS = {"id": "integer", "total": "number", "seen": {"type": "string", "format": "date-time"}}
 
@@ -196,6 +197,51 @@ def test_a_table_that_comes_whole_each_time_is_replaced(project, tap):
     assert project.run(shop, "2026-01-01").ok
     assert project.run(shop, "2026-01-02").ok
     assert project.rows("select id from shop.orders") == [{"id": 2}]
+
+
+@pytest.mark.parametrize("write", ["upsert", "append"])
+def test_rows_of_older_versions_end_with_the_publish(project, tap, write):
+    """A tap that sends whole tables: what it no longer sends goes, in replays too, and a failed run ends nothing."""
+    tap.will(activate("orders", 1), record("orders", 1, id=1), record("orders", 1, id=2), activate("orders", 1))
+    tap.will(record("orders", 2, id=2), activate("orders", 2), "@exit 1")
+    tap.will(record("orders", 2, id=8), record("orders", 3, id=2), record("orders", 3, id=3), activate("orders", 3))
+    tap.will(record("orders", 4, id=9), record("orders", id=4))
+    options = {"key": {"orders": "id"}} if write == "upsert" else {}
+    shop = declared(project, tap, ["orders"], write=write, **options)
+    seen = "select id, _sdc_table_version as v from shop.orders order by id"
+    assert project.run(shop, "2026-01-01").ok
+    first = [{"id": 1, "v": 1}, {"id": 2, "v": 1}]
+    assert project.rows(seen) == first
+    assert not project.run(shop, "2026-01-02").ok
+    assert project.rows(seen) == first
+    second = project.run(shop, "2026-01-02")
+    assert second.ok, second.error
+    active = [{"id": 2, "v": 3}, {"id": 3, "v": 3}]
+    assert project.rows(seen) == active
+    assert project.run(shop, "2026-01-03").ok  # begins another version, which counts beside it until one is activated
+    begun = [*active, {"id": 4, "v": None}, {"id": 9, "v": 4}]
+    assert project.rows(seen) == begun
+    for day in ("2026-01-01", "2026-01-02", "2026-01-03"):
+        assert project.run(shop, day).ok
+        assert project.rows(seen) == begun
+    revert_batch(project.services, second.batch.id)
+    if write == "append":  # what a batch of an appended table has ended comes back by a replay
+        assert project.rows(seen) == begun[2:]
+        assert project.run(shop, "2026-01-01").ok
+    assert project.rows(seen) == [*first, *begun[2:]]
+
+
+def test_an_activated_version_without_rows_empties_a_table(project, tap):
+    """Of a table that is empty at its source; and one that is replaced has no version in it."""
+    tap.will(record("orders", 1, id=1), record("items", 1, item="nail"))
+    tap.will(
+        activate("orders", 2), record("items", 1, item="old"), record("items", 2, item="saw"), activate("items", 2)
+    )
+    shop = declared(project, tap, write={"orders": "append", "items": "replace"})
+    assert project.run(shop, "2026-01-01").ok
+    assert project.run(shop, "2026-01-02").ok
+    assert project.rows("select * from shop.orders") == []
+    assert project.rows("select * from shop.items") == [{"item": "saw"}]
 
 
 def test_files_of_batch_messages_are_archived_and_loaded(project, tap):

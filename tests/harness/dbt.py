@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 from harness import services
-from tidemill.adapters.dbt.environment import packages_for, python_with
+from tidemill.adapters.dbt.environment import packages_for
 from tidemill.model.errors import Unreachable
+from tidemill.wiring.dbt import dbt_environments
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "tests" / "data" / "dbt_shop"
@@ -16,7 +17,8 @@ SHOP = ROOT / "tests" / "data" / "dbt_shop"
 def dbt_python() -> Path:
     """Made once (a second where the packages are at hand, else a download of 60 MB), then kept for later sessions."""
     try:
-        return python_with(packages_for(SHOP / "profiles.yml"), ROOT / ".pytest_cache" / "venvs")
+        environments = dbt_environments(ROOT / ".pytest_cache" / "venvs")
+        return environments.having(packages_for(SHOP / "profiles.yml"), called="dbt") / "bin" / "python"
     except Unreachable as error:
         services.missing("dbt", str(error))
         raise

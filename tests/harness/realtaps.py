@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness import services
-from tidemill.adapters.singer.environment import environment_with
 from tidemill.model.errors import Unreachable
+from tidemill.wiring.connectors import tap_environments
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".pytest_cache" / "venvs" / "taps"
@@ -19,7 +19,7 @@ def with_taps(project: Path, *packages: tuple[str, ...]) -> None:
     """Let a project find the environments of these taps where the session keeps them."""
     try:
         for one in packages:
-            environment_with(one, None, FOLDER)
+            tap_environments(FOLDER).having(one)
     except Unreachable as error:
         services.missing("singer taps", str(error))
         raise

@@ -62,6 +62,11 @@ def record(stream: str, /, version: int | None = None, **values: Any) -> str:
     return json.dumps(message if version is None else {**message, "version": version})
 
 
+def activate(stream: str, version: int) -> str:
+    """An ACTIVATE_VERSION message."""
+    return json.dumps({"type": "ACTIVATE_VERSION", "stream": stream, "version": version})
+
+
 def state(value: Any) -> str:
     """A STATE message."""
     return json.dumps({"type": "STATE", "value": value})

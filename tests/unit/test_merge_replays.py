@@ -6,7 +6,7 @@ final set of batches. The columnar queries run in DuckDB over small "files", of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -16,14 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.examples import few
+from tidemill.model.singer import VERSION
 from tidemill.model.table import BATCH_ID, LOADED_AT
 from tidemill.plan.history import IS_CURRENT, VALID_FROM, VALID_TO, History
 from tidemill.plan.merge import FILE, KeyedWrite, Query, Upsert
 from tidemill.plan.sql import quote_all
+from tidemill.plan.versions import Activation
 
 KEY = ("k", "part two")
 BUSINESS = (*KEY, "at", "v", "w")
 UPSERT = Upsert(KEY, (*BUSINESS, BATCH_ID, LOADED_AT))
+VERSIONED = Upsert(KEY, (*BUSINESS, VERSION, BATCH_ID, LOADED_AT))
 HISTORY = {
     declared: History(
         KEY,
@@ -36,11 +39,11 @@ HISTORY = {
 TYPES = {
     "k": "INTEGER", "part two": "VARCHAR", "at": "BIGINT", "v": "INTEGER", "w": "INTEGER[]", "sk": "VARCHAR",
     VALID_FROM: "BIGINT", VALID_TO: "BIGINT", IS_CURRENT: "BOOLEAN", BATCH_ID: "BIGINT", LOADED_AT: "BIGINT",
-    "_order": "BIGINT", "_row": "BIGINT", "_deleted": "BOOLEAN",
+    "_order": "BIGINT", "_row": "BIGINT", "_deleted": "BOOLEAN", VERSION: "BIGINT",
 }  # fmt: skip
 #: One database for all examples: opening one takes 11 ms.
 DB = duckdb.connect(config={"threads": 1})
-INPUT_COLUMNS = (*BUSINESS, BATCH_ID, LOADED_AT, "_order", "_row", "_deleted")
+INPUT_COLUMNS = (*BUSINESS, VERSION, BATCH_ID, LOADED_AT, "_order", "_row", "_deleted")
 
 
 @dataclass
@@ -54,6 +57,7 @@ class Lake:
     clock: Any = field(default_factory=count)
     ids: dict[int, int] = field(default_factory=dict)
     batches: dict[int, list[tuple[Any, ...]]] = field(default_factory=dict)
+    activated: dict[int, int] = field(default_factory=dict)
     incremental: int = 0
 
     def __post_init__(self) -> None:
@@ -63,14 +67,22 @@ class Lake:
         columns = ", ".join(f'"{c}" {TYPES[c]}' for c in self.write.columns)
         self.db.execute(f"CREATE OR REPLACE TABLE target ({columns}, {FILE} INT)")
 
-    def run(self, interval: int, rows: list[dict[str, Any]]) -> None:
+    def run(self, interval: int, rows: list[dict[str, Any]], activates: int | None = None) -> None:
         """Run an interval, or run it again: its rows replace those that it had."""
         batch = self.ids.setdefault(interval, len(self.ids) + 1)
-        self._begin(batch)
+        self._begin(batch, activates)
         self.batches[interval] = []
         for position, row in enumerate(rows):
             order = row["at"] if self.declared else interval * 100
-            values = (*(row[c] for c in BUSINESS), batch, next(self.clock), order, position, row["deleted"])
+            values = (
+                *(row[c] for c in BUSINESS),
+                row.get(VERSION),
+                batch,
+                next(self.clock),
+                order,
+                position,
+                row["deleted"],
+            )
             self.batches[interval].append(values)
         self._insert("incoming", self.batches[interval])
         self.db.execute("INSERT INTO input FROM incoming")
@@ -89,12 +101,19 @@ class Lake:
             self.batches.pop(interval, None)
             self._recompute()
 
-    def _begin(self, batch: int) -> None:
+    def _begin(self, batch: int, activates: int | None = None) -> None:
+        before = max(self.activated, default=0)
+        self.activated.pop(batch, None)
+        if activates is not None:
+            self.activated[batch] = activates
+        self.sweeps = batch in (before, max(self.activated, default=0))
+        last = max(self.activated, default=None)
+        self.write = replace(self.write, activation=None if last is None else Activation(last, self.activated[last]))
         self.db.execute(f"CREATE OR REPLACE TABLE before AS FROM input WHERE {BATCH_ID} = {batch}")
         self.db.execute(f"DELETE FROM input WHERE {BATCH_ID} = {batch}; DELETE FROM incoming")
 
     def _recompute(self) -> None:
-        touched = ("before", "incoming")
+        touched = ("input", "before", "incoming") if self.sweeps else ("before", "incoming")
         self._replace(self.write.recompute_files(touched), self.write.recompute(touched))
 
     def _replace(self, files: Query, content: Query) -> None:
@@ -131,6 +150,15 @@ def by_key(rows: list[dict[str, Any]]) -> dict[Any, list[dict[str, Any]]]:
 def naive_upsert(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     last = [of_key[-1] for of_key in by_key(rows).values()]
     made = [{c: r[c] for c in (*BUSINESS, BATCH_ID)} for r in last if r["_deleted"] is not True]
+    return sorted(made, key=repr)
+
+
+def naive_versioned(rows: list[dict[str, Any]], last: Activation | None) -> list[dict[str, Any]]:
+    def ended(row: dict[str, Any]) -> bool:
+        return last is not None and row[BATCH_ID] < last.batch and row[VERSION] not in (None, last.version)
+
+    winners = [of_key[-1] for of_key in by_key(rows).values()]
+    made = [{c: r[c] for c in (*BUSINESS, VERSION, BATCH_ID)} for r in winners if not (r["_deleted"] or ended(r))]
     return sorted(made, key=repr)
 
 
@@ -194,6 +222,28 @@ def test_rule_7_history_is_what_the_final_set_of_batches_says(declared: bool, st
     for action, interval, rows in steps:
         lake.run(interval, rows) if action == "run" else lake.revert(interval)
         assert lake.table() == naive_history(lake.input_rows(), declared)
+
+
+VERSIONS = st.sampled_from([None, 1, 2])
+
+
+@settings(max_examples=few(40), deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(st.just("run"), INTERVALS, ROWS, VERSIONS, VERSIONS)
+        | st.tuples(st.just("revert"), INTERVALS, st.just([]), st.none(), st.none()),
+        min_size=1,
+        max_size=7,
+    )
+)
+def test_rule_7_activated_versions_are_those_of_the_final_set_of_batches(steps: list[Any]) -> None:
+    """Rows of other versions end where a batch activates one, and are back where that batch is reverted."""
+    lake = Lake(VERSIONED, False, DB)
+    for action, interval, rows, version, activates in steps:
+        named = [{**row, VERSION: version} for row in rows]
+        lake.run(interval, named, activates) if action == "run" else lake.revert(interval)
+        assert isinstance(lake.write, Upsert)
+        assert lake.table() == naive_versioned(lake.input_rows(), lake.write.activation)
 
 
 @pytest.mark.parametrize("write", [UPSERT, HISTORY[False]], ids=["upsert", "history"])

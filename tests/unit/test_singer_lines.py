@@ -14,11 +14,12 @@ _TEXT = st.text('aä"\\\n\x00', max_size=3)
 _SIMPLE = st.sampled_from([None, True, 0, -(2**70), 1.5, "a", "ä\n", [], [{}], {"a": {}}])
 _OBJECTS = st.dictionaries(_TEXT, _SIMPLE, max_size=2)
 _MESSAGES = st.fixed_dictionaries(
-    {"type": st.sampled_from(["RECORD", "RECORD", "RECORD", "SCHEMA", "STATE", "NEW"])},
+    {"type": st.sampled_from(["RECORD", "RECORD", "RECORD", "SCHEMA", "STATE", "NEW", "ACTIVATE_VERSION"])},
     optional={
         "stream": st.sampled_from(["a", "b"]),
         "record": _OBJECTS | _SIMPLE,
         "value": _SIMPLE,
+        "version": st.sampled_from([1, 2]),
     },
 )
 _LINES = (
@@ -44,6 +45,8 @@ def judged(line: bytes) -> tuple[str, Any]:
         return "", stream
     if message["type"] == "RECORD" and (record is None or stream is None):
         return "", stream
+    if message["type"] == "ACTIVATE_VERSION" and (stream is None or "version" not in message):
+        return "", stream
     return message["type"], stream
 
 
@@ -51,7 +54,11 @@ def judged(line: bytes) -> tuple[str, Any]:
 def test_each_line_is_in_one_run_as_it_came(lines, ended):
     """Whatever stands between: nothing is lost, changed or moved."""
     block = b"\n".join(lines) + (b"\n" if ended else b"")
-    found = [(run.type, run.stream, line) for run in runs_of(block) for line in run.lines]
+    runs = list(runs_of(block))
+    for run in runs:
+        versions = {json.loads(line).get("version") for line in run.lines if run.type}
+        assert versions in (set(), {run.version})
+    found = [(run.type, run.stream, line) for run in runs for line in run.lines]
     assert [line for *_, line in found] == [line for line in lines if line.strip()]
     for kind, stream, line in found:
         assert (kind, stream) == judged(line)

@@ -140,7 +140,46 @@ def test_a_section_of_calls_is_one_line_of_the_registry(monkeypatch: pytest.Monk
     assert caught.value.where == "pipelines/shop.yaml:4:20"
 
 
+def test_deliveries_are_those_of_the_method() -> None:
+    """One table or several, what they are called there, and the options of files."""
+    text = """
+        pipeline: shop
+        sources:
+          orders: {files: in/*.csv}
+          items: {files: in/*.json}
+        deliver:
+          - {tables: [orders, items], to: warehouse}
+          - tables: orders
+            to: exports
+            table: public.booked
+            format: csv
+            partition: [day(at), country]
+        """
+    registry.clear()
+    python = Pipeline("shop")
+    python.files("in/*.csv", name="orders")
+    python.files("in/*.json", name="items")
+    python.deliver("orders", "items", to="warehouse")
+    python.deliver("orders", to="exports", table="public.booked", format="csv", partition=["day(at)", "country"])
+    expected = [(one.to, one.tables) for one in python.spec().deliveries]
+    assert [(one.to, one.tables) for one in made(text).spec().deliveries] == expected
+    assert not list(jsonschema.Draft202012Validator(schema()).iter_errors(document(text).plain()))
+
+
+_SHOP = "pipeline: shop\nsources: {orders: {files: x.csv}}\n"
 GOLDEN = {
+    _SHOP + "deliver:\n  - {tables: [orders, ordrs], to: there}": (
+        'There is no table "ordrs".', "4:23", 'did you mean "orders"?'
+    ),
+    _SHOP + "deliver:\n  - {tables: orders, too: there}": (
+        'There is no argument of "deliver" "too".', "4:22", 'did you mean "to"?'
+    ),
+    _SHOP + "deliver:\n  - {to: there}": ('"deliver" needs "tables".', "4:5", "tables: ..."),
+    _SHOP + "deliver:\n  - {tables: [{a: b}], to: there}": ('"tables" is a mapping, and must be a text.', "4:15", None),
+    _SHOP + "deliver:\n  - {tables: orders, to: there, format: [csv]}": (
+        '"format" is a list, and must be a text.', "4:41", None
+    ),
+    _SHOP + "deliver: {tables: orders, to: there}": ('"deliver" is a mapping, and must be a list.', "3:10", None),
     "pipelin: shop": (
         'There is no setting of a pipeline "pipelin".', "1:1", 'did you mean "pipeline"?'
     ),

@@ -55,9 +55,10 @@ SOURCES: Mapping[str, Kind] = {
     "singer": Kind("tidemill.authoring.singer:singer", many=True),
 }
 
-#: Sections whose elements are calls of a pipeline's methods: `deliver: [{table: orders, to: warehouse}]` would be
-#: `"deliver": Kind("tidemill.authoring.pipeline:Pipeline.deliver", "table", ("self",))`.
-SECTIONS: dict[str, Kind] = {}
+#: Sections whose elements are calls of a pipeline's methods: `deliver: [{tables: [orders], to: warehouse}]`.
+SECTIONS: dict[str, Kind] = {
+    "deliver": Kind("tidemill.authoring.pipeline:Pipeline.deliver", "", ("self",)),
+}
 
 #: Values of arguments that are made by a function: `auth: {bearer: shop_api}`.
 PARTS: Mapping[str, Kind] = {
@@ -98,6 +99,8 @@ _MORE: Mapping[str, tuple[str, ...]] = {
     "graphql": ("auth", "connection", "headers", "rate", "retries", "patience", "timeout", "max_pages", "largest"),
     "html_table": ("auth", "connection", "headers", "rate", "retries", "patience", "timeout", "max_pages", "largest"),
 }
+#: Options of a delivery, which its signature takes as a whole, too.
+_DELIVERED = {"format": str, "compression": str, "partition": str | list[str], "key": str | list[str]}
 _TABLES = {"max_rows": int, "chunk_rows": int, "parallel": int}
 
 
@@ -128,6 +131,9 @@ def arguments_of(name: str, kind: Kind) -> Mapping[str, Argument]:
         found |= {option: rest[option] for option in _MORE[name]}
     if name == "sql_tables":
         found |= {option: Argument(hint) for option, hint in _TABLES.items()}
+    if name == "deliver":
+        found["tables"] = Argument(str, needed=True, spread=True)
+        found |= {option: Argument(hint) for option, hint in _DELIVERED.items()}
     return found
 
 

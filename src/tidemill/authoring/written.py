@@ -11,6 +11,8 @@ tables:
     key: country
     write: upsert
     checks: [{not_null: country}]
+deliver:
+  - {tables: [revenue], to: warehouse}
 """
 
 from __future__ import annotations
@@ -59,8 +61,9 @@ def pipeline_of(document: Node) -> Pipeline:
         _add_table(pipeline, table, node)
     for name, kind in SECTIONS.items():
         for node in _elements(top, name):
-            arguments = _arguments(name, kind, node)
-            _made(node, lambda kind=kind, given=arguments: kind.function(pipeline, **given))
+            several, given = _apart(name, kind, _arguments(name, kind, node))
+            _made(node, lambda kind=kind, several=several, given=given: kind.function(pipeline, *several, **given))
+            _made(node, pipeline.spec)  # names of tables are looked at here, where their place is known
     return pipeline
 
 
@@ -135,9 +138,7 @@ def _check(node: Node) -> Expectation:
         raise DefinitionError("A check has one name.", where=node.place, hint="- not_null: id\n    - unique: id")
     ((name, value),) = given.items()
     kind = CHECKS[name]
-    arguments = _arguments(name, kind, value)
-    spread = [a for a, argument in arguments_of(name, kind).items() if argument.spread]
-    columns = [c for one in spread for c in _listed(arguments.pop(one, ()))]
+    columns, arguments = _apart(name, kind, _arguments(name, kind, value))
     found: Expectation = _made(value, lambda: kind.function(*columns, **arguments))
     return found
 
@@ -160,7 +161,18 @@ def _arguments(name: str, kind: Kind, node: Node) -> dict[str, Any]:
         if about.needed and argument not in given:
             raise DefinitionError(f'"{name}" needs "{argument}".', where=node.place, hint=f"{argument}: ...")
     _check_types({a: n for a, n in given.items() if not known[a].spread and a not in MADE}, known)
+    for argument, value in given.items():
+        if known[argument].spread:
+            for one in value.items if value.items is not None else (value,):
+                _check_types({argument: one}, known)
     return {argument: _value(argument, value) for argument, value in given.items()}
+
+
+def _apart(name: str, kind: Kind, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The values of the argument that stands for any number of them, and the others by name."""
+    spread = [argument for argument, about in arguments_of(name, kind).items() if about.spread]
+    several = [value for one in spread for value in _listed(arguments.get(one, ()))]
+    return several, {argument: value for argument, value in arguments.items() if argument not in spread}
 
 
 def _value(argument: str, node: Node) -> Any:

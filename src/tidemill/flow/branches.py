@@ -10,6 +10,7 @@ from tidemill.flow.merge import write_merged
 from tidemill.flow.publish import Look, PublishConflict, PublishPlan, look, plan_publish, publish_run, swap
 from tidemill.flow.services import Services
 from tidemill.flow.stage import Stage, spec_from
+from tidemill.flow.versions import newest_activation
 from tidemill.flow.write import commit_rows
 from tidemill.model.batch import Batch, BatchState, topic_of
 from tidemill.model.branch import MAIN, ChangeKind, Ref, RefKind, RefState, StagedFile
@@ -192,7 +193,10 @@ def _without(
         return _replaced_before(attempt, spec, batch, touched[name])
     given = attempt.services.catalog.load(spec.name.input, attempt.fork[spec.name.input])
     schema = given.schema.without((BATCH_ID, LOADED_AT, ORDER, ROW, DELETED))
-    moves, _ = write_merged(attempt, spec, schema, ())
+    last = newest_activation(attempt, name)
+    every_key = last is not None and last.batch == batch.id
+    before = newest_activation(attempt, name, with_own=False) if every_key else last
+    moves, _ = write_merged(attempt, spec, schema, (), activation=before, every_key=every_key)
     attempt.commit({n: p for n, p in moves.items() if n != name})
     return moves[name]
 

@@ -18,6 +18,7 @@ from tidemill.flow.merge import input_columns, input_stage, merge_input
 from tidemill.flow.policies import LoadPolicies
 from tidemill.flow.quarantine import Quarantine, too_many
 from tidemill.flow.stage import Stage, spec_from
+from tidemill.flow.versions import LoadVersions
 from tidemill.flow.write import commit_rows
 from tidemill.model.batch import Contents, Manifest, Part
 from tidemill.model.connector import Connector
@@ -64,13 +65,16 @@ def load(
         DecodeError, LimitError: a part cannot be read.
     """
     tables = known_schemas(attempt, source.table.name)
+    versions = LoadVersions.of(attempt, source, manifest)
     if keyed(source.table):
         tables = _input_schema(attempt, source.table)
+    if versions is not None:
+        tables = {child: versions.without(schema) for child, schema in tables.items()}
     source = _declared(attempt, source, manifest, tables.get(""))
     found = Schema()
     while True:
         try:
-            loaded = _load_once(attempt, source, manifest, tables, found, progress)
+            loaded = _load_once(attempt, source, manifest, tables, found, versions, progress)
             break
         except Restart as restart:
             found = restart.found
@@ -174,6 +178,7 @@ def _load_once(
     manifest: Manifest,
     tables: Mapping[str, Schema],
     found: Schema,
+    versions: LoadVersions | None,
     progress: Callable[[int], None],
 ) -> Loaded:
     """One pass over the parts; raises Restart where types turn out too narrow for a new table."""
@@ -194,6 +199,7 @@ def _load_once(
             return stages[name]
 
         def columns(schema: Schema, child: str) -> Schema:
+            schema = versions.schema(schema) if versions else schema
             return input_columns(source.table, schema) if by_key and not child else schema
 
         declared = source.table.contract.columns
@@ -215,8 +221,11 @@ def _load_once(
         for chunk in chunks:
             if chunk.batch is None and chunk.child:
                 stage(child_name(table, chunk.child)).shape(chunk.schema)
-            if chunk.batch is not None and chunk.batch.num_rows:
-                stage(child_name(table, chunk.child)).write(chunk.batch, columns(chunk.schema, chunk.child))
+            is_ended = versions is not None and chunk.part in versions.ended
+            if chunk.batch is not None and chunk.batch.num_rows and not is_ended:
+                staged = stage(child_name(table, chunk.child))
+                staged.fill(versions.fill(chunk.part) if versions else {})
+                staged.write(chunk.batch, columns(chunk.schema, chunk.child))
             loaded.schemas[chunk.child] = chunk.schema
             quarantine.add(chunk.rejected)
             # A flattened child's rows are within its parent's; other children have parts of their own.
@@ -235,8 +244,15 @@ def _load_once(
         if by_key and table in stages:
             schema = loaded.schemas.get("", tables.get("", Schema()))
             stages[table].shape(columns(schema, ""))
-            loaded.moves.update(merge_input(attempt, source.table, schema, stages.pop(table), quarantine))
-        loaded.moves.update({name: commit_rows(staged) for name, staged in stages.items()})
+            schema = versions.schema(schema) if versions else schema
+            last = versions.activation if versions else None
+            merged = merge_input(
+                attempt, source.table, schema, stages.pop(table), quarantine,
+                activation=last, every_key=last is not None and last.batch == attempt.batch.id,
+            )  # fmt: skip
+            loaded.moves.update(merged)
+        commit = versions.commit if versions else commit_rows
+        loaded.moves.update({name: commit(staged) for name, staged in stages.items()})
         loaded.rejected = quarantine.rows
         rejected = quarantine.commit()
         if rejected is not None:

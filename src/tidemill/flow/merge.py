@@ -19,6 +19,7 @@ from tidemill.flow.stage import Stage, own_files
 from tidemill.model.branch import ChangeKind
 from tidemill.model.cdc import OP, UNCHANGED
 from tidemill.model.errors import DefinitionError
+from tidemill.model.singer import VERSION
 from tidemill.model.table import (
     BATCH_ID,
     DELETED,
@@ -36,6 +37,7 @@ from tidemill.model.table import (
 from tidemill.model.types import BOOLEAN, LONG, TIMESTAMPTZ, Type
 from tidemill.plan.history import History, history_schema
 from tidemill.plan.merge import ERROR, FILE, INCOMING, INPUT, OTHERS, REWRITTEN, TARGET, KeyedWrite, Query, Upsert
+from tidemill.plan.versions import Activation
 from tidemill.ports.decoder import Rejected
 from tidemill.ports.engine import WithFiles
 
@@ -49,8 +51,13 @@ def write_merged(
     schema: Schema,
     batches: Iterable[Any],
     progress: Callable[[int], None] = lambda _: None,
+    *,
+    activation: Activation | None = None,
+    every_key: bool = False,
 ) -> tuple[dict[TableName, str], int]:
     """Write a batch's rows into an upsert or history table; returns the pointers to move and the rows given.
+
+    `activation` and `every_key` are those of `merge_input`.
 
     Raises:
         DefinitionError: a key, order or delete column is not among the rows' columns.
@@ -61,7 +68,7 @@ def write_merged(
         for batch in batches:
             given.write(batch, inputs)
             progress(given.rows)
-        moves = merge_input(attempt, spec, schema, given, quarantine)
+        moves = merge_input(attempt, spec, schema, given, quarantine, activation=activation, every_key=every_key)
         rejected = quarantine.commit()
         if rejected:
             moves[spec.name.quarantine] = rejected
@@ -95,7 +102,14 @@ def _order_type(spec: TableSpec, schema: Schema) -> Type:
 
 
 def merge_input(
-    attempt: Attempt, spec: TableSpec, schema: Schema, given: Stage, quarantine: Quarantine
+    attempt: Attempt,
+    spec: TableSpec,
+    schema: Schema,
+    given: Stage,
+    quarantine: Quarantine,
+    *,
+    activation: Activation | None = None,
+    every_key: bool = False,
 ) -> dict[TableName, str]:
     """Commit the input table, and apply the batch's rows to the table; returns the pointers of both.
 
@@ -105,6 +119,8 @@ def merge_input(
         schema: the rows' columns.
         given: the input table's stage, with all rows written.
         quarantine: gets the rows that have no key or order.
+        activation: ends rows of other versions; None: none are ended.
+        every_key: the batch is about keys that its rows do not have, too: it activates a version, or did.
     """
     own, mixed = own_files(given)
     if mixed is not None:
@@ -122,7 +138,7 @@ def merge_input(
         _WAS: replace(whole, files=tuple(f for f in earlier if f.batch_id == attempt.batch.id)),
         OTHERS: replace(whole, files=tuple(f for f in earlier if f.batch_id != attempt.batch.id)),
     }
-    target = _merge(attempt, spec, schema, _order_type(spec, schema), relations, quarantine)
+    target = _merge(attempt, spec, schema, relations, quarantine, activation, every_key=every_key)
     return {spec.name.input: pointer, spec.name: target}
 
 
@@ -148,16 +164,18 @@ def _merge(
     attempt: Attempt,
     spec: TableSpec,
     schema: Schema,
-    order_type: Type,
     relations: dict[str, Scan],
     quarantine: Quarantine,
+    activation: Activation | None,
+    *,
+    every_key: bool,
 ) -> str:
     """Rewrite the files of the table that hold touched keys; returns the table's pointer."""
     services = attempt.services
     business = schema.without((spec.delete_flag,) if spec.delete_flag else ())
     business = business.without((OP, UNCHANGED) if spec.changes else ())
     if spec.write is WriteMode.HISTORY:
-        business = history_schema(business, order_type, spec.surrogate_key)
+        business = history_schema(business, _order_type(spec, schema), spec.surrogate_key)
     business = business.without((BATCH_ID, LOADED_AT))
     with Stage(attempt, spec, mixed=True) as stage:
         shaped = stage.shape(business)
@@ -165,7 +183,8 @@ def _merge(
         columns = tuple(n for n in target.schema.names if n not in (BATCH_ID, LOADED_AT))
         write = _keyed(spec, (*columns, *(c.name for c in SYSTEM_COLUMNS)))
         tables: dict[str, Scan | WithFiles] = {**relations, TARGET: WithFiles(target, FILE)}
-        touched: tuple[str, ...] = (INCOMING, _WAS)
+        write = replace(write, activation=activation if VERSION in schema else None)
+        touched: tuple[str, ...] = (INPUT, INCOMING, _WAS) if every_key else (INCOMING, _WAS)
         plain = True
         if spec.changes:
             told = _rows(attempt, write.special(touched), tables)[0]

@@ -126,6 +126,12 @@ class Stage:
         self._known = schema
         return shaped
 
+    def fill(self, values: Mapping[str, Any]) -> None:
+        """Values of columns that the rows from here on do not bring."""
+        if any(name not in self._fill or self._fill[name] != value for name, value in values.items()):
+            self._close_writer()
+            self._fill |= values
+
     def write(self, batch: Any, schema: Schema) -> None:
         """Add an Arrow record batch whose columns are those of `schema`."""
         self._open(schema).write(batch)

@@ -56,6 +56,11 @@ class Connector:
         """The pattern of the parts with Singer's SCHEMA messages, which say the types of columns; None: none do."""
         return None
 
+    @property
+    def has_versions(self) -> bool:
+        """Whether parts may be of a version, and end the rows of others, as Singer's ACTIVATE_VERSION does."""
+        return False
+
     def __str__(self) -> str:
         """What lists and messages call it: the technology and what is read, without any secret."""
         return type(self).__name__.lower()

@@ -13,6 +13,10 @@ from tidemill.model.pipeline import SourceKind
 ROWS, BATCHES, REFUSED = "rows-", "rows-batch-", "rows-refused-"
 #: SCHEMA messages of the stream, as they came; the other messages of the run.
 SCHEMAS, OTHERS = "schema-", "messages-"
+#: ACTIVATE_VERSION messages; like parts of records, each has its version in its name.
+ACTIVATIONS = "activate-"
+#: Column with the version that a record names, as targets of Singer call it.
+VERSION = "_sdc_table_version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,11 @@ class SingerStream(Connector):
     def columns_in(self) -> str | None:
         """SCHEMA messages."""
         return f"{SCHEMAS}*"
+
+    @property
+    def has_versions(self) -> bool:
+        """Taps that send tables as a whole number each time that they do."""
+        return True
 
     def __str__(self) -> str:
         return f"{self.tap} {self.stream}"

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from tidemill.model.cdc import OP, UNCHANGED
 from tidemill.model.table import BATCH_ID, DELETED, LOADED_AT, ORDER, ROW
 from tidemill.plan.sql import literal, quote, quote_all
+from tidemill.plan.versions import Activation
 
 #: Relation: the table, all files, each row with the path of its file in the column `FILE`.
 TARGET = "target"
@@ -69,6 +70,8 @@ class KeyedWrite(ABC):
     log: bool = False
     #: Columns of a log that some rows do not bring, because they did not change.
     unsent: tuple[str, ...] = ()
+    #: Ends rows of other versions; None: rows have no versions.
+    activation: Activation | None = None
 
     def invalid(self) -> Query:
         """Rows of `INCOMING` that cannot be placed, with the reason in `ERROR`."""
@@ -171,8 +174,12 @@ class Upsert(KeyedWrite):
     """One row a key: that with the greatest (order, batch id, row position), none where that row is a delete."""
 
     def newest_files(self) -> Query:
-        """See `KeyedWrite`."""
-        return self.recompute_files((INCOMING,))
+        """See `KeyedWrite`: also those with rows that the batch ends."""
+        files = self.recompute_files((INCOMING,))
+        if self.activation is None:
+            return files
+        ended = f"SELECT {quote(FILE)} FROM {TARGET} WHERE {self.activation.ends}"
+        return Query(f"{files.sql} UNION {ended}", files.reads)
 
     def newest(self) -> Query:
         """See `KeyedWrite`."""
@@ -189,11 +196,13 @@ class Upsert(KeyedWrite):
         """
         columns = quote_all(self.columns)
         rank = ", ".join(f"{quote(c)} DESC" for c in (ORDER, BATCH_ID, ROW))
+        ended = "FALSE" if self.activation is None else self.activation.ends
         return (
-            f"SELECT {columns} FROM {REWRITTEN} ANTI JOIN ({self._keys(touched)}) AS k {self._using}\n"
+            f"SELECT {columns} FROM {REWRITTEN} ANTI JOIN ({self._keys(touched)}) AS k {self._using} "
+            f"WHERE NOT {ended}\n"
             f"UNION ALL\n"
             f"SELECT {columns} FROM (\n"
             f"  SELECT * FROM ({rows}) AS r WHERE {self._placed}\n"
             f"  QUALIFY row_number() OVER (PARTITION BY {quote_all(self.key)} ORDER BY {rank}) = 1\n"
-            f") AS winners WHERE {quote(DELETED)} IS NOT TRUE"
+            f") AS winners WHERE {quote(DELETED)} IS NOT TRUE AND NOT {ended}"
         )

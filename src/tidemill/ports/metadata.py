@@ -240,6 +240,13 @@ class ArchiveIndex(Protocol):
         """Manifests, newest batch first."""
         ...
 
+    def parts_named(self, pipeline: str, source: str, prefix: str, batch_id: int) -> list[tuple[int, str]]:
+        """Batch and name of the parts whose names begin so, by batch and in order; of each batch's newest manifest.
+
+        Only published batches count, and `batch_id` whatever its state.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:

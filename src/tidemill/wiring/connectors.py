@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidemill.model.cdc import Cdc
@@ -18,6 +19,7 @@ from tidemill.model.rest import Rest
 from tidemill.model.singer import SingerStream, Tap
 from tidemill.model.table import TableName, TableSpec
 from tidemill.model.webhook import Webhook
+from tidemill.ports.environments import PythonEnvironments
 from tidemill.ports.source import ExtractRequest, Source
 from tidemill.wiring.secrets import connections_of, secret_text
 from tidemill.wiring.services import system_clock
@@ -66,7 +68,16 @@ def open_tap(spec: SourceSpec, tap: Tap, settings: Settings) -> TapSource:
     """What runs a tap; environments are kept in the project's state folder."""
     from tidemill.adapters.singer.source import TapSource
 
-    return TapSource(spec, tap, settings.root, settings.root / STATE_FOLDER / "taps", partial(_secret, settings))
+    environments = tap_environments(settings.root / STATE_FOLDER / "taps")
+    return TapSource(spec, tap, settings.root, environments, partial(_secret, settings))
+
+
+def tap_environments(folder: Path) -> PythonEnvironments:
+    """Environments of taps, kept in a folder."""
+    from tidemill.adapters.venv.environments import VirtualEnvironments
+
+    hint = 'another version, "tap-shop==1.2"; an older Python, python="3.12"; or packages that it lacks'
+    return VirtualEnvironments(folder, hint)
 
 
 def tap_of(tap: Tap, settings: Settings) -> TapSource:

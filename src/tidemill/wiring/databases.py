@@ -50,10 +50,8 @@ def open_changes(spec: SourceSpec, source: Cdc, settings: Settings) -> Source:
         UnknownName: there is no such connection.
         SettingsError: it is none of PostgreSQL.
     """
-    try:
-        from tidemill.adapters.databases.cdc import CdcFeed
-    except ImportError:
-        raise needed() from None
+    from tidemill.adapters.databases.cdc import CdcFeed
+
     try:
         return CdcFeed(spec.name, source, of_postgres(source.connection, settings), spec.place)
     except (SettingsError, UnknownName) as error:
@@ -63,16 +61,9 @@ def open_changes(spec: SourceSpec, source: Cdc, settings: Settings) -> Source:
 
 def open_slots(connection: str, settings: Settings) -> Slots:
     """The replication slots of a connection's server. Raises UnknownName, SettingsError."""
-    try:
-        from tidemill.adapters.databases.slots import ServerSlots
-    except ImportError:
-        raise needed() from None
+    from tidemill.adapters.databases.slots import ServerSlots
+
     return ServerSlots(of_postgres(connection, settings))
-
-
-def needed() -> SettingsError:
-    """What following a database needs is not installed."""
-    return SettingsError("Following a database needs drivers.", hint='pip install "tidemill[postgres]"')
 
 
 def of_postgres(name: str, settings: Settings) -> Mapping[str, Any]:

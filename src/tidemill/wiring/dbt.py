@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from tidemill.adapters.dbt.projects import DbtProjects
+from tidemill.adapters.venv.environments import VirtualEnvironments
 from tidemill.authoring.task_context import DBT_VARS
 from tidemill.wiring.settings import STATE_FOLDER, find_root
 
@@ -21,9 +22,16 @@ def open_dbt(root: Path) -> DbtProjects:
     """
     key = (os.getpid(), root)
     if key not in _open:
-        _open[key] = DbtProjects(root / STATE_FOLDER, DBT_VARS)
+        state = root / STATE_FOLDER
+        _open[key] = DbtProjects(state, DBT_VARS, dbt_environments(state / "venvs"))
         atexit.register(_open[key].close)
     return _open[key]
+
+
+def dbt_environments(folder: Path) -> VirtualEnvironments:
+    """Environments of dbt, kept in a folder."""
+    hint = 'packages=["dbt-core<1.12", ...], or python="/path/to/python" of an environment that has dbt'
+    return VirtualEnvironments(folder, hint)
 
 
 def roots_of(file: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from tidemill.model.live import (
     Tail,
     WebSocket,
 )
-from tidemill.wiring.databases import needed, of_postgres
+from tidemill.wiring.databases import of_postgres
 from tidemill.wiring.secrets import secret_text
 from tidemill.wiring.settings import Settings
 from tidemill.wiring.stream_rows import as_line, encoded, keys_of
@@ -77,10 +77,8 @@ def open_live(topic: Topic, settings: Settings, services: Services, registry: Re
                 raise SettingsError("The client of WebSockets is not installed.", hint=hint) from None
             return WebSocketLive(spec, headers, texts)
         case Cdc() as spec:
-            try:
-                from tidemill.adapters.databases.cdc_live import CdcLive
-            except ImportError:
-                raise needed() from None
+            from tidemill.adapters.databases.cdc_live import CdcLive
+
             return CdcLive(spec, of_postgres(spec.connection, settings))
         case CustomSource() as spec:
             from tidemill.flow.live.custom import CustomLive

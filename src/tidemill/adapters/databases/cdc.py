@@ -8,18 +8,16 @@ Nothing is taken from the slot: it is only looked at, and moved once the batch i
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 
 from tidemill.adapters.databases.changes import Tables, log_of, snapshot_transaction
 from tidemill.adapters.databases.database import Column, Relation
+from tidemill.adapters.databases.extraction import PiecesExtraction
 from tidemill.adapters.databases.pgoutput import Decoder, of_arrow
 from tidemill.adapters.databases.pgtext import SESSION
 from tidemill.adapters.databases.pieces import PieceWriter, raw_file
@@ -28,7 +26,7 @@ from tidemill.adapters.databases.slots import Published, Server, dropped, quoted
 from tidemill.model.batch import Bookmark
 from tidemill.model.cdc import NEW_SLOT, Cdc, FollowedTable, Position, lsn_number, lsn_text
 from tidemill.model.databases import database_shown
-from tidemill.model.errors import DataError, Refused, TidemillError
+from tidemill.model.errors import DataError, Refused
 from tidemill.plan.sql import quote
 from tidemill.ports.source import ExtractRequest, Piece
 
@@ -68,30 +66,13 @@ class CdcFeed:
                 server.advance(slot, position.lsn)
 
 
-class CdcExtraction:
+class CdcExtraction(PiecesExtraction):
     """A running read."""
 
     def __init__(self, feed: CdcFeed, request: ExtractRequest) -> None:
+        super().__init__(request, feed.place)
         self._feed = feed
         self._source = feed.source
-        self._request = request
-        self._stack = ExitStack()
-        self._folder = Path()
-        self._after: Bookmark = request.bookmark
-
-    @property
-    def bookmark_after(self) -> Bookmark:
-        """How far the slot was read."""
-        return self._after
-
-    def __enter__(self) -> CdcExtraction:
-        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tidemill-")))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
 
     def __iter__(self) -> Iterator[Piece]:
         with self._placed(), Server(self._feed.parts).opened() as server:
@@ -102,15 +83,6 @@ class CdcExtraction:
                 yield from self._snapshot(server, published, before)
             else:
                 yield from self._changes(server, before)
-
-    @contextmanager
-    def _placed(self) -> Iterator[None]:
-        """Errors say where the source was declared."""
-        try:
-            yield
-        except TidemillError as error:
-            error.where = error.where or self._feed.place
-            raise
 
     # -- the snapshot
 

@@ -69,6 +69,15 @@ def connecting(parts: Mapping[str, Any]) -> dict[str, Any]:
     return {"connect_timeout": _TIMEOUT, "application_name": "tidemill", **_ALIVE, **parts}
 
 
+def must_have_drivers() -> None:
+    """Raise SettingsError where the drivers are not installed."""
+    try:
+        import adbc_driver_postgresql  # noqa: F401
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise SettingsError("Reading from PostgreSQL needs drivers.", hint='pip install "tidemill[postgres]"') from None
+
+
 class PostgresDatabase:
     """See the port.
 
@@ -89,13 +98,9 @@ class PostgresDatabase:
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Connect, and take the snapshot."""
-        try:
-            import adbc_driver_postgresql  # noqa: F401
-            import psycopg
-        except ImportError:
-            raise SettingsError(
-                "Reading from PostgreSQL needs drivers.", hint='pip install "tidemill[postgres]"'
-            ) from None
+        must_have_drivers()
+        import psycopg
+
         with explained():
             self._leader = psycopg.connect(autocommit=True, cursor_factory=psycopg.RawCursor, **self._parts)
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidemill.adapters.databases.pgoutput import RelationColumn
 from tidemill.adapters.databases.pgtext import SESSION
-from tidemill.adapters.databases.postgres import connecting, explained
+from tidemill.adapters.databases.postgres import connecting, explained, must_have_drivers
 from tidemill.model.cdc import NEW_SLOT, Cdc, FollowedTable, lsn_number, lsn_text
 from tidemill.model.errors import DataError, Refused, SettingsError, UnknownName, Unreachable
 from tidemill.plan.sql import quote
@@ -73,12 +73,9 @@ class Server:
     @contextmanager
     def opened(self) -> Iterator[Server]:
         """Connect."""
-        try:
-            import psycopg
-        except ImportError:
-            raise SettingsError(
-                "Reading from PostgreSQL needs drivers.", hint='pip install "tidemill[postgres]"'
-            ) from None
+        must_have_drivers()
+        import psycopg
+
         with explained():
             self._connection = psycopg.connect(autocommit=True, cursor_factory=psycopg.RawCursor, **self._parts)
         try:

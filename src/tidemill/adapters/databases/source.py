@@ -7,26 +7,23 @@ whichever connection is first.
 
 from __future__ import annotations
 
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
-from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 
 from tidemill.adapters.databases.database import Column, Database, Reader, Relation, known_columns
+from tidemill.adapters.databases.extraction import PiecesExtraction
 from tidemill.adapters.databases.pieces import PieceWriter, empty_piece, raw_file
-from tidemill.model.batch import Bookmark
 from tidemill.model.databases import DatabaseSource
-from tidemill.model.errors import DataError, DefinitionError, TidemillError, UnknownName, Unreachable
+from tidemill.model.errors import DataError, DefinitionError, UnknownName, Unreachable
 from tidemill.plan.cursors import begin, check_same, from_bookmark, to_bookmark
 from tidemill.plan.sql_feed import Bound, Sql
 from tidemill.ports.source import ExtractRequest, Piece
@@ -58,34 +55,17 @@ class DatabaseFeed:
         return DatabaseExtraction(self, request)
 
 
-class DatabaseExtraction:
+class DatabaseExtraction(PiecesExtraction):
     """A running read."""
 
     def __init__(self, feed: DatabaseFeed, request: ExtractRequest) -> None:
+        super().__init__(request, feed.place)
         self._feed = feed
         self._source = feed.source
         self._database = feed.database
-        self._request = request
-        self._stack = ExitStack()
-        self._folder = Path()
-        self._after: Bookmark = request.bookmark
         self._stop = Event()
         self._readers: list[Reader] = []
         self._idle: SimpleQueue[Reader] = SimpleQueue()
-
-    @property
-    def bookmark_after(self) -> Bookmark:
-        """How far the cursor was read."""
-        return self._after
-
-    def __enter__(self) -> DatabaseExtraction:
-        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="tidemill-")))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
 
     def __iter__(self) -> Iterator[Piece]:
         with self._placed():
@@ -101,15 +81,6 @@ class DatabaseExtraction:
             if not given:
                 schema = pa.schema([(column.name, column.kind or pa.null()) for column in columns])
                 yield raw_file(empty_piece(self._folder, self._feed.name, schema))
-
-    @contextmanager
-    def _placed(self) -> Iterator[None]:
-        """Errors say where the source was declared."""
-        try:
-            yield
-        except TidemillError as error:
-            error.where = error.where or self._feed.place
-            raise
 
     # -- what is read ----------------------------------------------------------------------------------------
 

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tidemill.adapters.dbt.environment import checked_python, packages_for, python_with
+from tidemill.adapters.dbt.environment import checked_python, packages_for
 from tidemill.adapters.dbt.process import Refused, WarmProcess
 from tidemill.model.dbt import DbtGraph
 from tidemill.model.errors import DefinitionError, RunFailed
 from tidemill.plan.code import SKIPPED, SUFFIXES
 from tidemill.ports.dbt import DbtCall, DbtPlace, DbtResult, Tell
+from tidemill.ports.environments import PythonEnvironments
 
 PROJECT_FILE = "dbt_project.yml"
 #: Values for the variables of a run with which a project is parsed: its graph is one for all intervals, or it is not.
@@ -36,13 +37,15 @@ class DbtProjects:
     """See `ports.dbt.Dbt`.
 
     Args:
-        state: the folder for environments, graphs and what dbt writes: `.tidemill` of the project.
+        state: the folder for graphs and what dbt writes: `.tidemill` of the project.
         names: variables that each run gives to dbt.
+        environments: in which dbt is installed.
     """
 
-    def __init__(self, state: Path, names: tuple[str, ...]) -> None:
+    def __init__(self, state: Path, names: tuple[str, ...], environments: PythonEnvironments) -> None:
         self._state = state
         self._names = names
+        self._environments = environments
         self._warm: dict[str, WarmProcess] = {}
         self._running: WarmProcess | None = None
 
@@ -164,7 +167,8 @@ class DbtProjects:
     def _python(self, place: DbtPlace) -> Path:
         if place.python is not None:
             return checked_python(place.python)
-        return python_with(place.packages or packages_for(profiles_of(place)), self._state / "venvs")
+        packages = place.packages or packages_for(profiles_of(place))
+        return self._environments.having(packages, called="dbt") / "bin" / "python"
 
 
 def folder_of(place: DbtPlace) -> Path:

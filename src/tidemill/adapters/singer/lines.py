@@ -33,7 +33,7 @@ class Run:
         stream: that they are for; None: they name none.
         data: as they came, each with its newline.
         count: how many.
-        version: the last that records named.
+        version: that all of them name; None: none does.
     """
 
     type: str
@@ -61,10 +61,10 @@ def runs_of(block: bytes) -> Iterator[Run]:
         whole = len(messages) == block.count(b"\n")
     except _WRONG:
         messages, whole = [], False
-    if whole and len({(one.type, one.stream, one.record is None) for one in messages}) == 1:
+    if whole and len({(one.type, one.stream, one.record is None, one.version) for one in messages}) == 1:
         # Most blocks are of one stream: they go as they are.
-        kind, stream = _mark(messages[0])
-        yield Run(kind, stream, block, len(messages), messages[-1].version)
+        kind, stream, version = _mark(messages[0])
+        yield Run(kind, stream, block, len(messages), version)
         return
     lines = block.split(b"\n")
     lines.pop()
@@ -72,19 +72,19 @@ def runs_of(block: bytes) -> Iterator[Run]:
         lines = [line for line in lines if line.strip()]
         messages = [_message(line) for line in lines]
     at = 0
-    for (kind, stream), group in groupby(messages, _mark):
-        several = list(group)
-        end = at + len(several)
-        yield Run(kind, stream, b"\n".join(lines[at:end]) + b"\n", len(several), several[-1].version)
-        at = end
+    for (kind, stream, version), group in groupby(messages, _mark):
+        count = len(list(group))
+        yield Run(kind, stream, b"\n".join(lines[at : at + count]) + b"\n", count, version)
+        at += count
 
 
-def _mark(message: _Message) -> tuple[str, str | None]:
-    if message.type == "RECORD":
-        if message.record is None or message.stream is None:
-            return "", message.stream
-        return "RECORD", message.stream
-    return message.type, message.stream
+def _mark(message: _Message) -> tuple[str, str | None, int | None]:
+    """Type, stream and version of a message; what is none, or lacks what its type needs, has no type."""
+    if message.type == "RECORD" and (message.record is None or message.stream is None):
+        return "", message.stream, None
+    if message.type == "ACTIVATE_VERSION" and (message.version is None or message.stream is None):
+        return "", message.stream, None
+    return message.type, message.stream, message.version
 
 
 def _message(line: bytes) -> _Message:

@@ -23,7 +23,6 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from tidemill.adapters.singer.environment import environment_with
 from tidemill.adapters.singer.lines import Run, runs_of
 from tidemill.adapters.singer.process import TapProcess
 from tidemill.adapters.singer.spool import PART_BYTES, Spool
@@ -31,8 +30,20 @@ from tidemill.model.batch import Bookmark
 from tidemill.model.errors import DataError, Refused, RunFailed, SettingsError, TidemillError
 from tidemill.model.masking import Masker
 from tidemill.model.pipeline import SourceSpec
-from tidemill.model.singer import BATCHES, OTHERS, REFUSED, ROWS, SCHEMAS, FromEnvironment, SingerStream, Tap
+from tidemill.model.singer import (
+    ACTIVATIONS,
+    BATCHES,
+    OTHERS,
+    REFUSED,
+    ROWS,
+    SCHEMAS,
+    FromEnvironment,
+    SingerStream,
+    Tap,
+)
 from tidemill.plan.singer import Metric, chosen, entries, metric_of, names_of, read_rules
+from tidemill.plan.versions import version_ending
+from tidemill.ports.environments import PythonEnvironments
 from tidemill.ports.source import ExtractRequest, Piece
 
 _log = logging.getLogger("tidemill.singer")
@@ -53,7 +64,7 @@ class TapSource:
         spec: the feed that is extracted for all.
         tap: which.
         root: the project's folder.
-        environments: where those of taps are kept.
+        environments: in which taps are installed.
         secret: the value of `env:NAME`.
         part_bytes: of lines in a part.
     """
@@ -61,7 +72,7 @@ class TapSource:
     spec: SourceSpec
     tap: Tap
     root: Path
-    environments: Path
+    environments: PythonEnvironments
     secret: Callable[[str], str]
     part_bytes: int = PART_BYTES
 
@@ -87,7 +98,7 @@ class TapSource:
             Unreachable: its packages could not be installed.
         """
         tap = self.tap
-        within = environment_with(tap.packages, tap.python, self.environments) / "bin" if tap.packages else None
+        within = self.environments.having(tap.packages, tap.python) / "bin" if tap.packages else None
         if "/" in tap.program or tap.program.endswith(".py"):
             file = (self.root / tap.program).resolve()
             if not file.is_file():
@@ -264,7 +275,7 @@ class TapExtraction:
                 self._tell_unknown(run.stream)
                 yield from spool.write(own, OTHERS, ".jsonl.zst", run.data)
             else:
-                yield from spool.write(feed, ROWS, ".jsonl.zst", run.data)
+                yield from spool.write(feed, ROWS, f"{self._version(run)}.jsonl.zst", run.data)
             return
         feed = self._feeds.get(run.stream or "")
         if not run.type:
@@ -272,6 +283,8 @@ class TapExtraction:
             yield from spool.write(feed or own, REFUSED, ".txt", run.data)
         elif run.type == "SCHEMA" and feed is not None:
             yield from spool.write(feed, SCHEMAS, ".jsonl", run.data)
+        elif run.type == "ACTIVATE_VERSION" and feed is not None:
+            yield from spool.write(feed, ACTIVATIONS, f"{self._version(run)}.jsonl", run.data)
         elif run.type == "BATCH" and feed is not None:
             yield from spool.write(feed, OTHERS, ".jsonl.zst", run.data)
             for line in run.lines:
@@ -280,6 +293,15 @@ class TapExtraction:
             yield from spool.write(feed or own, OTHERS, ".jsonl.zst", run.data)
             if run.type == "STATE":
                 self._after = self._state(run.lines[-1])
+
+    def _version(self, run: Run) -> str:
+        """What the name of a part says of its version. Raises DataError: a table's column cannot hold it."""
+        if run.version is not None and not -(2**63) <= run.version < 2**63:
+            raise DataError(
+                f'The tap "{self._tap}" calls a version of "{run.stream}" {run.version}, which has more than 64 bits.',
+                where=self._tap.place,
+            )
+        return version_ending(run.version)
 
     def _state(self, line: bytes) -> Bookmark:
         try:

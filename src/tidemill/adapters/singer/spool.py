@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from tidemill.model.singer import ACTIVATIONS
 from tidemill.ports.source import RawFile
 
 #: Bytes of a part of lines, as the tap wrote them: loads take apart documents of less than 32 MB at once.
@@ -37,10 +38,10 @@ class Spool:
             data: with their newlines.
         """
         part = self._open.get((feed, kind))
-        if part is None:
+        if part is None or part.ending != ending:
             # Parts are loaded in the order in which they are given, so that a feed's others come before.
             yield from self._end(feed, kind)
-            part = self._open[feed, kind] = _Part(self._path(), self._name(feed, kind, ending))
+            part = self._open[feed, kind] = _Part(self._path(), self._name(feed, kind, ending), ending)
         part.write(data)
         if part.bytes >= self._part_bytes:
             del self._open[feed, kind]
@@ -60,8 +61,8 @@ class Spool:
         self._open.clear()
 
     def _end(self, feed: str, kind: str) -> Iterator[RawFile]:
-        """Give a feed's parts with rows, where another kind of these begins."""
-        for at in [at for at in self._open if at[0] == feed and _rows(at[1]) and _rows(kind)]:
+        """Give a feed's parts with rows, or about them, where another one of these begins."""
+        for at in [at for at in self._open if at[0] == feed and _is_ordered(at[1]) and _is_ordered(kind)]:
             yield self._open.pop(at).close(feed)
 
     def _name(self, feed: str, kind: str, ending: str) -> str:
@@ -73,8 +74,9 @@ class Spool:
 
 
 class _Part:
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, ending: str) -> None:
         self._path = path
+        self.ending = ending
         self._name = name
         self._file: IO[bytes] = path.open("wb")
         self._out: Any = self._file
@@ -94,8 +96,8 @@ class _Part:
         return _raw(self._path, self._name, feed)
 
 
-def _rows(kind: str) -> bool:
-    return kind.startswith("rows-")
+def _is_ordered(kind: str) -> bool:
+    return kind.startswith(("rows-", ACTIVATIONS))
 
 
 def _raw(path: Path, name: str, feed: str) -> RawFile:

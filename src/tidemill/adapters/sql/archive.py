@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import exists, or_, select
 
 from tidemill.adapters.sql.columns import interval_columns, interval_from
-from tidemill.adapters.sql.schema import files, manifests
+from tidemill.adapters.sql.schema import batches, files, manifests
 from tidemill.adapters.sql.session import AnyRow, Session
-from tidemill.model.batch import Manifest, Part, contents_from_json, contents_to_json
+from tidemill.model.batch import BatchState, Manifest, Part, contents_from_json, contents_to_json
 from tidemill.model.errors import Refused, UnknownName
 
 
@@ -84,6 +84,24 @@ class SqlArchiveIndex:
         if pipeline is not None:
             query = query.where(c.pipeline == pipeline)
         return self._with_parts(self._session.all(query))
+
+    def parts_named(self, pipeline: str, source: str, prefix: str, batch_id: int) -> list[tuple[int, str]]:
+        """Batch and name of parts by the beginning of their names; see the port."""
+        m, f, b = manifests.c, files.c, batches.c
+        newer = manifests.alias()
+        query = (
+            select(m.batch_id, f.name)
+            .select_from(files)
+            .join(manifests, m.id == f.manifest_id)
+            .join(batches, b.id == m.batch_id)
+            .where(self._own(), m.pipeline == pipeline, m.source == source, f.name.startswith(prefix, autoescape=True))
+            .where(or_(b.state == BatchState.PUBLISHED, b.id == batch_id))
+            .where(
+                ~exists().where(newer.c.batch_id == m.batch_id, newer.c.source == m.source, newer.c.version > m.version)
+            )
+            .order_by(m.batch_id, f.position)
+        )
+        return [(row.batch_id, row.name) for row in self._session.all(query)]
 
     def _with_parts(self, rows: Sequence[AnyRow]) -> list[Manifest]:
         if not rows:
