@@ -107,7 +107,8 @@ def after_runs(invocation: Invocation) -> list[Report]:
 
 def tell(invocation: Invocation, reports: Sequence[Report]) -> None:
     """How deliveries ended: what came there as results, what did not as a note beside them."""
-    facts, left = [], []
+    facts: list[tuple[str, str, str]] = []
+    left: list[tuple[str, str, str]] = []
     for report in reports:
         spec = report.spec
         if spec.mirror is not None:

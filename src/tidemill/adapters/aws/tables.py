@@ -88,7 +88,7 @@ class _expecting:  # noqa: N801 - it reads as a part of a sentence
 
     def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> bool:
         response: Mapping[str, Any] = getattr(error, "response", {})
-        return response.get("Error", {}).get("Code") == self._code
+        return bool(response.get("Error", {}).get("Code") == self._code)
 
 
 def _entry(found: Mapping[str, Any]) -> Entry:

@@ -61,7 +61,7 @@ class PostgresQueries:
                 with connection.cursor() if shows else connection.cursor("tidemill") as cursor:
                     if isinstance(cursor, psycopg.ServerCursor):
                         cursor.itersize = _AT_A_TIME if most is None else min(most, _AT_A_TIME)
-                    cursor.execute(sql)  # type: ignore[call-overload]
+                    cursor.execute(sql)
                     columns = tuple((str(one.name), _type(one)) for one in cursor.description or ())
                     yield Answer(columns, (_row(row, columns) for row in cursor))
         except psycopg.errors.QueryCanceled as error:
