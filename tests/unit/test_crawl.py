@@ -61,6 +61,7 @@ def test_folders_say_values() -> None:
         ("id,naïve\n1,Zoë".encode()[:-1], {}),
         ("﻿id,name\n1,a\n".encode(), {}),
         (b"only\none\n", {}),
+        (b"1\n2\n", {"header": False}),
         (b"", {}),
     ],
 )  # fmt: skip

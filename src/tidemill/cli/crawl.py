@@ -61,9 +61,7 @@ def crawl(
     columns = [Column("table"), Column("format"), Column("files", right=True), Column("size", right=True),
                Column("read", right=True), Column("partitions"), Column("columns", yields=1, wraps=True)]  # fmt: skip
     out.grid(columns, [_row(one) for one in found.tables])
-    for one in changed:
-        for change in one.changes:
-            out.facts([("changed", one.table, change)])
+    out.facts([("changed", drifted.table, change) for drifted in changed for change in drifted.changes])
     for one in found.tables:
         if one.group.trouble:
             out.note(f"left out: {one.group.name}: {one.group.trouble}")

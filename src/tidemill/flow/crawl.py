@@ -6,9 +6,8 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from tidemill.model.errors import DecodeError, TidemillError
 from tidemill.model.table import Contract, Schema
@@ -79,7 +78,11 @@ def _feed(place: Place, found: Found, copy: Path) -> Feed:
     """A file as a feed: it is copied, for readers want to go back and forth in it."""
     with place.open(found) as stream, copy.open("wb") as target:
         shutil.copyfileobj(stream, target, 1 << 20)
-    return Feed(found.name, partial(copy.open, "rb"), copy.stat().st_size)
+
+    def opened() -> BinaryIO:
+        return copy.open("rb")
+
+    return Feed(found.name, opened, copy.stat().st_size)
 
 
 def _columns(decoder: Decoder, feeds: Sequence[Feed], options: DecodeOptions) -> Schema:

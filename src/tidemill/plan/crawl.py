@@ -156,11 +156,11 @@ def dialect_of(head: bytes, named_tsv: bool = False) -> dict[str, Any]:
     lines = text.splitlines()[: _LINES + 1]
     lines = lines[:-1] if len(lines) > 1 and not text.endswith("\n") else lines  # it may be cut in the middle
     best = max(_DELIMITERS, key=lambda mark: _evenness(lines, mark))
-    if _evenness(lines, best)[0] == 0:
-        return made
-    if best != ("\t" if named_tsv else ","):
+    if _evenness(lines, best)[0] and best != ("\t" if named_tsv else ","):
         made["delimiter"] = best
-    if any(re.fullmatch(r"\s*[-+]?\d[\d.,:\-/ TZ]*", cell.strip('"')) for cell in _fields(lines[0], best)):
+    if any(
+        re.fullmatch(r"\s*[-+]?\d[\d.,:\-/ TZ]*", cell.strip('"')) for line in lines[:1] for cell in _fields(line, best)
+    ):
         made["header"] = False
     return made
 

@@ -65,7 +65,7 @@ PATH_TYPES = (STRING, DATE, LONG, INT)
 
 def path_types(given: Mapping[str, str]) -> dict[str, Type]:
     """The columns of `from_path`. Raises DefinitionError: a type that values of paths do not have."""
-    made = {}
+    made: dict[str, Type] = {}
     for column in Schema.of(dict(given)):
         if column.type not in PATH_TYPES:
             raise DefinitionError(

@@ -86,9 +86,10 @@ def keep(crawl: Crawl, file: Path, name: str | None, drift: str, schedule: Mappi
 
     before: dict[str, Any] = {}
     if file.is_file():
-        before = YamlDocuments().read(file.read_text("utf-8"), str(file)).plain()
-        if not isinstance(before, dict) or not isinstance(before.get("sources"), dict):
+        found: Any = YamlDocuments().read(file.read_text("utf-8"), str(file)).plain()
+        if not isinstance(found, dict) or not isinstance(found.get("sources"), dict) or "pipeline" not in found:
             raise UserError("The file is there, and no pipeline with sources.", where=str(file), hint="--write OTHER")
+        before = found
     document = before or {"pipeline": pipeline_of(crawl, name), **schedule, "sources": {}}
     if name is not None and document["pipeline"] != name:
         raise UserError(f'The file is of pipeline "{document["pipeline"]}".', where=str(file), hint="--write OTHER")
@@ -100,11 +101,11 @@ def keep(crawl: Crawl, file: Path, name: str | None, drift: str, schedule: Mappi
         if known is None:
             sources[one.group.name] = made
             continue
-        found = drift_of(one.group.name, known, made)
-        if found.changes:
-            changed.append(found)
-        if drift == "evolve" and found.columns != (known.get("columns") or {}):
-            known["columns"] = dict(found.columns)
+        differs = drift_of(one.group.name, known, made)
+        if differs.changes:
+            changed.append(differs)
+        if drift == "evolve":
+            known["columns"] = dict(differs.columns)
         known["contract"] = CONTRACTS[drift]
     if changed and drift == "fail":
         lines = [f"{one.table}: {change}" for one in changed for change in one.changes]

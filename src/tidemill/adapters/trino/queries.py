@@ -39,10 +39,11 @@ class TrinoQueries:
             raise SettingsError("Trino needs its client.", hint='pip install "tidemill[trino]"') from None
         from requests.exceptions import RequestException
 
-        auth = trino.auth.BasicAuthentication(self._parts["user"], self._password) if self._password else None
+        untyped: Any = trino
+        auth = untyped.auth.BasicAuthentication(self._parts["user"], self._password) if self._password else None
         try:
             with closing(
-                trino.dbapi.connect(**self._parts, auth=auth, source="tidemill", max_attempts=3)
+                untyped.dbapi.connect(**self._parts, auth=auth, source="tidemill", max_attempts=3)
             ) as connection:
                 cursor = connection.cursor()
                 try:
