@@ -24,6 +24,7 @@ from tidemill.model.delivery import CatalogMirror, DeliverySpec, DeliveryState
 from tidemill.model.errors import Conflict, Refused, Unreachable
 from tidemill.model.table import TableName
 from tidemill.plan.mirror import HEAD, OWNER, PUT
+from tidemill.ports.mirror import Shown
 from tidemill.wiring.delivering import mirrors
 from tidemill.wiring.glue_settings import GlueSettings
 
@@ -245,6 +246,14 @@ def test_a_catalog_that_is_away_is_tried_again_and_people_choose_what_is_shown(s
     assert kept["Description"] == "Newest orders."
     comments = {one["Name"]: one.get("Comment") for one in kept["StorageDescriptor"]["Columns"]}
     assert comments["id"] == "of the order"
+
+    # Where a list of entries tells no version, the entry itself is asked, and must be as it was.
+    database, catalog = f"{shop.prefix}shop", shop.catalog()
+    entry = replace((catalog.entries(database) or {})["latest"], version="")
+    again = Shown("latest", "s3://x", (), {})
+    catalog.replace(database, again, entry)
+    with pytest.raises(Conflict):
+        catalog.replace(database, again, replace(entry, parameters={**entry.parameters, HEAD: "0"}))
 
     shop.spec = DeliverySpec("*", "glue", (), mirror=CatalogMirror(("*.latest",), shop.prefix))
     shop.mirrored()

@@ -108,9 +108,11 @@ class _Pass:
 
     def through(self, database: str, tables: Mapping[str, TableName]) -> None:
         """Go over one database: the tables to show, and entries of ours that are none of them any more."""
-        if tables:
-            self._catalog.make_database(database)
         entries = self._catalog.entries(database)
+        if entries is None:
+            if tables:
+                self._catalog.make_database(database)
+            entries = {}
         for called in sorted({*tables, *entries}):
             try:
                 self._one(database, called, tables.get(called), entries.get(called))

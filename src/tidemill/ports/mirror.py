@@ -19,7 +19,7 @@ class Entry:
 
     Args:
         name: in its database.
-        version: changes with each change of the entry.
+        version: changes with each change of the entry; empty: a list does not tell it.
         parameters: all of them.
         comments: that people gave to columns, by name.
         description: that people gave to the table.
@@ -57,8 +57,8 @@ class TableMirror(Protocol):
         SettingsError: the login or the driver is missing.
     """
 
-    def entries(self, database: str) -> dict[str, Entry]:
-        """The tables of a database by name; none where there is no such database."""
+    def entries(self, database: str) -> dict[str, Entry] | None:
+        """The tables of a database by name; None: there is no such database."""
         ...
 
     def make_database(self, name: str) -> None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from tidemill.adapters.aws.client import Login, translated
+from tidemill.model.errors import Conflict
 from tidemill.model.table import Column
 from tidemill.model.types import Decimal, List, Map, Primitive, Struct, Type
 from tidemill.ports.mirror import Entry, Shown
@@ -35,7 +36,7 @@ class GlueTables:
     def _glue(self) -> Any:
         return self._login.client("glue")
 
-    def entries(self, database: str) -> dict[str, Entry]:
+    def entries(self, database: str) -> dict[str, Entry] | None:
         """The tables of a database by name."""
         from botocore.exceptions import ClientError
 
@@ -45,7 +46,7 @@ class GlueTables:
                 return {one["Name"]: _entry(one) for page in pages for one in page["TableList"]}
             except ClientError as error:
                 if error.response["Error"]["Code"] == "EntityNotFoundException":
-                    return {}
+                    return None
                 raise
 
     def make_database(self, name: str) -> None:
@@ -65,11 +66,18 @@ class GlueTables:
             self._glue.update_table(
                 DatabaseName=database,
                 TableInput=_input(table, before),
-                VersionId=before.version,
+                VersionId=before.version or self._version(database, before),
                 # Iceberg has the history; Glue counts each version that is kept against a quota.
                 SkipArchive=True,
                 **self._of,
             )
+
+    def _version(self, database: str, before: Entry) -> str:
+        """The version of an entry that is as it was. Raises Conflict: it is not."""
+        now = _entry(self._glue.get_table(DatabaseName=database, Name=before.name, **self._of)["Table"])
+        if now.parameters != before.parameters:
+            raise Conflict(f"{database}.{before.name} has changed meanwhile.")
+        return now.version
 
     def remove(self, database: str, name: str) -> None:
         """Take a table out of the catalog, if it is there."""
