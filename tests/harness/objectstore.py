@@ -102,6 +102,7 @@ class Request:
     method: str
     path: str
     headers: dict[str, str]
+    body: bytes = b""
 
 
 #: What a fault does to a request: "500", "503" or another code, "drop" (no answer), "cut" (half of the answer), "hang",
@@ -119,6 +120,8 @@ class FaultyProxy:
     #: Requests that came, as "METHOD path".
     seen: list[str] = field(default_factory=list)
     endpoint: str = ""
+    #: What a code is answered with.
+    error: bytes = b"<Error><Code>Some</Code></Error>"
     released: threading.Event = field(default_factory=threading.Event)
 
     def first(self, times: int, what: str, wanted: Callable[[Request], bool] = lambda _request: True) -> None:
@@ -152,9 +155,9 @@ def proxying(target: str) -> Iterator[FaultyProxy]:
             body = self.rfile.read(length) if length else b""
             headers = dict(self.headers.items())
             proxy.seen.append(f"{self.command} {self.path}")
-            what = proxy.fault(Request(self.command, self.path, {k.lower(): v for k, v in headers.items()}))
+            what = proxy.fault(Request(self.command, self.path, {k.lower(): v for k, v in headers.items()}, body))
             if what is not None and what.isdigit():
-                self._answer(int(what), [], b"<Error><Code>Some</Code></Error>")
+                self._answer(int(what), [], proxy.error)
                 return
             if what == "drop":
                 self._hang_up()

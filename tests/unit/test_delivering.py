@@ -13,8 +13,8 @@ import tidemill as tm
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.authoring import registry
 from tidemill.flow.delivering import Deliverer
-from tidemill.model.delivery import DeliverySpec
-from tidemill.model.errors import DefinitionError, UnknownName
+from tidemill.model.delivery import CatalogMirror, DeliverySpec
+from tidemill.model.errors import DefinitionError, UnknownName, Unreachable
 from tidemill.model.table import TableName
 from tidemill.plan.delivery import Held, position_text, read_position
 from tidemill.testing.clock import ManualClock
@@ -86,6 +86,44 @@ def test_what_is_behind_is_begun_and_what_failed_waits(
     published(store, specs, "v2")
     look(store, clock, work)
     assert begun[3:] == ["one"], "it moved again; the other one still waits"
+
+
+def test_a_mirror_is_declared_at_the_first_look_and_behind_whenever_main_is_elsewhere(
+    store: SqlMetadata, clock: ManualClock, specs: tuple[DeliverySpec, ...]
+) -> None:
+    mirror = DeliverySpec("*", "glue", (), mirror=CatalogMirror(("shop.*",), "lake_"))
+    published(store, specs[:0])
+    begun: list[DeliverySpec] = []
+    declared: list[bool] = []
+
+    def declare() -> None:
+        declared.append(True)
+        if len(declared) == 1:
+            raise Unreachable("The database is away.")
+        with store.write() as tx:
+            tx.deliveries.declare("*", [mirror])
+
+    def work(spec: DeliverySpec, _stopping: threading.Event) -> str | None:
+        begun.append(spec)
+        with store.write() as tx:
+            tx.deliveries.done(spec, {TABLE: "v1"}, 0, clock.now())
+        return None
+
+    async def all_of_it() -> None:
+        deliverer = Deliverer(store, clock, work, declare=declare)
+        for _ in range(4):
+            await deliverer.look()
+            while deliverer.running:
+                await asyncio.sleep(0.001)
+
+    asyncio.run(all_of_it())
+    assert (begun, declared) == ([mirror], [True, True]), "once it is there, it is not declared again"
+    with store.write() as tx:
+        (one,) = tx.deliveries.all()
+        assert one.behind({TABLE: "v1", TABLE.input: "x"}) == (), "input tables are not shown"
+        assert one.behind({TABLE: "v2"}) == (TABLE,)
+        assert one.behind({}) == (TABLE,), "it was dropped"
+        assert one.behind({TABLE: "v1", TableName("other", "t"): "v1"}) == ()
 
 
 def test_one_delivery_is_not_begun_twice_and_ends_when_all_ends(

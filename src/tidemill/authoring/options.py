@@ -24,6 +24,7 @@ from tidemill.model.table import (
 )
 from tidemill.plan.jsonpath import Step, compile_path
 from tidemill.plan.known import SYSTEM_NAMES
+from tidemill.plan.path_columns import path_types
 from tidemill.ports.decoder import DecodeOptions
 
 E = TypeVar("E", bound=StrEnum)
@@ -54,6 +55,8 @@ def decode_options(options: dict[str, Any], origin: object) -> Mapping[str, Any]
     DecodeOptions(**taken)
     if taken.get("records") is not None:
         placed(records_path, taken["records"])
+    if taken.get("from_path"):
+        placed(path_types, taken["from_path"])
     return _connector_options(origin, taken, options) if isinstance(origin, Connector) else taken
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tidemill.cli.command import Command, Group, limit_option
+from tidemill.cli.crawl import crawl
 from tidemill.cli.data_slots import drop_slot, slots
 from tidemill.cli.deliver import deliver, deliveries
 from tidemill.cli.grid import Column
@@ -241,5 +242,5 @@ def vacuum(invocation: Invocation, grace: timedelta, keep: timedelta, compact: b
     invocation.out.facts(facts)
 
 
-for _other in (deliver, deliveries, slots, drop_slot):
+for _other in (deliver, deliveries, crawl, slots, drop_slot):
     data.add_command(_other)

@@ -30,12 +30,13 @@ _TO = click.option("--to", metavar="NAME", help="Only to this destination.")
 def deliver(invocation: Invocation, pipeline: str | None, to: str | None) -> int:
     """Deliver now what is published and not delivered.
 
-    PIPELINE is the name of one; without it, all that the project's files declare. What is there already is not sent
-    again.
+    PIPELINE is the name of one; without it, all that the project's files declare, and the catalog of [glue]. What is
+    there already is not sent again.
     """
-    from tidemill.wiring.delivering import declared, deliver_all
+    from tidemill.wiring.delivering import declared, deliver_all, mirrors
 
-    specs = []
+    shown = mirrors(invocation.metadata, invocation.settings)
+    specs = [spec for spec in shown if pipeline is None and to in (None, spec.to)]
     for made in _declaring(invocation, pipeline):
         declared(invocation.services, made.name, made.deliveries or ())
         specs += [spec for spec in made.deliveries or () if to in (None, spec.to)]
@@ -64,7 +65,9 @@ def deliveries(invocation: Invocation, pipeline: str | None, to: str | None) -> 
     it is tried again while `tidemill up` runs, and by `tidemill data deliver`.
     """
     from tidemill.model.branch import MAIN
+    from tidemill.wiring.delivering import mirrors
 
+    mirrors(invocation.metadata, invocation.settings)
     with invocation.metadata.read() as tx:
         known = [one for one in tx.deliveries.all(pipeline) if to in (None, one.spec.to)]
         pointers = tx.refs.pointers(MAIN)
@@ -81,7 +84,7 @@ def deliveries(invocation: Invocation, pipeline: str | None, to: str | None) -> 
     out.grid(columns, [_row(one) for one in listed])
     behind = [one for one in listed if one["state"] != "delivered"]
     if behind:
-        out.next(f"tidemill data deliver {behind[0]['pipeline']} --to {behind[0]['to']}")
+        out.next(_command(behind[0]["pipeline"], behind[0]["to"]))
 
 
 def after_run(invocation: Invocation, pipeline: PipelineSpec) -> list[Report]:
@@ -93,12 +96,26 @@ def after_run(invocation: Invocation, pipeline: PipelineSpec) -> list[Report]:
     return deliver_all(invocation.services, invocation.settings, pipeline.deliveries)
 
 
+def after_runs(invocation: Invocation) -> list[Report]:
+    """Show what runs have published in the catalog of the settings."""
+    from tidemill.wiring.delivering import deliver_all, mirrors
+
+    if invocation.settings.glue is None:
+        return []
+    return deliver_all(invocation.services, invocation.settings, mirrors(invocation.metadata, invocation.settings))
+
+
 def tell(invocation: Invocation, reports: Sequence[Report]) -> None:
     """How deliveries ended: what came there as results, what did not as a note beside them."""
-    facts, left = [], []
+    facts: list[tuple[str, str, str]] = []
+    left: list[tuple[str, str, str]] = []
     for report in reports:
         spec = report.spec
-        if report.error is None:
+        if spec.mirror is not None:
+            said = _mirrored(report) if report.error is None else f"try {report.tries}"
+            one = ("mirrored" if report.error is None else "published, not mirrored", f"main to {spec.to}", said)
+            (facts if report.error is None else left).append(one)
+        elif report.error is None:
             changed = f"{count(len(report.tables or ()), 'tables')}  {count(report.rows, 'rows')}"
             said = changed if report.tables else "nothing new"
             facts.append(("delivered", f"{spec.pipeline} to {spec.to}", said))
@@ -114,8 +131,21 @@ def tell_left(invocation: Invocation, reports: Sequence[Report]) -> None:
         if report.error is not None:
             failure = explain(report.error, invocation)
             invocation.out.facts([("why:", failure.what)], error=True)
-            command = f"tidemill data deliver {report.spec.pipeline} --to {report.spec.to}"
+            command = _command(report.spec.pipeline, report.spec.to)
             invocation.out.facts([("again:", command)], error=True)
+
+
+def _mirrored(report: Report) -> str:
+    """How many entries of a catalog were changed."""
+    changed = list((report.tables or {}).values())
+    removed = changed.count("removed")
+    parts = [count(len(changed) - removed, "tables")] if len(changed) > removed else []
+    return "  ".join([*parts, *([f"{removed} removed"] if removed else [])]) or "nothing new"
+
+
+def _command(pipeline: str, to: str) -> str:
+    """What delivers it."""
+    return f"tidemill data deliver --to {to}" if pipeline == "*" else f"tidemill data deliver {pipeline} --to {to}"
 
 
 def report_object(report: Report) -> dict[str, Any]:
@@ -165,7 +195,8 @@ def _object(one: Delivery, pointers: Any) -> dict[str, Any]:
 
 
 def _row(one: dict[str, Any]) -> list[str]:
-    behind = f"{count(len(one['behind']), 'tables')} of {len(one['tables'])}" if one["behind"] else "-"
+    of = f" of {len(one['tables'])}" if one["tables"] else ""
+    behind = f"{count(len(one['behind']), 'tables')}{of}" if one["behind"] else "-"
     error = (one["error"] or "-").splitlines()[0]
     return [one["pipeline"], one["to"], Styled(one["state"], _STYLES[one["state"]]), behind,
             moment(one["delivered_at"]), str(one["tries"]), moment(one["next_at"]), error]  # fmt: skip

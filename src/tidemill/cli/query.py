@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,11 @@ from tidemill.cli.invocation import Invocation, current, pass_invocation
 from tidemill.cli.reading import tell_ref
 from tidemill.cli.text import count
 
+if TYPE_CHECKING:
+    from tidemill.cli.rows import Head
+
+#: The engines of wiring/queries.py, which is not loaded for a list of them.
+_ENGINES = ("athena", "postgres", "redshift", "trino")
 #: Stands for standard output.
 _STDOUT = "-"
 
@@ -35,6 +40,8 @@ def _keep_json(ctx: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option("--json", "json_file", metavar="[FILE]", is_flag=False, flag_value=_STDOUT, callback=_keep_json,
               help="Write one JSON object; without FILE to standard output.")  # fmt: skip
 @click.option("--parquet", "parquet_file", metavar="FILE", help="Write Parquet.")
+@click.option("--engine", type=click.Choice(_ENGINES), help="Ask another engine, in its own SQL.")
+@click.option("--on", metavar="NAME", help="By this connection; else by the one that is called as the engine.")
 @pass_invocation
 def query(
     invocation: Invocation,
@@ -44,6 +51,8 @@ def query(
     csv_file: str | None,
     json_file: str | None,
     parquet_file: str | None,
+    engine: str | None,
+    on: str | None,
 ) -> None:
     """Read tables with SQL (DuckDB's dialect).
 
@@ -52,10 +61,11 @@ def query(
     stream_checks.
 
     All tables are read as of one moment: main's last publish, --branch, or --at.
+
+    With --engine or --on, the statement goes elsewhere as it is: to Athena or Trino over the same tables, or to a
+    warehouse. What they see is theirs, table by table.
     """
     from tidemill.cli.rows import csv_rows, head, json_parts, print_rows
-    from tidemill.flow.query import query as run_query
-    from tidemill.flow.query import reading
 
     if sql is None and json_file is not None and " " in json_file:
         # `--json "select ..."`: the option may stand alone, so what follows it was taken for its file.
@@ -66,9 +76,7 @@ def query(
     if len(targets) > 1:
         raise click.UsageError("One of --csv, --json and --parquet can be written at a time.")
     text = _statement(sql)
-    services, out = invocation.services, invocation.out
-    ref = tell_ref(invocation)
-    with reading(services, ref, at) as seen, run_query(services, text, seen) as reader:
+    with _asked(invocation, text, at, engine, on, None if targets else limit or None) as reader:
         if parquet_file is not None:
             from tidemill.adapters.arrow.export import write_parquet
 
@@ -84,9 +92,47 @@ def query(
             with _text(invocation, json_file) as lines:
                 lines.writelines(json_parts(reader))
             if json_file != _STDOUT:
-                out.note(f"wrote {json_file}")
+                invocation.out.note(f"wrote {json_file}")
+        elif engine or on:
+            _print_first(invocation, head(reader, None), limit)
         else:
-            print_rows(out, head(reader, limit or None))
+            print_rows(invocation.out, head(reader, limit or None))
+
+
+@contextmanager
+def _asked(
+    invocation: Invocation, text: str, at: str | None, engine: str | None, on: str | None, most: int | None
+) -> Iterator[Any]:
+    """The answer's record batches: of the embedded engine, or of another one, asked for a row more than wanted."""
+    if engine is None and on is None:
+        from tidemill.flow.query import query as run_query
+        from tidemill.flow.query import reading
+
+        services = invocation.services
+        with reading(services, tell_ref(invocation), at) as seen, run_query(services, text, seen) as reader:
+            yield reader
+        return
+    if at is not None or invocation.branch is not None:
+        raise click.UsageError("Other engines see what they have: --at and --branch are of the embedded one.")
+    from tidemill.adapters.arrow.answers import batches_of
+    from tidemill.plan.asked_sql import only_reads
+    from tidemill.wiring.queries import open_queries
+
+    asked = open_queries(invocation.settings, engine, on)
+    enough = None if most is None else most + 1
+    with asked.ask(only_reads(text, asked.dialect), enough) as answer:
+        yield batches_of(answer, enough)
+
+
+def _print_first(invocation: Invocation, found: Head, limit: int) -> None:
+    """Print rows of which one more was asked for than are shown, to know whether there are more."""
+    from tidemill.cli.rows import Head, print_rows
+
+    more = 0 < limit < len(found.rows)
+    shown = Head(found.columns, found.rows[:limit] if limit else found.rows, min(found.total, limit or found.total))
+    print_rows(invocation.out, shown)
+    if more:
+        invocation.out.note(f"the first {count(limit, 'rows')} shown; there are more (--limit)")
 
 
 def _statement(sql: str | None) -> str:

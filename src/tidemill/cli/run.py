@@ -249,10 +249,12 @@ class _Telling:
 
     def deliver(self, done: Sequence[Work]) -> None:
         """What was published goes where it is to go; what does not get there is tried again, and fails no run."""
-        from tidemill.cli.deliver import after_run, tell, tell_left
+        from tidemill.cli.deliver import after_run, after_runs, tell, tell_left
 
         for item in {item.spec.name: item for item in done}.values():
             self.delivered += after_run(self.invocation, item.spec)
+        if done:
+            self.delivered += after_runs(self.invocation)
         if not self.invocation.json:
             tell(self.invocation, self.delivered)
             tell_left(self.invocation, self.delivered)

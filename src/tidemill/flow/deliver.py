@@ -88,18 +88,19 @@ def deliver(
         with services.metadata.write() as tx:
             tx.deliveries.done(spec, pointers, rows, services.clock.now())
     except Exception as error:
-        try:
-            return _failed(services, spec, error, hide)
-        except (Unreachable, Conflict):
-            return Report(spec, error=error)  # the record says still that it is behind
+        return failed(services, spec, error, hide)
     return Report(spec, rows, tables)
 
 
-def _failed(services: Services, spec: DeliverySpec, error: Exception, hide: Callable[[str], str]) -> Report:
-    with services.metadata.write() as tx:
-        known = next((one for one in tx.deliveries.all(spec.pipeline) if one.spec.to == spec.to), None)
-        tries = 1 + (known.tries if known is not None else 0)
-        tx.deliveries.failed(spec, hide(told(error)), services.clock.now() + wait_after(tries))
+def failed(services: Services, spec: DeliverySpec, error: Exception, hide: Callable[[str], str]) -> Report:
+    """Note a failed try; where even that fails, the record says still that the destination is behind."""
+    try:
+        with services.metadata.write() as tx:
+            known = next((one for one in tx.deliveries.all(spec.pipeline) if one.spec.to == spec.to), None)
+            tries = 1 + (known.tries if known is not None else 0)
+            tx.deliveries.failed(spec, hide(told(error)), services.clock.now() + wait_after(tries))
+    except (Unreachable, Conflict):
+        return Report(spec, error=error)
     if isinstance(error, TidemillError) and not error.where:
         error.where = spec.place or None
     return Report(spec, error=error, tries=tries)

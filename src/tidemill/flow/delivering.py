@@ -32,13 +32,22 @@ class Deliverer:
         clock: the time.
         work: does one; it notes itself how that went, unless it says why it could not.
         at_once: so many at the same time.
+        declare: called before the first look: notes what is to be delivered by the settings.
     """
 
-    def __init__(self, metadata: Metadata, clock: Clock, work: Worker, at_once: int = 2) -> None:
+    def __init__(
+        self,
+        metadata: Metadata,
+        clock: Clock,
+        work: Worker,
+        at_once: int = 2,
+        declare: Callable[[], object] | None = None,
+    ) -> None:
         self._metadata = metadata
         self._clock = clock
         self._work = work
         self._at_once = at_once
+        self._declare = declare
         self._stopping = threading.Event()
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
 
@@ -60,6 +69,9 @@ class Deliverer:
                 self._running[key] = asyncio.get_running_loop().create_task(self._deliver(one, key))
 
     def _due(self) -> list[Delivery]:
+        if self._declare is not None:
+            self._declare()
+            self._declare = None
         with self._metadata.read() as tx:
             known = tx.deliveries.all()
             if not known:

@@ -10,9 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import Any
 
-from tidemill.model.table import TableName
+from tidemill.model.table import INPUT_SUFFIX, TableName
+
+#: Stands where a delivery names its pipeline: the mirror of a catalog has tables of all of them.
+EVERY = "*"
 
 #: A delivery that failed is tried again after this, then twice as long, and so on, up to the longest.
 AGAIN_AFTER = timedelta(seconds=10)
@@ -35,32 +39,58 @@ class DeliveredTable:
 
 
 @dataclass(frozen=True, slots=True)
+class CatalogMirror:
+    """A catalog outside that shows the lake's own tables: their pointers go there, and no rows.
+
+    Args:
+        tables: patterns of names, `pipeline.table`; input tables are never shown.
+        prefix: before the name of a pipeline that becomes the name of a database.
+    """
+
+    tables: tuple[str, ...] = ("*",)
+    prefix: str = ""
+
+    def shows(self, name: TableName) -> bool:
+        """Whether a table is among them."""
+        if name.table.endswith(INPUT_SUFFIX):
+            return False
+        return any(fnmatchcase(str(name), pattern) for pattern in self.tables)
+
+
+@dataclass(frozen=True, slots=True)
 class DeliverySpec:
     """All that a pipeline delivers to one destination: these tables go together.
 
     Args:
-        pipeline: whose tables.
+        pipeline: whose tables; `EVERY` of a mirror.
         to: the name of the destination's connection.
         tables: in the order of their names.
         place: where the first of them is declared, as `file:line`.
+        mirror: all tables of the lake are shown in a catalog, instead of rows of `tables` being sent.
     """
 
     pipeline: str
     to: str
     tables: tuple[DeliveredTable, ...]
     place: str = ""
+    mirror: CatalogMirror | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As JSON values, without the place."""
-        return {
+        made: dict[str, Any] = {
             "tables": [{"table": str(t.table), "into": t.into, "options": dict(t.options)} for t in self.tables],
         }
+        if self.mirror is not None:
+            made["mirror"] = {"tables": list(self.mirror.tables), "prefix": self.mirror.prefix}
+        return made
 
     @classmethod
     def from_json(cls, pipeline: str, to: str, found: Mapping[str, Any]) -> DeliverySpec:
         """What `as_json` wrote."""
         tables = (DeliveredTable(TableName.parse(t["table"]), t["into"], t["options"]) for t in found["tables"])
-        return cls(pipeline, to, tuple(tables))
+        mirror = found.get("mirror")
+        shown = None if mirror is None else CatalogMirror(tuple(mirror["tables"]), mirror["prefix"])
+        return cls(pipeline, to, tuple(tables), mirror=shown)
 
 
 class DeliveryState(StrEnum):
@@ -98,8 +128,13 @@ class Delivery:
         """The tables that the destination does not mirror as they are on `main`.
 
         Args:
-            pointers: of `main`. A table that is not there has not been published, and there is nothing to deliver.
+            pointers: of `main`. A table that is not there has not been published, and there is nothing to deliver; a
+                catalog that shows it still is behind.
         """
+        if self.spec.mirror is not None:
+            shown = {name: pointer for name, pointer in pointers.items() if self.spec.mirror.shows(name)}
+            either = sorted({*shown, *self.delivered})
+            return tuple(name for name in either if self.delivered.get(name) != shown.get(name))
         names = (one.table for one in self.spec.tables)
         return tuple(name for name in names if name in pointers and self.delivered.get(name) != pointers[name])
 

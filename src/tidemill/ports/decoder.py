@@ -46,6 +46,7 @@ class DecodeOptions:
         parts: a pattern such as `details*`: only parts with such names have rows; None: all.
         plain: a pattern of the parts whose documents are records themselves, whatever `records` says; None: no part.
         refused: a pattern of the parts whose lines are no records: all of them are rejected; None: no part.
+        from_path: column -> type, of values that folders of the part's name say: `day=2026-01-01`.
         max_unpacked: bytes one feed may unpack to; max_ratio: unpacked/packed bytes; max_depth: of nesting;
         max_field: bytes of one field; max_columns; max_members: of an archive.
     """
@@ -64,6 +65,7 @@ class DecodeOptions:
     parts: str | None = None
     plain: str | None = None
     refused: str | None = None
+    from_path: Mapping[str, str] = field(default_factory=dict)
     max_unpacked: int = 64 << 30
     max_ratio: float = 1000.0
     max_depth: int = 64
@@ -131,6 +133,14 @@ class Decoder(Protocol):
 
         Raises:
             DefinitionError: a type that no table can hold, or two names that differ only in case.
+        """
+        ...
+
+    def look(self, feed: Feed, size: int) -> tuple[str, bytes]:
+        """The format of a feed, "archive" of one that has members, and its first unpacked bytes.
+
+        Raises:
+            DecodeError: a format that is not read.
         """
         ...
 

@@ -28,7 +28,7 @@ from tidemill.ports.clock import Clock
 from tidemill.ports.metadata import Event, Metadata
 from tidemill.ports.notifier import Notifier
 from tidemill.wiring.connectors import open_inbox
-from tidemill.wiring.delivering import worker
+from tidemill.wiring.delivering import mirrors, worker
 from tidemill.wiring.services import open_metadata, system_clock
 from tidemill.wiring.settings import NotifySettings, Settings
 
@@ -53,7 +53,7 @@ def attend_forever(settings: Settings, bell: Bell, stopping: Callable[[], bool],
         partial(_call_back, settings, metadata),
         _UserTriggers(settings, metadata),
     )
-    deliverer = Deliverer(metadata, clock, worker(settings))
+    deliverer = Deliverer(metadata, clock, worker(settings), declare=partial(mirrors, metadata, settings))
     try:
         hooks = _hooks(settings, metadata, clock, bell.ring)
         asyncio.run(_attend(attendant, deliverer, bell, stopping, handle, hooks))

@@ -137,6 +137,7 @@ def test_connection(settings: Settings, name: str) -> str:
         **{one: partial(_web, outside, name) for one in ("http", "https")},
         **{one: places for one in (*FILE_SCHEMES, *STORES, "file") if one not in ("http", "https")},
         "kafka": partial(_kafka, outside, name),
+        **{one: partial(_engine, settings, name) for one in ("athena", "trino")},
     }
     try:
         return makers.get(kind, partial(_database, found, settings))()
@@ -169,6 +170,14 @@ def _place(settings: Settings, connections: ProjectConnections, name: str) -> st
 def _kafka(outside: OutsideSystems, name: str) -> str:
     with closing(outside.topics(name, _PATIENCE)) as topics:
         return f"{len(topics.names())} topics"
+
+
+def _engine(settings: Settings, name: str) -> str:
+    from tidemill.wiring.queries import open_queries
+
+    with open_queries(settings, None, name).ask("SELECT 1", 1) as answer:
+        next(answer.rows, None)
+    return "answered SELECT 1"
 
 
 def _database(found: Mapping[str, Any], settings: Settings) -> str:

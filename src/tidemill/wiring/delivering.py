@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidemill.flow.delivering import Worker
-from tidemill.model.delivery import Delivery, DeliverySpec
+from tidemill.model.delivery import EVERY, Delivery, DeliverySpec
+from tidemill.ports.metadata import Metadata
+from tidemill.wiring.glue_settings import mirrors_of, open_mirror
 from tidemill.wiring.outside import OutsideSystems
 from tidemill.wiring.secrets import connections_of, masker_of
 from tidemill.wiring.settings import Settings
@@ -30,10 +32,29 @@ _log = logging.getLogger("tidemill")
 def deliver_all(services: Services, settings: Settings, specs: Iterable[DeliverySpec]) -> list[Report]:
     """Deliver now, one destination after another; an error is in its report, and on record."""
     from tidemill.flow.deliver import deliver
+    from tidemill.flow.mirror import mirror
 
-    outside = OutsideSystems(connections_of(settings), settings.root, settings)
+    connections = connections_of(settings)
+    outside = OutsideSystems(connections, settings.root, settings)
     hide = masker_of(settings).mask
-    return [deliver(services, spec, outside.destination, hide) for spec in specs]
+    catalog = partial(open_mirror, settings, connections)
+    return [
+        deliver(services, spec, outside.destination, hide)
+        if spec.mirror is None
+        else mirror(services, spec, catalog, hide)
+        for spec in specs
+    ]
+
+
+def mirrors(metadata: Metadata, settings: Settings) -> tuple[DeliverySpec, ...]:
+    """The catalogs that show the lake, by the settings as they are now, which is noted."""
+    specs = mirrors_of(settings)
+    with metadata.read() as tx:
+        known = [one.spec for one in tx.deliveries.all(EVERY)]
+    if [one.as_json() for one in known] != [one.as_json() for one in specs]:
+        with metadata.write() as tx:
+            tx.deliveries.declare(EVERY, specs)
+    return specs
 
 
 def declared(services: Services, pipeline: str, specs: Iterable[DeliverySpec]) -> None:

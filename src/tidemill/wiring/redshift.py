@@ -80,6 +80,11 @@ def redshift_parts(found: Mapping[str, Any], objects: ObjectSettings, connection
     return RedshiftParts(_driver(found, extra), files, copying)
 
 
+def driver_parts(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the driver is given of a connection, without what is for COPY and UNLOAD."""
+    return _driver(found, {name: value for name, value in found["extra"].items() if name not in _OURS})
+
+
 def _driver(found: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     names = {"host": "host", "port": "port", "user": "login", "password": "password", "database": "schema"}
     given: dict[str, Any] = {name: found[ours] for name, ours in names.items() if found[ours]}

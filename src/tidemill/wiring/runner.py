@@ -128,7 +128,7 @@ class ProjectRunner:
         settings = _settings_for(pipeline)
         services = services_of(settings)
         reports = run_pipeline(services, spec, keys_of(spec, when, services), **options)
-        if spec.deliveries and any(report.ok for report in reports):
+        if (spec.deliveries or settings.glue) and any(report.ok for report in reports):
             _deliver(services, settings, spec)
         last = reports[-1]
         if last.error is not None:
@@ -180,9 +180,10 @@ class ProjectRunner:
 
 def _deliver(services: Services, settings: Settings, pipeline: PipelineSpec) -> None:
     """What was published goes where it is to go; what does not get there is told, and fails no run."""
-    from tidemill.wiring.delivering import deliver_all
+    from tidemill.wiring.delivering import deliver_all, mirrors
 
-    for report in deliver_all(services, settings, pipeline.deliveries or ()):
+    specs = (*(pipeline.deliveries or ()), *mirrors(services.metadata, settings))
+    for report in deliver_all(services, settings, specs):
         if report.error is not None:
             what = "%s is published, and not delivered to %s: %s"
             _log.warning(what, pipeline.name, report.spec.to, report.error)

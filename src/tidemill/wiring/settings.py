@@ -20,6 +20,8 @@ keys = ["older-key"]                         others, by which what lies there ca
 url = ".tidemill/lake"                       TIDEMILL_LAKE_URL; likewise
 [s3]                                         see object_settings.py
 endpoint = "https://host:9000"               where s3://... is not Amazon's
+[glue]                                       see glue_settings.py
+region = "eu-central-1"                      the catalog of AWS Glue shows the lake's tables
 [scheduler]
 workers = 8                                  tasks at the same time on this machine; else one a core, at least four
 broker = "amqp://guest@host//"               TIDEMILL_BROKER; Celery workers then do all tasks: tidemill serve worker
@@ -62,6 +64,7 @@ from tidemill.model.errors import DefinitionError, SettingsError, UnknownName
 from tidemill.model.masking import GIVEN
 from tidemill.model.timetable import parse_duration
 from tidemill.ports.notifier import EVENTS
+from tidemill.wiring.glue_settings import GLUE_KEYS, GlueSettings, read_glue_settings
 from tidemill.wiring.metrics_settings import MetricsSettings, read_metrics_settings
 from tidemill.wiring.object_settings import S3_KEYS, ObjectSettings, read_object_settings
 from tidemill.wiring.secret_settings import ENV_FILE, SECRET_KEYS, SecretSettings, read_secret_settings
@@ -77,6 +80,7 @@ _KNOWN = {
     "archive": ("url", "encrypt", "keys"),
     "lake": ("url",),
     "s3": S3_KEYS,
+    "glue": GLUE_KEYS,
     "scheduler": ("workers", "broker"),
     "hooks": ("host", "port", "token"),
     "secrets": SECRET_KEYS,
@@ -148,6 +152,8 @@ class Settings:
     lake_url: str = f"{STATE_FOLDER}/lake"
     #: How addresses that begin with s3:// are reached.
     objects: ObjectSettings = field(default_factory=ObjectSettings)
+    #: The catalog that shows the lake to other engines; None: there is none.
+    glue: GlueSettings | None = None
     #: True where a settings file was found; False for a lone script.
     has_file: bool = False
     code: CodeSettings = CodeSettings()
@@ -203,14 +209,16 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         )
     patterns = project.get("pipelines", ["pipelines/*.py", "pipelines/*.yaml"])
     defaults = Settings(root, name)
+    lake_url = env.get("TIDEMILL_LAKE_URL") or data.get("lake", {}).get("url", defaults.lake_url)
     return Settings(
         root=root,
         name=name,
         pipelines=tuple([patterns] if isinstance(patterns, str) else patterns),
         metadata_url=env.get("TIDEMILL_METADATA_URL") or data.get("metadata", {}).get("url", defaults.metadata_url),
         archive_url=env.get("TIDEMILL_ARCHIVE_URL") or data.get("archive", {}).get("url", defaults.archive_url),
-        lake_url=env.get("TIDEMILL_LAKE_URL") or data.get("lake", {}).get("url", defaults.lake_url),
+        lake_url=lake_url,
         objects=read_object_settings(data, str(root / FILE)),
+        glue=read_glue_settings(data, lake_url, str(root / FILE)),
         secrets=secrets,
         archive_keys=_archive_keys(data.get("archive", {}), str(root / FILE)),
         encrypts_archive=bool(data.get("archive", {}).get("encrypt")),

@@ -23,7 +23,8 @@ from tidemill.adapters.arrow.blocks import BLOCK_BYTES, Cutting, ahead
 from tidemill.adapters.arrow.conform import decode_typed
 from tidemill.adapters.arrow.csv import CsvOptions, csv_work
 from tidemill.adapters.arrow.decoded import BlockError, Decoded, Work
-from tidemill.adapters.arrow.detect import Opened, extension, unpacked_feed
+from tidemill.adapters.arrow.detect import IsArchive, Opened, extension, open_feed, unpacked_feed
+from tidemill.adapters.arrow.from_path import with_path, without
 from tidemill.adapters.arrow.jsonl import jsonl_work
 from tidemill.adapters.arrow.parquet import read_parquet
 from tidemill.adapters.arrow.refused import refused_work
@@ -33,6 +34,7 @@ from tidemill.model.table import Contract, Schema
 from tidemill.model.types import Type
 from tidemill.plan.evolve import difference
 from tidemill.plan.known import Differs, Known
+from tidemill.plan.path_columns import path_types
 from tidemill.ports.decoder import Chunk, DecodeOptions, Feed, Restart
 
 #: Blocks that are decoded at the same time, and blocks that wait for it.
@@ -76,6 +78,15 @@ class ArrowDecoder:
         schema.check_unique()
         return schema
 
+    def look(self, feed: Feed, size: int) -> tuple[str, bytes]:
+        """See `tidemill.ports.decoder.Decoder.look`."""
+        try:
+            opened = open_feed(feed, DecodeOptions())
+        except IsArchive:
+            return "archive", b""
+        with closing(opened.stream):
+            return opened.format, opened.stream.peek(size)
+
     def decode(
         self,
         feeds: Sequence[Feed],
@@ -86,6 +97,22 @@ class ArrowDecoder:
         options: DecodeOptions,
     ) -> Iterator[Chunk]:
         """See `tidemill.ports.decoder.Decoder.decode`."""
+        keys = path_types(options.from_path) if options.from_path else {}
+        if not keys:
+            yield from self._decoded(feeds, tables, found, contract, options)
+            return
+        chunks = self._decoded(feeds, without(tables, keys), found, contract, options)
+        yield from with_path(chunks, feeds, keys)
+
+    def _decoded(
+        self,
+        feeds: Sequence[Feed],
+        tables: Mapping[str, Schema],
+        found: Schema,
+        contract: Contract,
+        options: DecodeOptions,
+    ) -> Iterator[Chunk]:
+        """What the feeds hold."""
         apart = options.flatten or bool(options.jsonpaths)
         try:
             if apart:

@@ -35,6 +35,18 @@ class Cluster:
             cursor.execute(query, values)
             return [tuple(row) for row in cursor.fetchall()]
 
+    def described(self, query: str, most: int | None) -> tuple[list[tuple[str, int, int]], list[tuple[Any, ...]]]:
+        """The columns of a query (name, OID, modifier of the type) and its rows, `most` of them at most."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(query)
+            found = cursor.fetchall() if most is None else cursor.fetchmany(most)
+            names = [
+                (label.decode() if isinstance(label := one["label"], bytes) else str(label), one)
+                for one in cursor.ps["row_desc"]
+            ]
+            columns = [(name, int(one["type_oid"]), int(one["type_modifier"])) for name, one in names]
+            return columns, [tuple(row) for row in found]
+
     def begin(self) -> None:
         """Begin a transaction."""
         self.run("BEGIN")

@@ -1,0 +1,1 @@
+"""Adapters of ports on Trino, through its own client."""
