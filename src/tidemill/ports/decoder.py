@@ -46,6 +46,8 @@ class DecodeOptions:
         parts: a pattern such as `details*`: only parts with such names have rows; None: all.
         plain: a pattern of the parts whose documents are records themselves, whatever `records` says; None: no part.
         refused: a pattern of the parts whose lines are no records: all of them are rejected; None: no part.
+        messages: the parts are messages of a topic, and this says how they become rows (`MessageRows.as_json`); None:
+            they are not.
         max_unpacked: bytes one feed may unpack to; max_ratio: unpacked/packed bytes; max_depth: of nesting;
         max_field: bytes of one field; max_columns; max_members: of an archive.
     """
@@ -64,6 +66,7 @@ class DecodeOptions:
     parts: str | None = None
     plain: str | None = None
     refused: str | None = None
+    messages: Mapping[str, Any] | None = None
     max_unpacked: int = 64 << 30
     max_ratio: float = 1000.0
     max_depth: int = 64
