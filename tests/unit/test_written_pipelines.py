@@ -154,11 +154,11 @@ GOLDEN = {
     ),
     "pipeline: shop\nsources:\n  t: {doc: x}": (
         'Source "t" does not say where it comes from.', "3:6",
-        "one of: files, sql, sql_tables, rest, graphql, html_table, webhook, cdc, singer",
+        "one of: files, sql, sql_tables, rest, graphql, html_table, webhook, cdc, singer, dlt, topic",
     ),
     "pipeline: shop\nsources:\n  t: {files: a.csv, webhook: }": (
         'Source "t" has 2 kinds: files, webhook.', "3:6",
-        "one of: files, sql, sql_tables, rest, graphql, html_table, webhook, cdc, singer",
+        "one of: files, sql, sql_tables, rest, graphql, html_table, webhook, cdc, singer, dlt, topic",
     ),
     "pipeline: shop\nsources:\n  t:\n    sql: {connection: db, tabel: t}": (
         'There is no argument of "sql" "tabel".', "4:27", 'did you mean "table"?'
