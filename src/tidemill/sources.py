@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tidemill.authoring.cdc import cdc
 from tidemill.authoring.databases import sql, sql_tables
+from tidemill.authoring.dlt import dlt
 from tidemill.authoring.meltano import meltano
 from tidemill.authoring.rest import graphql, html_table, rest
 from tidemill.authoring.rest_parts import (
@@ -19,6 +20,7 @@ from tidemill.authoring.rest_parts import (
     oauth2,
 )
 from tidemill.authoring.singer import singer
+from tidemill.authoring.topics import topic
 from tidemill.authoring.webhook import webhook
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "by_page",
     "cdc",
     "details",
+    "dlt",
     "graphql",
     "html_table",
     "meltano",
@@ -40,5 +43,6 @@ __all__ = [
     "singer",
     "sql",
     "sql_tables",
+    "topic",
     "webhook",
 ]

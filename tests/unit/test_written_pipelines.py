@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tidemill import sources
 from tidemill.adapters.yaml.documents import YamlDocuments
 from tidemill.authoring import registry
-from tidemill.authoring.kinds import CHECKS, PARTS, SECTIONS, SOURCES, Kind, arguments_of
+from tidemill.authoring.kinds import CHECKS, MADE, PARTS, SECTIONS, SOURCES, Kind, arguments_of
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.authoring.written import pipeline_of
 from tidemill.authoring.written_schema import schema
@@ -193,11 +193,11 @@ GOLDEN = {
     ),
     "pipeline: shop\nsources:\n  t: {doc: x}": (
         'Source "t" does not say where it comes from.', "3:6",
-        "one of: files, sql, sql_tables, rest, graphql, html_table, webhook, cdc, singer",
+        "one of: files, sql, sql_tables, rest, graphql, html_table, webhook, cdc, singer, dlt, topic",
     ),
     "pipeline: shop\nsources:\n  t: {files: a.csv, webhook: }": (
         'Source "t" has 2 kinds: files, webhook.', "3:6",
-        "one of: files, sql, sql_tables, rest, graphql, html_table, webhook, cdc, singer",
+        "one of: files, sql, sql_tables, rest, graphql, html_table, webhook, cdc, singer, dlt, topic",
     ),
     "pipeline: shop\nsources:\n  t:\n    sql: {connection: db, tabel: t}": (
         'There is no argument of "sql" "tabel".', "4:27", 'did you mean "table"?'
@@ -284,4 +284,6 @@ def test_every_kind_has_a_function_and_arguments() -> None:
     for name, kind in {**SOURCES, **PARTS, **CHECKS}.items():
         assert not kind.first or kind.first in arguments_of(name, kind), name
     files_of_others = {"meltano"}  # what makes pipelines of another tool's file has no place in a file
-    assert set(SOURCES) - {"files"} | set(PARTS) == set(sources.__all__) - files_of_others
+    # Codecs are described as for streams: by the classes of `tidemill.model.codec`.
+    parts = set(PARTS) - set(MADE["codec"])
+    assert set(SOURCES) - {"files"} | parts == set(sources.__all__) - files_of_others

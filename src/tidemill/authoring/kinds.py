@@ -40,7 +40,7 @@ class Kind:
 
 
 _REST, _PARTS = "tidemill.authoring.rest", "tidemill.authoring.rest_parts"
-_CHECKS = "tidemill.model.expectation"
+_CHECKS, _CODECS = "tidemill.model.expectation", "tidemill.model.codec"
 
 #: `sources: {orders: {sql: ...}}`
 SOURCES: Mapping[str, Kind] = {
@@ -53,6 +53,8 @@ SOURCES: Mapping[str, Kind] = {
     "webhook": Kind("tidemill.authoring.webhook:webhook"),
     "cdc": Kind("tidemill.authoring.cdc:cdc", "", ("name",)),
     "singer": Kind("tidemill.authoring.singer:singer", many=True),
+    "dlt": Kind("tidemill.authoring.dlt:dlt", "source", many=True),
+    "topic": Kind("tidemill.authoring.topics:topic", "topic"),
 }
 
 #: Sections whose elements are calls of a pipeline's methods: `deliver: [{tables: [orders], to: warehouse}]`.
@@ -72,12 +74,21 @@ PARTS: Mapping[str, Kind] = {
     "by_link": Kind(f"{_PARTS}:by_link", "rel"),
     "by_next_url": Kind(f"{_PARTS}:by_next_url", "path"),
     "details": Kind(f"{_PARTS}:details", "url"),
+    "json": Kind(f"{_CODECS}:Json", "columns"),
+    "avro": Kind(f"{_CODECS}:Avro", "schema"),
+    "protobuf": Kind(f"{_CODECS}:Protobuf", "message"),
+    "json_schema": Kind(f"{_CODECS}:JsonSchema", "schema"),
+    "text": Kind(f"{_CODECS}:Text", "column"),
+    "bytes": Kind(f"{_CODECS}:Raw", "column"),
 }
+_CODEC_NAMES = ("json", "avro", "protobuf", "json_schema", "text", "bytes")
 #: Which of them an argument takes.
 MADE: Mapping[str, tuple[str, ...]] = {
     "auth": ("basic", "bearer", "api_key", "oauth2"),
     "paginate": ("by_page", "by_offset", "by_cursor", "by_link", "by_next_url"),
     "details": ("details",),
+    "codec": _CODEC_NAMES,
+    "key_codec": _CODEC_NAMES,
 }
 
 #: `checks: [{not_null: id}]`

@@ -182,7 +182,10 @@ def _value(argument: str, node: Node) -> Any:
     names = MADE[argument]
     given = node.fields
     if given is None and isinstance(node.value, str) and node.value in names:
-        return _made(node, lambda: PARTS[str(node.value)].function())
+        chosen = str(node.value)
+        for needed in (a for a, about in arguments_of(chosen, PARTS[chosen]).items() if about.needed):
+            raise DefinitionError(f'"{chosen}" needs "{needed}".', where=node.place, hint=f"{{{chosen}: ...}}")
+        return _made(node, lambda: PARTS[chosen].function())
     if argument == "details":
         return _made(node, lambda: PARTS["details"].function(**_arguments("details", PARTS["details"], node)))
     given = _fields(node, f'"{argument}"', f"{argument}: {{{names[0]}: ...}}")

@@ -7,8 +7,8 @@ lines, a stream takes from a topic of JSON messages.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Literal, TypeAlias
 
 from tidemill.model.errors import DefinitionError
 from tidemill.model.table import Schema
@@ -147,6 +147,33 @@ class Raw:
 
 
 CodecSpec: TypeAlias = "Json | Avro | Protobuf | JsonSchema | Text | Raw"
+
+
+#: Codecs by the names that they have in YAML and in manifests.
+NAMED: Mapping[str, type[CodecSpec]] = {
+    "json": Json,
+    "avro": Avro,
+    "protobuf": Protobuf,
+    "json_schema": JsonSchema,
+    "text": Text,
+    "bytes": Raw,
+}
+
+
+def codec_as_json(spec: CodecSpec) -> dict[str, Any]:
+    """The codec as a document keeps it: its name as `codec`, and what is not left as it is by default."""
+    name = next(name for name, kind in NAMED.items() if isinstance(spec, kind))
+    told = {
+        each.name: value
+        for each in fields(spec)
+        if (value := getattr(spec, each.name)) != each.default or each.default is MISSING
+    }
+    return {"codec": name, **{name: dict(v) if isinstance(v, Mapping) else v for name, v in told.items()}}
+
+
+def codec_of_json(told: Mapping[str, Any]) -> CodecSpec:
+    """The inverse of `codec_as_json`."""
+    return NAMED[told["codec"]](**{name: value for name, value in told.items() if name != "codec"})
 
 
 def subject_of(strategy: SubjectName, topic: str, part: Part, record: str) -> str:

@@ -47,6 +47,8 @@ class DecodeOptions:
         plain: a pattern of the parts whose documents are records themselves, whatever `records` says; None: no part.
         refused: a pattern of the parts whose lines are no records: all of them are rejected; None: no part.
         from_path: column -> type, of values that folders of the part's name say: `day=2026-01-01`.
+        messages: the parts are messages of a topic, and this says how they become rows (`MessageRows.as_json`); None:
+            they are not.
         max_unpacked: bytes one feed may unpack to; max_ratio: unpacked/packed bytes; max_depth: of nesting;
         max_field: bytes of one field; max_columns; max_members: of an archive.
     """
@@ -66,6 +68,7 @@ class DecodeOptions:
     plain: str | None = None
     refused: str | None = None
     from_path: Mapping[str, str] = field(default_factory=dict)
+    messages: Mapping[str, Any] | None = None
     max_unpacked: int = 64 << 30
     max_ratio: float = 1000.0
     max_depth: int = 64

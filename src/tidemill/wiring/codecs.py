@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 from tidemill.model.codec import Avro, CodecSpec, Json, JsonSchema, Part, Protobuf, Raw, Text
@@ -10,6 +12,7 @@ from tidemill.wiring.loading import loading
 if TYPE_CHECKING:
     from tidemill.ports.codec import Codec
     from tidemill.ports.registry import Registry
+    from tidemill.wiring.stream_settings import StreamSettings
 
 
 def open_codec(spec: CodecSpec, topic: str, part: Part = "value", registry: Registry | None = None) -> Codec:
@@ -69,3 +72,23 @@ def open_registry(
 
     addresses = [url for url in urls.split(",") if url.strip()]
     return HttpRegistry(RegistrySettings(addresses, user, password, token, ca, certificate, key))
+
+
+def registry_of(settings: StreamSettings) -> Registry | None:
+    """The schema registry, if the settings name one."""
+    if not settings.registry:
+        return None
+    return open_registry(settings.registry, settings.registry_user, settings.registry_password, settings.registry_token)
+
+
+def codec_opener(settings: StreamSettings) -> Callable[[CodecSpec, str, Part], Codec]:
+    """What makes codecs of a project; the registry is opened for the first that may need it."""
+    registry = cache(registry_of)
+
+    def open_(spec: CodecSpec, topic: str, part: Part) -> Codec:
+        return open_codec(spec, topic, part, registry(settings) if isinstance(spec, _REGISTERED) else None)
+
+    return open_
+
+
+_REGISTERED = (Avro, Protobuf, JsonSchema)

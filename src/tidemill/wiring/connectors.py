@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from tidemill.model.cdc import Cdc
 from tidemill.model.connector import Connector
 from tidemill.model.databases import DatabaseSource
+from tidemill.model.dlt import DltFeed
 from tidemill.model.errors import DefinitionError
 from tidemill.model.pipeline import SourceSpec
 from tidemill.model.rest import Rest
 from tidemill.model.singer import SingerStream, Tap
 from tidemill.model.table import TableName, TableSpec
+from tidemill.model.topic_feed import TopicFeed
 from tidemill.model.webhook import Webhook
 from tidemill.ports.environments import PythonEnvironments
 from tidemill.ports.source import ExtractRequest, Source
@@ -60,6 +62,15 @@ def open_connector(
             from tidemill.adapters.webhook.source import WebhookSource
 
             return WebhookSource(spec, open_inbox(settings), system_clock())
+        case DltFeed():
+            from tidemill.adapters.dlt.source import DltSource
+
+            return DltSource(spec, connector)
+        case TopicFeed():
+            from tidemill.adapters.arrow.topic_source import TopicSource
+            from tidemill.wiring.topics import lent_topics
+
+            return TopicSource(spec, connector, partial(lent_topics, settings, connector.connection), system_clock())
         case _:
             raise DefinitionError(f"No adapter extracts {connector}.", where=spec.place)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from tidemill.model.connector import Connector
 from tidemill.model.errors import SettingsError
 from tidemill.model.pipeline import FilesOrigin, FunctionOrigin, SourceSpec
+from tidemill.wiring.codecs import codec_opener
 from tidemill.wiring.loading import loading
 from tidemill.wiring.project import code_version
 from tidemill.wiring.settings import FILE, STATE_FOLDER, Settings, origins
@@ -69,7 +70,7 @@ def connect(
         archive=archive,
         lake=lake,
         catalog=IcebergCatalog(lake, clock),
-        decoder=ArrowDecoder(),
+        decoder=ArrowDecoder(open_codec=codec_opener(settings.streams)),
         records=late(_records),
         frames=late(partial(_frames, reach)),
         auditor=late(partial(_auditor, reach)),

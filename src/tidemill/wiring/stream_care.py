@@ -22,13 +22,13 @@ from tidemill.model.pipeline import PipelineSpec
 from tidemill.model.stream import StreamSpec
 from tidemill.plan.topology import Node
 from tidemill.ports.topic import Headers, Messages, Partition, TopicInfo, TopicSpec, moment_of
+from tidemill.wiring.codecs import registry_of
 from tidemill.wiring.outside import OutsideSystems
 from tidemill.wiring.project import load_pipelines
 from tidemill.wiring.secrets import connections_of
 from tidemill.wiring.services import late, system_clock
 from tidemill.wiring.settings import Settings
 from tidemill.wiring.stream_past import open_archives, with_archives
-from tidemill.wiring.streaming import registry_of
 from tidemill.wiring.streams import LakeTables, StreamMaker, open_stores, streams_of
 from tidemill.wiring.topics import open_topics
 

@@ -14,10 +14,10 @@ from tidemill.model.frame.topic import Sink
 from tidemill.model.pipeline import PipelineSpec
 from tidemill.model.stream import StreamSpec
 from tidemill.ports.topic import Partition
+from tidemill.wiring.codecs import registry_of
 from tidemill.wiring.settings import Settings
 from tidemill.wiring.stream_care import StreamCare
 from tidemill.wiring.stream_replay import play
-from tidemill.wiring.streaming import registry_of
 from tidemill.wiring.streams import codec_of
 
 if TYPE_CHECKING:

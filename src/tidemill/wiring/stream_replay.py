@@ -14,8 +14,8 @@ from tidemill.model.errors import UnknownName, UserError
 from tidemill.model.frame.topic import ToTopic
 from tidemill.model.stream import StreamSpec
 from tidemill.ports.topic import Partition, TopicSpec
+from tidemill.wiring.codecs import registry_of
 from tidemill.wiring.stream_care import StreamCare
-from tidemill.wiring.streaming import registry_of
 from tidemill.wiring.streams import StreamMaker, Waiting, codec_of, key_encoder
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from tidemill.flow.stream.measuring import Checkpoint, Counts
 from tidemill.flow.stream.observing import Observer
 from tidemill.flow.stream.outages import Seldom
 from tidemill.model.errors import Conflict, TidemillError, Unreachable
-from tidemill.wiring.codecs import open_registry
+from tidemill.wiring.codecs import registry_of
 from tidemill.wiring.feeding import Feeders
 from tidemill.wiring.metrics import LagWatch, as_text, open_telemetry, served
 from tidemill.wiring.metrics_settings import MetricsSettings
@@ -36,9 +36,7 @@ if TYPE_CHECKING:
     from tidemill.model.metric import Sample
     from tidemill.model.pipeline import PipelineSpec
     from tidemill.model.stream import StreamSpec
-    from tidemill.ports.registry import Registry
     from tidemill.ports.telemetry import Telemetry
-    from tidemill.wiring.stream_settings import StreamSettings
 
 _log = logging.getLogger("tidemill")
 
@@ -54,13 +52,6 @@ _TIDY = 60.0
 _FORGOTTEN = timedelta(days=1)
 #: What checks have found in an hour is kept for so long.
 _COUNTED = timedelta(days=90)
-
-
-def registry_of(settings: StreamSettings) -> Registry | None:
-    """The schema registry, if the settings name one."""
-    if not settings.registry:
-        return None
-    return open_registry(settings.registry, settings.registry_user, settings.registry_password, settings.registry_token)
 
 
 @contextmanager

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tidemill.model.errors import SettingsError
-from tidemill.wiring.services import alive, holder
+from tidemill.wiring.services import alive, holder, open_metadata, system_clock
 from tidemill.wiring.settings import STATE_FOLDER, Settings
 
 if TYPE_CHECKING:
     from tidemill.ports.clock import Clock
     from tidemill.ports.metadata import Metadata
     from tidemill.ports.topic import Topics
+
+#: How long the brokers of a connection may not answer.
+_PATIENCE = timedelta(seconds=30)
 
 
 def open_topics(settings: Settings, metadata: Metadata, clock: Clock) -> Topics:
@@ -37,6 +43,33 @@ def open_topics(settings: Settings, metadata: Metadata, clock: Clock) -> Topics:
         raise SettingsError("Kafka's client is not installed.", hint='pip install "tidemill[kafka]"') from None
     servers = address.removeprefix("kafka://").rstrip("/")
     return KafkaTopics({"bootstrap.servers": servers, **settings.streams.options})
+
+
+@contextmanager
+def lent_topics(settings: Settings, connection: str | None = None) -> Iterator[Topics]:
+    """A broker for as long as it is used: of a connection, or the project's, with what is archived of its topics.
+
+    Raises:
+        UnknownName: there is no such connection.
+        SettingsError: as `open_topics`.
+    """
+    with ExitStack() as stack:
+        if connection is not None:
+            from tidemill.wiring.outside import OutsideSystems
+            from tidemill.wiring.secrets import connections_of
+
+            topics = OutsideSystems(connections_of(settings), settings.root).topics(connection, _PATIENCE)
+            stack.callback(topics.close)
+            yield topics
+            return
+        from tidemill.wiring.stream_past import open_archives, with_archives
+
+        clock = system_clock()
+        metadata = open_metadata(settings, clock, migrate=False)
+        stack.callback(metadata.close)
+        topics = open_topics(settings, metadata, clock)
+        stack.callback(topics.close)
+        yield with_archives(topics, open_archives(settings, metadata, clock))
 
 
 def _alive(other: str) -> bool:

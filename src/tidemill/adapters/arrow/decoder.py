@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -36,6 +37,9 @@ from tidemill.plan.evolve import difference
 from tidemill.plan.known import Differs, Known
 from tidemill.plan.path_columns import path_types
 from tidemill.ports.decoder import Chunk, DecodeOptions, Feed, Restart
+
+if TYPE_CHECKING:
+    from tidemill.adapters.arrow.message_rows import OpenCodec
 
 #: Blocks that are decoded at the same time, and blocks that wait for it.
 _WORKERS = 2
@@ -67,10 +71,12 @@ class ArrowDecoder:
 
     Args:
         block_bytes: how much text is decoded at a time. It changes speed and memory, never the outcome.
+        open_codec: makes the codecs of topics' messages; None: there are none, and no such feeds.
     """
 
-    def __init__(self, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(self, block_bytes: int = BLOCK_BYTES, open_codec: OpenCodec | None = None) -> None:
         self._block_bytes = block_bytes
+        self._open_codec = open_codec
 
     def schema_of(self, columns: pa.Schema) -> Schema:
         """See `tidemill.ports.decoder.Decoder.schema_of`."""
@@ -228,6 +234,12 @@ class ArrowDecoder:
                 line += decoded.lines
 
     def _tasks(self, feeds: Sequence[Feed], options: DecodeOptions) -> Iterator[_Task]:
+        if options.messages is not None:
+            from tidemill.adapters.arrow.message_rows import message_work  # codecs load Polars
+
+            work_of = message_work(enumerate(feeds), options, self._open_codec)
+            yield from (_Task(part, feed, True, work) for part, feed, work in work_of)
+            return
         for part, feed in enumerate(feeds):
             if options.parts is not None and not fnmatchcase(feed.name, options.parts):
                 continue

@@ -136,12 +136,12 @@ class JsonCodec:
         if len(values) > 1 and sum(map(len, values)) > _MOST:
             half = len(values) // 2
             return _joined([self._read_piece(values[:half], 0), self._read_piece(values[half:], half)])
-        lines, refused = _as_lines(values)
+        lines, refused = message_lines(values)
         # The line feed at the end keeps an empty message a line.
         try:
             made = decode_block(b"\n".join(lines) + b"\n", self._known, "messages", _OPTIONS)
         except BlockError:  # a name that only Tidemill writes, in escapes
-            lines, refused = _as_lines(values, escaped=True)
+            lines, refused = message_lines(values, escaped=True)
             made = decode_block(b"\n".join(lines) + b"\n", self._known, "messages", _OPTIONS)
         refused |= {row.line - 1: row.error for row in made.rejected}
         bad = [Undecodable(i, refused[i]) for i in sorted(refused)]
@@ -171,12 +171,12 @@ def found_columns(messages: Sequence[bytes]) -> dict[str, str]:
     Raises:
         LimitError: too many columns.
     """
-    lines, _ = _as_lines(messages, escaped=True)
+    lines, _ = message_lines(messages, escaped=True)
     made = decode_block(b"\n".join(lines) + b"\n", Known(), "messages", _OPTIONS)
     return {column.name: str(column.type) for column in made.known.schema}
 
 
-def _as_lines(values: Sequence[bytes], *, escaped: bool = False) -> tuple[Sequence[bytes], dict[int, str]]:
+def message_lines(values: Sequence[bytes], *, escaped: bool = False) -> tuple[Sequence[bytes], dict[int, str]]:
     """Messages as lines; empty where one cannot be, with the reason. `escaped`: look for names in escapes, too."""
     data = b"".join(values)
     # Names that loads refuse, since tables have such columns themselves, mean nothing here.

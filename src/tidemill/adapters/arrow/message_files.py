@@ -60,6 +60,18 @@ class ParquetMessages:
             raise DataError(f"A file of {partition}'s messages cannot be read: {error}") from None
 
 
+def blocks_of(stream: BinaryIO, topic: str) -> Iterator[Messages]:
+    """All messages of such a file, a block at a time, each of one partition. Raises DataError."""
+    try:
+        file = pq.ParquetFile(stream)
+        for group in range(file.num_row_groups):
+            block = file.read_row_group(group)
+            if block.num_rows:
+                yield _messages(block, Partition(topic, block.column("partition")[0].as_py()), 0)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"A file of {topic}'s messages cannot be read: {error}") from None
+
+
 class _Through(io.RawIOBase):
     """What Arrow takes for a file, over anything that can be written to; closing it leaves that open."""
 

@@ -1,0 +1,1 @@
+"""Resources and sources of dlt as feeds."""

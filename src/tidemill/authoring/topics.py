@@ -1,0 +1,109 @@
+"""`sources.topic(...)`: how a user declares that batches are made of a topic's messages. No broker is asked here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from tidemill.authoring.place import here
+from tidemill.model.codec import NAMED, CodecSpec, Json
+from tidemill.model.errors import DefinitionError, UnknownName
+from tidemill.model.frame.topic import Topic
+from tidemill.model.topic_feed import FIELDS, MessageRows, OnLoss, Start, Tombstones, TopicFeed, Until
+
+_PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def topic(
+    topic: str | Topic,
+    *,
+    codec: Any = None,
+    key_codec: Any = "text",
+    fields: Iterable[str] | None = None,
+    prefix: str = "_",
+    connection: str | None = None,
+    start: Start = "earliest",
+    until: Until = "end",
+    max_messages: int | None = None,
+    on_loss: OnLoss = "fail",
+    tombstones: Tombstones = "skip",
+) -> TopicFeed:
+    """The messages of a topic, a batch at a time: `shop.source(sources.topic("orders"))`.
+
+    A batch goes on from the offsets of the bookmark, which moves when the batch is published. Messages are archived as
+    they came: key, value, headers, partition, offset, timestamp. Messages that cannot be read go to quarantine, with
+    the partition as their file and the offset as their line.
+
+    Args:
+        topic: its name, or what `tm.topic` gives, with its codec and columns.
+        codec: how values are written: "json", "avro", "json_schema", "text", "bytes", or `Avro(...)` and the like, as
+            for streams. "json" needs no columns: types are found as in JSON Lines.
+        key_codec: how keys are written, where they are a column: the same words.
+        fields: what is a column beside the value's: "partition", "offset", "timestamp", "key", "headers". Left out:
+            the first three.
+        prefix: of the names of these columns, `_offset`.
+        connection: the Kafka cluster that has the topic, `TIDEMILL_CONN_<NAME>=kafka://host:9092`; left out, the broker
+            of the project's streams.
+        start: the first batch begins at the "earliest" message, or takes none and goes on from the "latest".
+        until: a batch ends with the messages that there are when it begins, "end", or also, "interval", before the
+            first message of each partition that is not older than the end of the data interval.
+        max_messages: a batch takes so many at most; the next one goes on after them.
+        on_loss: what to do where the topic no longer has messages that were not read, or was made again: "fail", or
+            "warn", go on with what there is, and tell what is missing in the quarantine.
+        tombstones: messages without a value give no row, "skip"; or "delete" what has their key: the table is then
+            written by upsert, with the column `_key` as its key.
+
+    Raises:
+        DefinitionError, UnknownName: an argument is wrong.
+    """
+    place = here()
+    name = topic.name if isinstance(topic, Topic) else topic
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name):
+        raise DefinitionError(f"{name!r} is no name of a topic.", where=place, hint='sources.topic("orders")')
+    _one_of("start", start, Start)
+    _one_of("until", until, Until)
+    _one_of("on_loss", on_loss, OnLoss)
+    _one_of("tombstones", tombstones, Tombstones)
+    if max_messages is not None and (isinstance(max_messages, bool) or max_messages < 1):
+        raise DefinitionError(f"max_messages={max_messages!r} is no number of them.", where=place, hint="1 or more")
+    if not _PREFIX.fullmatch(prefix):
+        raise DefinitionError(f"prefix={prefix!r} cannot begin a column's name.", where=place, hint='prefix="kafka_"')
+    wanted = ("partition", "offset", "timestamp") if fields is None else tuple(fields)
+    for field in wanted:
+        if field not in FIELDS:
+            raise UnknownName.of("field of a message", field, FIELDS, where=place)
+    if tombstones == "delete" and "key" not in wanted:
+        wanted = ("key", *wanted)
+    if codec is None and isinstance(topic, Topic):
+        value = _codec(topic.codec, topic)
+    else:
+        value = _codec("json" if codec is None else codec)
+    rows = MessageRows(name, value, _codec(key_codec), tuple(dict.fromkeys(wanted)), prefix, tombstones)
+    return TopicFeed(name, rows, connection, start, until, on_loss, max_messages)
+
+
+def _codec(given: Any, declared: Topic | None = None) -> CodecSpec:
+    """A codec of a name, or as it is described."""
+    if isinstance(given, tuple(NAMED.values())):
+        return given
+    if not isinstance(given, str) or given not in NAMED:
+        raise UnknownName.of("codec", str(given), NAMED, where=here())
+    columns = declared.columns if declared is not None else None
+    if given == "json" and declared is not None:
+        return Json(columns, declared.absent)
+    if given == "protobuf":
+        raise DefinitionError(
+            "Which message of Protocol Buffers?",
+            where=here(),
+            hint='codec=Protobuf("shop_pb2:Order"), of tidemill.model.codec',
+        )
+    return NAMED[given](columns=columns) if given in ("avro", "json_schema") else NAMED[given]()  # type: ignore[call-arg]
+
+
+def _one_of(option: str, value: Any, kind: Any) -> None:
+    known = get_args(kind)
+    if value not in known:
+        raise DefinitionError(
+            f"{option}={value!r} is not known.", where=here(), hint=" or ".join(f'{option}="{one}"' for one in known)
+        )
