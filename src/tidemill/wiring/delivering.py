@@ -30,10 +30,12 @@ _log = logging.getLogger("tidemill")
 def deliver_all(services: Services, settings: Settings, specs: Iterable[DeliverySpec]) -> list[Report]:
     """Deliver now, one destination after another; an error is in its report, and on record."""
     from tidemill.flow.deliver import deliver
+    from tidemill.wiring.schemas import kept_revisions
 
     outside = OutsideSystems(connections_of(settings), settings.root, settings)
     hide = masker_of(settings).mask
-    return [deliver(services, spec, outside.destination, hide) for spec in specs]
+    kept = partial(kept_revisions, settings)
+    return [deliver(services, spec, outside.destination, hide, kept) for spec in specs]
 
 
 def declared(services: Services, pipeline: str, specs: Iterable[DeliverySpec]) -> None:
