@@ -60,13 +60,13 @@ def test_a_destination_goes_from_deliveries_that_alter_it_to_revisions_that_do(s
     assert 'try: tidemill schema revision warehouse -m "...", then tidemill schema upgrade warehouse' in hint
     assert "more" not in columns(shop)
     differs = shop("schema", "diff", "--check")
-    assert (differs.exit_code, differs.out.splitlines()[0]) == (1, "+ shop.orders.more VARCHAR")
+    assert (differs.exit_code, differs.out.splitlines()[0]) == (1, "+ shop.orders.more DATE")
     second = json.loads(shop("schema", "revision", "warehouse", "-m", "more", "--json").out)["revision"]
     lacks = json.loads(shop("schema", "diff", "--json").out)
     assert lacks["missing_revisions"] == [second["id"]]
     assert "lacks revision" in shop("schema", "revision", "-m", "third").err, "the difference would be the second"
     shown = shop("schema", "upgrade", "--sql").out
-    assert 'ALTER TABLE "shop"."orders" ADD COLUMN "more" TEXT;' in shown
+    assert 'ALTER TABLE "shop"."orders" ADD COLUMN "more" DATE;' in shown
     assert "more" not in columns(shop), "only shown"
     assert shop("schema", "upgrade", "warehouse", "0002").exit_code == 0
     assert shop("data", "deliver").out == "delivered  shop to warehouse  1 table  1 row"

@@ -49,22 +49,20 @@ def test_tables_become_what_is_declared_and_what_they_were(landing: Landing, tmp
     columns = "id, wider, exact, said, day, told"
     landing.ask(f"INSERT INTO shop.t ({columns}) VALUES (1, 2, 3.25, 4, DATE '2026-01-02', '5')")
     if landing.kind != "duckdb":
-        landing.ask("CREATE VIEW shop.seen AS SELECT id, told, said FROM shop.t WHERE said > 0 AND told <> ' :x'")
+        landing.ask("CREATE VIEW shop.seen AS SELECT id, told, said FROM shop.t WHERE 'a :x' <> ' :y'")
         landing.ask("CREATE VIEW shop.above AS SELECT id, told FROM shop.seen")
     before = {str(one) for one in there.lacks({"shop.t": NEW})}
     assert any("-> " in one for one in before)
+    file = Path(tmp_path, there.write({"shop.t": NEW}).path)
+    good = file.read_text()
+    file.write_text(good.replace("\n\n\ndef downgrade", "\n    op.execute('SELECT nothing')\n\n\ndef downgrade"))
+    with pytest.raises(DataError):
+        there.go()
+    assert there.applied() == (there.revisions.all()[0].id,), "a revision that fails leaves nothing"
+    assert {str(one) for one in there.lacks({"shop.t": NEW})} == before
     if landing.kind != "duckdb":
-        # A view that compares a number cannot be made on what has become text.
-        landing.ask("CREATE OR REPLACE VIEW shop.seen AS SELECT id, told, said FROM shop.t WHERE told <> ' :x'")
-    there.write({"shop.t": NEW})
-    if landing.kind != "duckdb":
-        with pytest.raises(DataError):
-            there.go()  # `told` is compared with a text in the view, and is a number now
-        assert there.applied() == (there.revisions.all()[0].id,), "a revision that fails leaves nothing"
-        assert landing.ask("SELECT said FROM shop.above JOIN shop.seen USING (id)") == [(4,)]
-        landing.ask("CREATE OR REPLACE VIEW shop.seen AS SELECT id, told, said FROM shop.t WHERE 'a :x' <> ' :y'")
-        Path(tmp_path, there.revisions.all()[1].path).unlink()
-        there.write({"shop.t": NEW})
+        assert landing.ask("SELECT told FROM shop.above") == [("5",)]
+    file.write_text(good)
     there.go()
     assert there.lacks({"shop.t": NEW}) == []
     assert there.applied() == (there.revisions.all()[-1].id,)
@@ -75,6 +73,8 @@ def test_tables_become_what_is_declared_and_what_they_were(landing: Landing, tmp
     there.go("-1", down=True)
     assert {str(one) for one in there.lacks({"shop.t": NEW})} == before
     assert landing.ask("SELECT id, wider, said, told FROM shop.t") == [(1, 2, 4, "5")]
+    if landing.kind != "duckdb":
+        landing.ask("DROP VIEW shop.above; DROP VIEW shop.seen")
     there.go("base", down=True)
     assert landing.ask("SELECT count(*) FROM " + VERSIONS) == [(0,)]
     with pytest.raises(Exception, match=r"(?i)does not exist"):
@@ -87,13 +87,13 @@ def test_a_table_that_was_there_is_adopted_and_made_elsewhere(landing: Landing, 
     landing.ask("INSERT INTO t VALUES (1, 'x')")
     there.write({"t": {"a": "long"}}, drop=False)
     there.go()
-    assert landing.ask("SELECT * FROM t") == [(1, "x")]
+    assert landing.ask("SELECT a, own FROM t") == [(1, "x")]
     assert [str(one)[0] for one in there.lacks({"t": {"a": "long"}})] == ["-"], "what only the table has stays"
     there.go("base", down=True)
-    assert landing.ask("SELECT * FROM t") == [(1, "x")], "it was there before"
+    assert landing.ask("SELECT a, own FROM t") == [(1, "x")], "it was there before"
     landing.ask("DROP TABLE t")
     there.go()
-    assert landing.ask("SELECT * FROM t") == []
+    assert landing.ask("SELECT a, own FROM t") == []
     assert [str(one)[0] for one in there.lacks({"t": {"a": "long"}})] == ["-"]
 
 

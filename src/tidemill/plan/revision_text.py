@@ -89,7 +89,10 @@ def _around(lines: Sequence[str], views: Sequence[SqlView]) -> str:
     for view in views:
         kind = "MATERIALIZED VIEW" if view.materialized else "VIEW"
         after.append(_execute(f"CREATE {kind} {view.name} AS {view.query.strip().rstrip(';')}"))
-    return "\n".join([*before, *lines, *after])
+    body = [*before, *lines, *after]
+    if body and all(line.startswith("#") for line in body):
+        body.append("pass")
+    return "\n".join(body)
 
 
 def _lengthened(changes: Iterable[Change], *, back: bool) -> list[str]:
