@@ -85,8 +85,8 @@ def diff(invocation: Invocation, destination: str | None, check: bool) -> int:
 def revision(invocation: Invocation, destination: str | None, message: str, drop: bool, empty: bool) -> None:
     """Write what is lacking as a revision: a file to be reviewed.
 
-    It can be edited, and belongs into Git. The first one begins the folder, and holds all tables, so that an empty database can be made from it. From then on
-    deliveries alter nothing by themselves.
+    It can be edited, and belongs into Git. The first one begins the folder, and holds all tables, so that an empty
+    database can be made from it. From then on deliveries alter nothing by themselves.
     """
     from tidemill.flow.schemas import write_revision
     from tidemill.wiring.schemas import opened_schemas, revisions_of
@@ -95,9 +95,7 @@ def revision(invocation: Invocation, destination: str | None, message: str, drop
     settings, out = invocation.settings, invocation.out
     revisions = revisions_of(settings, to)
     with opened_schemas(settings, to) as schemas:
-        made = write_revision(
-            invocation.services, pipelines, to, revisions, schemas, message, empty=empty, drop=drop
-        )  # fmt: skip
+        made = write_revision(invocation.services, pipelines, to, revisions, schemas, message, empty=empty, drop=drop)
     if invocation.json:
         told = None if made is None else {"id": made[0].id, "path": made[0].path, "changes": list(map(str, made[1]))}
         out.object({"destination": to, "revision": told})

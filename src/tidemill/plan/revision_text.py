@@ -168,20 +168,19 @@ def _indexed(table: SqlTable, *, first: bool) -> list[str]:
 
 def _retyped(table: str, old: SqlColumn, new: SqlColumn, dialect: str) -> list[str]:
     value = cast(old, new, dialect)
-    if value is None:
-        return [
-            f"# Values of {old.name} cannot become {new.type}: they come again with the next full delivery.",
-            _call("drop_column", table, repr(old.name)),
-            _call("add_column", table, _column(new)),
-        ]
-    if dialect != REDSHIFT:
+    if value is not None and dialect != REDSHIFT:
         types = {"existing_type": kind_of(old), "type_": kind_of(new), "postgresql_using": repr(value)}
         return [_call("alter_column", table, repr(old.name), **types)]
     target, other = quoted_name(table), SqlColumn(f"_tidemill_{old.name}", new.type)
+    if value is None:
+        told = f"# No {old.type} can become {new.type}: values come again with the next full delivery."
+    else:
+        told = "# Redshift changes no type: another column takes this one's place."
+    # The new one is there before the old one goes: a table has at least one.
     return [
-        "# Redshift changes no type: another column takes this one's place.",
+        told,
         _call("add_column", table, _column(other)),
-        _execute(f"UPDATE {target} SET {quote(other.name)} = {value}"),
+        *([] if value is None else [_execute(f"UPDATE {target} SET {quote(other.name)} = {value}")]),
         _call("drop_column", table, repr(old.name)),
         _execute(f"ALTER TABLE {target} RENAME COLUMN {quote(other.name)} TO {quote(old.name)}"),
     ]

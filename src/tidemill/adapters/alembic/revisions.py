@@ -122,6 +122,7 @@ class AlembicRevisions:
             supports_statement_cache = False
             insert_returning = update_returning = delete_returning = False
 
+        make: Any = Dialect  # its constructor has no types
         self._head([one.id for one in self.all()])
         scripts, output = self._scripts(), _Output(self.versions)
         made: list[Migration] = []
@@ -140,7 +141,7 @@ class AlembicRevisions:
 
         with self._told(target):
             context = MigrationContext.configure(
-                dialect=Dialect(paramstyle="named"),
+                dialect=make(paramstyle="named"),
                 opts={"as_sql": True, "literal_binds": True, "output_buffer": output, "version_table": self.versions,
                       "transaction_per_migration": True, "transactional_ddl": True, "script": scripts,
                       "starting_rev": list(applied) or None, "fn": chosen, "on_version_apply": (noted,)},
