@@ -48,6 +48,7 @@ TABLE: Mapping[str, Mapping[str, Entry]] = {
         "branch": Entry("tidemill.cli.branch:branch", "Compare, merge, tag and drop versions; undo a batch."),
     },
     "Care": {
+        "schema": Entry("tidemill.cli.schema:schema", "Change destinations' tables by revisions, kept in Git."),
         "connections": Entry("tidemill.cli.connections:connections", "Look at connections, add them, and test them."),
         "doctor": Entry("tidemill.cli.doctor:doctor", "Look for what is wrong with the project's surroundings."),
     },

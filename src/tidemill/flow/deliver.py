@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tidemill.flow.query import Reading, reading
+from tidemill.flow.schemas import must_be_current
 from tidemill.flow.services import Services
 from tidemill.flow.stage import spec_from
 from tidemill.model.branch import ChangeKind
 from tidemill.model.delivery import DeliveredTable, DeliverySpec, wait_after
-from tidemill.model.errors import Conflict, TidemillError, UnknownName, Unreachable
+from tidemill.model.errors import Conflict, DefinitionError, TidemillError, UnknownName, Unreachable
 from tidemill.model.place import told
 from tidemill.model.table import Scan, TableName, WriteMode
 from tidemill.plan.delivery import (
@@ -36,7 +37,8 @@ from tidemill.plan.delivery import (
 )
 from tidemill.plan.sql import quote_all
 from tidemill.ports.catalog import SnapshotInfo
-from tidemill.ports.destination import Destination, Load, MirrorLost, TableLoad
+from tidemill.ports.destination import Destination, Load, MirrorLost, TableLoad, Unfit
+from tidemill.ports.schemas import HasSchemas, Revisions
 
 #: How often a step is worked out again because somebody else has delivered meanwhile.
 _TRIES = 5
@@ -70,6 +72,7 @@ def deliver(
     spec: DeliverySpec,
     open_destination: Callable[[str], Destination],
     hide: Callable[[str], str] = str,
+    revisions: Callable[[str], Revisions | None] = lambda _: None,
 ) -> Report:
     """Bring a destination to what `main` holds, and note how that went. Whatever happens is in the report.
 
@@ -78,11 +81,13 @@ def deliver(
         spec: what goes where.
         open_destination: opens a destination by the name of its connection.
         hide: takes secrets out of what goes on record.
+        revisions: those of a destination whose schema they keep: it is not altered otherwise. None: it is.
     """
     try:
         destination = open_destination(spec.to)
         try:
-            rows, tables, pointers = _bring(services, spec, destination)
+            kept = _kept(spec, destination, revisions(spec.to))
+            rows, tables, pointers = _bring(services, spec, destination, kept=kept)
         finally:
             destination.close()
         with services.metadata.write() as tx:
@@ -106,8 +111,20 @@ def failed(services: Services, spec: DeliverySpec, error: Exception, hide: Calla
     return Report(spec, error=error, tries=tries)
 
 
+def _kept(spec: DeliverySpec, destination: Destination, revisions: Revisions | None) -> bool:
+    """Whether the destination's schema is kept as revisions. Raises Refused: it lacks one."""
+    if revisions is None:
+        return False
+    if not isinstance(destination, HasSchemas):
+        raise DefinitionError(
+            f'"{spec.to}" has no schema, and {revisions.place} keeps one.', hint=f"remove the folder {revisions.place}"
+        )
+    must_be_current(spec.to, revisions, destination.schemas())
+    return True
+
+
 def _bring(
-    services: Services, spec: DeliverySpec, destination: Destination
+    services: Services, spec: DeliverySpec, destination: Destination, *, kept: bool = False
 ) -> tuple[int, dict[TableName, str], dict[TableName, str]]:
     """Rows sent, tables that changed, and the pointers that are mirrored now."""
     source = source_of(services, spec)
@@ -128,7 +145,8 @@ def _bring(
                 step = next_step(asked, held.get(asked.table), table)
                 if step is None:
                     continue
-                loads.append(_load(services, seen, asked, table, step, by_key=destination.by_key))
+                load = _load(services, seen, asked, table, step, by_key=destination.by_key)
+                loads.append(replace(load, kept=kept))
                 after[asked.table] = table.held(asked)
                 if step.what is not What.NOTHING:
                     changed[asked.table] = step.reason
@@ -137,6 +155,10 @@ def _bring(
                 return 0, {}, pointers
             try:
                 rows = destination.load(Load(source, before, text, loads))
+            except Unfit as error:
+                made = f'tidemill schema revision {spec.to} -m "..."'
+                error.hint = f"{made}, then tidemill schema upgrade {spec.to}"
+                raise
             except MirrorLost as error:
                 if not tries_left:
                     raise

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tidemill.model.errors import Conflict
+from tidemill.model.errors import Conflict, Refused
 from tidemill.model.table import Schema, WriteMode
 
 
@@ -32,6 +32,7 @@ class TableLoad:
             the rows, it is made anew.
         first: its source has never loaded it, so rows in it are somebody else's.
         options: how it is to be there, where a destination has a choice; what a destination does not know is refused.
+        kept: the table's schema is kept as revisions (`schemas.py`): it is neither made nor altered.
     """
 
     table: str
@@ -45,6 +46,7 @@ class TableLoad:
     mirror: bool = False
     first: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class Destination(Protocol):
             Conflict: the position is another one; nothing is done. MirrorLost: likewise, as there is no table where
             `mirror` says that one is, and not all its rows come. ContractError: a column cannot take such values,
             or a key is null. DataError: the store refuses a value. Refused: `first`, and the table has rows.
+            Unfit: `kept`, and the table is missing, or cannot take the rows as it is.
             DefinitionError: an option or a name that it does not know.
         """
         ...
@@ -104,3 +107,18 @@ class Destination(Protocol):
     def close(self) -> None:
         """Let go of connections."""
         ...
+
+
+class Unfit(Refused):
+    """A table cannot take its rows as it is, and must not be altered by a load: its schema is kept as revisions."""
+
+    def __init__(self, table: str, lacks: Sequence[str]) -> None:
+        told = "; ".join(lacks)
+        super().__init__(f'"{table}" cannot take what is delivered, and no revision makes it: {told}')
+        self.table = table
+
+
+def may_change(load_kept: bool, table: str, statements: Sequence[str]) -> None:
+    """Raise Unfit where a load would alter a table whose schema is kept as revisions."""
+    if load_kept and statements:
+        raise Unfit(table, statements)

@@ -33,13 +33,15 @@ def deliver_all(services: Services, settings: Settings, specs: Iterable[Delivery
     """Deliver now, one destination after another; an error is in its report, and on record."""
     from tidemill.flow.deliver import deliver
     from tidemill.flow.mirror import mirror
+    from tidemill.wiring.schemas import kept_revisions
 
     connections = connections_of(settings)
     outside = OutsideSystems(connections, settings.root, settings)
     hide = masker_of(settings).mask
     catalog = partial(open_mirror, settings, connections)
+    kept = partial(kept_revisions, settings)
     return [
-        deliver(services, spec, outside.destination, hide)
+        deliver(services, spec, outside.destination, hide, kept)
         if spec.mirror is None
         else mirror(services, spec, catalog, hide)
         for spec in specs

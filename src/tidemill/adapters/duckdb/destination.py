@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tidemill.adapters.duckdb.schemas import DuckSchemas
 from tidemill.adapters.duckdb.types import duckdb_type
 from tidemill.model.errors import Conflict, ContractError, DataError, TidemillError, Unreachable
 from tidemill.model.table import Schema, WriteMode, split_name
@@ -31,7 +32,7 @@ from tidemill.plan.landing import (
     without_keys,
 )
 from tidemill.plan.sql import quote_all
-from tidemill.ports.destination import Load, MirrorLost, TableLoad
+from tidemill.ports.destination import Load, MirrorLost, TableLoad, may_change
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -79,6 +80,10 @@ class DuckDestination:
             connection.commit()
         return rows
 
+    def schemas(self) -> DuckSchemas:
+        """Its tables, for revisions."""
+        return DuckSchemas(self._path, self._opened)
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -115,7 +120,9 @@ def _enter(connection: DuckDBPyConnection, table: TableLoad) -> int:
         raise MirrorLost(table.table)
     if have and table.first and connection.execute(any_row(table.table)).fetchone():
         raise not_ours(table.table, "the database")
-    for statement in _changes(table, have):
+    changes = _changes(table, have)
+    may_change(table.kept, table.table, changes)
+    for statement in changes:
         connection.execute(statement)
     if table.batches:
         connection.execute(without_batches(table.table, table.batches))

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tidemill.adapters.postgres.schemas import PostgresSchemas
 from tidemill.adapters.postgres.text import as_csv, pieces, postgres_type
 from tidemill.model.errors import (
     Conflict,
@@ -42,7 +43,7 @@ from tidemill.plan.landing import (
     without_keys,
 )
 from tidemill.plan.sql import quote, quote_all
-from tidemill.ports.destination import Load, MirrorLost, TableLoad
+from tidemill.ports.destination import Load, MirrorLost, TableLoad, may_change
 
 if TYPE_CHECKING:
     import psycopg
@@ -94,6 +95,10 @@ class PostgresDestination:
             connection.execute(moved, [load.source, load.after])
             connection.commit()
         return rows
+
+    def schemas(self) -> PostgresSchemas:
+        """Its tables, for revisions."""
+        return PostgresSchemas(self._opened)
 
     def close(self) -> None:
         """Nothing is open between two calls."""
@@ -153,6 +158,7 @@ def _enter(connection: psycopg.Connection[Any], table: TableLoad) -> int:
     if have and table.first and connection.execute(any_row(table.table)).fetchone():
         raise not_ours(table.table, "PostgreSQL")
     made, statements = _changes(table, have)
+    may_change(table.kept, table.table, statements)
     schema, _ = split_name(table.table)
     for statement in statements:
         # To make one that is there asks for a right that whoever may write in it need not have.

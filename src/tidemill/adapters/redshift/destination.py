@@ -19,6 +19,7 @@ from typing import Any
 
 from tidemill.adapters.redshift.connection import Cluster, opened
 from tidemill.adapters.redshift.refusals import refused_rows
+from tidemill.adapters.redshift.schemas import RedshiftSchemas
 from tidemill.adapters.redshift.upload import Upload
 from tidemill.model.errors import Conflict, ContractError, DataError, DefinitionError, TidemillError
 from tidemill.model.redshift import Copying, Form, Layout
@@ -26,7 +27,7 @@ from tidemill.model.table import BATCH_ID, Schema, WriteMode, split_name
 from tidemill.plan import redshift as sql
 from tidemill.plan import redshift_stage as staging
 from tidemill.plan.landing import POSITIONS, any_row, not_ours, quoted_name, spelt
-from tidemill.ports.destination import Load, MirrorLost, TableLoad
+from tidemill.ports.destination import Load, MirrorLost, TableLoad, may_change
 from tidemill.ports.files import Files
 
 #: Rows that COPY may refuse until it gives up: so many are told at once, and none is loaded.
@@ -99,6 +100,10 @@ class RedshiftDestination:
             # Whoever else loads from the same position has lost: what is left of all is rubbish.
             self._remove(_folder(load.source))
         return entered
+
+    def schemas(self) -> RedshiftSchemas:
+        """Its tables, for revisions."""
+        return RedshiftSchemas(self._parts)
 
     def close(self) -> None:
         """Nothing is open between two calls."""
@@ -202,6 +207,7 @@ class RedshiftDestination:
                 if not (mirror and table.write is WriteMode.REPLACE):
                     raise
                 have, statements = {}, [f"DROP TABLE {quoted_name(table.table)}", *new]
+        may_change(table.kept, table.table, statements)
         for statement in statements:
             cluster.run(statement)
         return not have
@@ -275,9 +281,16 @@ def _columns(cluster: Cluster, table: str) -> dict[str, sql.Have]:
 def _widen(cluster: Cluster, table: TableLoad, staged: _Staged) -> None:
     """Lengthen texts: Redshift does it outside of transactions only. It harms nobody if the load is never done."""
     have = _columns(cluster, table.table)
-    if not have or (table.mirror and table.write is WriteMode.REPLACE):
+    if not have:
         return
-    for statement in sql.fitting(table.table, have, table.columns, staged.lengths).before:
+    try:
+        statements = sql.fitting(table.table, have, table.columns, staged.lengths).before
+    except ContractError:
+        if table.mirror and table.write is WriteMode.REPLACE:
+            return  # it is made anew
+        raise
+    may_change(table.kept, table.table, statements)
+    for statement in statements:
         cluster.run(statement)
 
 
