@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dlt
 
@@ -17,7 +17,7 @@ def load(spec: dict[str, Any], work: Path, variant: str) -> None:
     """Load the input; variant "arrow" or "dicts"."""
     if os.environ["BENCH_INTO"] == "duckdb":
         destination: Any = dlt.destinations.duckdb(str(work / "dlt.duckdb"))
-        file_format = "parquet"
+        file_format: Literal["parquet", "csv"] = "parquet"
     else:
         destination = dlt.destinations.postgres(os.environ["BENCH_ADDRESS"])
         file_format = "csv"

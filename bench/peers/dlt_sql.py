@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import dlt
 import duckdb
@@ -21,9 +22,9 @@ def load(spec: dict[str, str], work: Path, variant: str) -> None:
         dataset_name="bench",
         pipelines_dir=str(work / "pipelines"),
     )
-    table = sql_table(url, table=spec["table"], backend=variant, reflection_level="full_with_precision").with_name(
-        "orders"
-    )
+    table = sql_table(
+        url, table=spec["table"], backend=cast(Any, variant), reflection_level="full_with_precision"
+    ).with_name("orders")
     pipeline.run(table, write_disposition="append", loader_file_format="parquet")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from tidemill.authoring.place import here
 from tidemill.model.codec import NAMED, CodecSpec, Json
@@ -58,7 +58,7 @@ def topic(
         DefinitionError, UnknownName: an argument is wrong.
     """
     place = here()
-    name = topic.name if isinstance(topic, Topic) else topic
+    name: Any = topic.name if isinstance(topic, Topic) else topic
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name):
         raise DefinitionError(f"{name!r} is no name of a topic.", where=place, hint='sources.topic("orders")')
     _one_of("start", start, Start)
@@ -86,7 +86,7 @@ def topic(
 def _codec(given: Any, declared: Topic | None = None) -> CodecSpec:
     """A codec of a name, or as it is described."""
     if isinstance(given, tuple(NAMED.values())):
-        return given
+        return cast(CodecSpec, given)
     if not isinstance(given, str) or given not in NAMED:
         raise UnknownName.of("codec", str(given), NAMED, where=here())
     columns = declared.columns if declared is not None else None

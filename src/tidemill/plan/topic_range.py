@@ -102,9 +102,9 @@ def range_of(
     if remade and on_loss == "fail":
         assert before is not None
         raise DataError(f'Topic "{here.topic}" {_why(here, before)}.', hint=_GO_ON)
-    known = {} if remade or before is None else before.offsets
+    read: Mapping[int, int] = {} if remade or before is None else before.offsets
     fresh = here.end if before is None and start == "latest" else here.first
-    begin = {number: known.get(number, oldest) for number, oldest in enumerate(fresh)}
+    begin = {number: read.get(number, oldest) for number, oldest in enumerate(fresh)}
     latest = here.end if ends is None else [min(pair) for pair in zip(here.end, ends, strict=True)]
     end = {number: max(offset, begin[number]) for number, offset in enumerate(latest)}
     return Range(begin, end, before if remade else None)

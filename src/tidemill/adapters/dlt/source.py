@@ -62,7 +62,8 @@ class DltExtraction:
     @property
     def bookmark_after(self) -> Bookmark:
         """The state as the resource has left it."""
-        return _as_json(self._state)
+        made: Bookmark = _as_json(self._state)
+        return made
 
     def __iter__(self) -> Iterator[Piece]:
         self._items = _Items(self._feed.resource, self._state, self._spec)
