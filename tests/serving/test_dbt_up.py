@@ -28,7 +28,14 @@ DAG = """
 """
 
 
+def patient(shop: Installation) -> None:
+    """On a busy machine dbt needs longer to parse than files are given."""
+    with (shop.folder / "tidemill.toml").open("a") as settings:
+        settings.write('[pipelines]\ntimeout = "3m"\n')
+
+
 def write_dag(shop: Installation, end: str, target: str = "dev") -> None:
+    patient(shop)
     shop.write("shop_dbt", DAG.replace("END", end).replace("PYTHON", str(dbt_python())).replace("TARGET", target))
 
 
@@ -78,6 +85,7 @@ def test_a_dbt_project_runs_by_itself_and_goes_on_from_the_failed_model(install:
 def test_a_task_whose_time_is_over_ends_dbt_and_the_next_begins_with_a_new_one(install: Install) -> None:
     shop = install()
     dbt = dbt_shop(shop.folder)
+    patient(shop)
     (dbt / "models" / "slow.sql").write_text("select count(*) as n from range(1000000000000) where sin(range) > 2\n")
     shop.write(
         "shop_dbt",
