@@ -124,7 +124,7 @@ def test_a_table_that_runs_again_keeps_the_checks_of_other_cells(notebook: Noteb
 
 def test_a_preview_shows_rows_and_publishes_nothing(notebook: Notebook, tmp_path: Path) -> None:
     shown = notebook('clean.preview("2026-01-01")')
-    assert shown.to_polars()["double"].to_list() == [20, 40]
+    assert sorted(shown.to_polars()["double"]) == [20, 40]
     assert repr(shown).startswith("shop.clean, 2026-01-01, not published: 2 rows")
     services = services_of(load_settings(tmp_path))
     with services.metadata.read() as tx:
