@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
@@ -125,6 +125,20 @@ class Messages:
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def before(self, until: int) -> Messages:
+        """Those with offsets below `until`."""
+        if not self.offsets or self.offsets[-1] < until:
+            return self
+        kept = sum(offset < until for offset in self.offsets)
+        return replace(
+            self,
+            offsets=self.offsets[:kept],
+            timestamps=self.timestamps[:kept],
+            keys=self.keys[:kept],
+            values=self.values[:kept],
+            headers=None if self.headers is None else list(self.headers[:kept]),
+        )
 
 
 class Reader(Protocol):

@@ -13,7 +13,6 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import BinaryIO, cast
 
@@ -160,7 +159,7 @@ class TopicExtraction:
             for messages in reader.read(_LIMIT if left is None else min(_LIMIT, left), _WAIT):
                 since = self._clock.monotonic()
                 number = messages.partition.number
-                found = _before(messages, wanted.end[number]) if number in open_ else None
+                found = messages.before(wanted.end[number]) if number in open_ else None
                 at[number] = min(messages.offsets[-1] + 1, wanted.end[number])
                 if found is not None and len(found):
                     left = None if left is None else left - len(found)
@@ -223,18 +222,3 @@ def _part(stretches: list[Messages], number: int) -> Iterator[RawFile]:
 def _lent(kept: BinaryIO) -> Iterator[BinaryIO]:
     """The file for as long as it is read; whoever made it closes it."""
     yield kept
-
-
-def _before(messages: Messages, until: int) -> Messages:
-    """The messages with lower offsets."""
-    if messages.offsets[-1] < until:
-        return messages
-    kept = sum(offset < until for offset in messages.offsets)
-    return replace(
-        messages,
-        offsets=messages.offsets[:kept],
-        timestamps=messages.timestamps[:kept],
-        keys=messages.keys[:kept],
-        values=messages.values[:kept],
-        headers=None if messages.headers is None else list(messages.headers[:kept]),
-    )

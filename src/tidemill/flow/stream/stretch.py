@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from tidemill.model.errors import Unreachable
 from tidemill.ports.clock import Clock
@@ -34,7 +33,7 @@ def stretch(
         while at:
             for messages in reader.read(_LIMIT, _WAIT):
                 since = clock.monotonic()
-                found = _before(messages, until[messages.partition])
+                found = messages.before(until[messages.partition])
                 at[messages.partition] = messages.offsets[-1] + 1
                 if len(found):
                     yield found
@@ -62,17 +61,3 @@ def ends_of(topics: Topics, topic: str) -> dict[Partition, int]:
     """The ends of a topic's partitions."""
     info = topics.describe(topic)
     return {} if info is None else {Partition(topic, number): end for number, end in enumerate(info.end)}
-
-
-def _before(messages: Messages, until: int) -> Messages:
-    if messages.offsets[-1] < until:
-        return messages
-    kept = sum(offset < until for offset in messages.offsets)
-    return replace(
-        messages,
-        offsets=messages.offsets[:kept],
-        timestamps=messages.timestamps[:kept],
-        keys=messages.keys[:kept],
-        values=messages.values[:kept],
-        headers=None if messages.headers is None else list(messages.headers[:kept]),
-    )
