@@ -25,7 +25,7 @@ REQUIREMENTS = {
     "prefect": ["prefect==3.8.8", "fastapi==0.150.0"],
     "dbos": ["dbos==3.4.0", "psycopg[binary]"],
     "quix": ["quixstreams==3.28.1", "rocksdict"],
-    "faust": ["faust-streaming==0.15.3", "orjson"],
+    "faust": ["faust-streaming==0.15.3", "cramjam", "orjson"],
     "dlt-sql": [
         "dlt[duckdb,parquet,sql_database]==1.31.0",
         "duckdb==1.5.6",
@@ -33,6 +33,7 @@ REQUIREMENTS = {
         "psycopg2-binary>=2.9,<3",
         "connectorx>=0.4,<0.5",
     ],
+    "target-postgres": ["meltanolabs-target-postgres==0.8.1"],
     "dlt-destinations": ["dlt[duckdb,parquet,postgres]==1.31.0", "duckdb==1.5.6", "pyarrow==26.0.1"],
     "dlt": ["dlt[duckdb,parquet]==1.31.0", "duckdb==1.5.6", "pyarrow==26.0.1"],
 }

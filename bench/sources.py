@@ -1,6 +1,6 @@
 """Sources, part by part: how fast input of each kind reaches the lake, beside peers that do the same.
 
-    ./run bench sources [PART ...] [--repeat 3] [--rows 1000000] [--peers tidemill,dlt]
+    ./run bench sources [PART ...] [--repeat 3] [--rows 1000000] [--peers tidemill,dlt,target]
 
 Each measurement is a fresh process, start of Python and imports included; what was loaded is compared with what the
 source holds. The exit code is 1 where a figure misses its limit or a result is wrong.
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; none named: all")
     parser.add_argument("--repeat", type=int, default=3, help="measurements of each; the median is shown")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows, or records")
-    parser.add_argument("--peers", default="tidemill,dlt", help="names with commas between")
+    parser.add_argument("--peers", default="tidemill,dlt,target", help="names with commas between")
     options = parser.parse_args()
     unknown = set(options.parts) - set(PARTS)
     if unknown:

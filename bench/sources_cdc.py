@@ -20,7 +20,7 @@ BENCH = Path(__file__).resolve().parent
 sys.path.insert(0, str(BENCH.parent / "tests"))
 
 #: Changes a second at least, and MB at most.
-LEAST, MOST_MB = 30_000, 700
+LEAST, MOST_MB = 30_000, 500
 WRITE = """
     DO $$ BEGIN FOR n IN 1 .. {transactions} LOOP
         UPDATE orders SET total = total + 1, name = 'changed in ' || n

@@ -1,4 +1,8 @@
-"""Part `singer` of the bench of sources: a tap written by hand into the lake, beside the tap's own speed."""
+"""Part `singer` of the bench of sources: a tap written by hand into the lake, beside the tap's own speed.
+
+A target of Singer, MeltanoLabs' for PostgreSQL, takes a twentieth of the records into a server that is started here. It
+answers another question than a lake does, and is the way in which taps are mostly loaded.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +15,33 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import environments
 import measure
 
 BENCH = Path(__file__).resolve().parent
+sys.path.insert(0, str(BENCH.parent / "tests"))
+
 #: Records a second at least, unless the tap itself is slower.
 LEAST = 150_000
-VARIANTS = ("append", "upsert")
+#: Name, peer, share of the records.
+VARIANTS = [
+    ("tap alone", "tidemill", 1.0),
+    ("append", "tidemill", 1.0),
+    ("upsert", "tidemill", 1.0),
+    ("target-postgres", "target", 0.05),
+]
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """Measure; gives the figures, and what is wrong."""
-    rows, figures, problems, speeds = int(options.rows), {}, [], dict[str, int]()
+    figures, problems, speeds = {}, [], dict[str, int]()
     print(f"{'what':<20} {'records':>9} {'median s':>8} {'records/s':>9} {'CPU s':>6} {'peak MB':>8}")
-    for name in ("tap alone", *VARIANTS):
-        runs = []
+    for name, peer, share in VARIANTS:
+        if peer not in options.peers.split(","):
+            continue
+        runs, rows = [], max(round(options.rows * share), 1)
         for _ in range(options.repeat):
-            found = _once(name, rows)
+            found = _target(rows) if peer == "target" else _once(name, rows)
             if isinstance(found, str):
                 problems.append(f"{name}: {found}")
                 break
@@ -71,3 +86,30 @@ def _once(name: str, rows: int) -> measure.Run | str:
     total = sum(i % 100000 for i in range(rows)) / 4
     expected = f"{rows} {rows * (rows - 1) // 2} {total:.2f} {names} 2026-01-01"
     return loaded if found == expected else f"WRONG RESULT: {found} instead of {expected}"
+
+
+def _target(rows: int) -> measure.Run | str:
+    """The tap into a target, in an empty database, whose rows are counted; the text of what is wrong."""
+    import psycopg
+
+    from harness.postgres import running
+
+    try:
+        program = Path(environments.python("target-postgres")).with_name("target-postgres")
+    except environments.Missing as error:
+        return str(error)
+    with running() as server, tempfile.TemporaryDirectory(prefix="tidemill-bench-") as folder:
+        url = server.new_database()
+        spec, config = Path(folder) / "spec.json", Path(folder) / "config.json"
+        spec.write_text(json.dumps({"rows": rows}), encoding="utf-8")
+        address = url.replace("postgresql://", "postgresql+psycopg://", 1)
+        config.write_text(json.dumps({"sqlalchemy_url": address, "default_target_schema": "bench"}), encoding="utf-8")
+        tap = f'"{sys.executable}" "{BENCH / "peers" / "singer_tap.py"}" --config "{spec}"'
+        command = ["sh", "-c", f'{tap} | "{program}" --config "{config}"']
+        loaded = measure.run(command, at=Path(folder), env={**os.environ, "HOME": folder}, limit=600)
+        if loaded.code:
+            return f"failed: {(loaded.errors.strip().splitlines() or ['no message'])[-1]}"
+        with psycopg.connect(url) as connection:
+            found = connection.execute("SELECT count(*), sum(id) FROM bench.orders").fetchone()
+    expected = (rows, rows * (rows - 1) // 2)
+    return loaded if found is not None and (found[0], int(found[1])) == expected else f"WRONG RESULT: {found}"

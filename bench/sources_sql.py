@@ -32,7 +32,7 @@ PEERS = [
     ("dlt default", "dlt_sql", "dlt-sql", "sqlalchemy", 0.1),
 ]
 ORDERS = """
-    CREATE TABLE orders_{rows} AS SELECT g::bigint AS id, (g * 7919 % 50000)::int AS customer,
+    CREATE TABLE orders_{rows} AS SELECT g::bigint AS id, (g * 7919::bigint % 50000)::int AS customer,
         (g % 100000 * 0.01)::numeric(12,2) AS total, 'order number ' || g AS name,
         timestamptz '2026-01-01' + g * interval '1 second' AS updated_at, g % 7 = 0 AS paid, g * 0.5 AS weight,
         date '2026-01-01' + (g % 365) AS day

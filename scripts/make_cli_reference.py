@@ -35,7 +35,8 @@ object and nothing else. Colours and live progress are for terminals; `NO_COLOR`
 | 130 | interrupted |
 """
 
-PLACES = "They are taken before or after the command's name. `--branch` is for commands that read."
+PLACES = """They are taken before or after the command's name. `--branch` is for commands that read, `--server` for
+those that can [ask a server](../api.md#commands-by-the-api)."""
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
@@ -44,10 +45,14 @@ def commands() -> Iterator[tuple[str, click.Command]]:
     for name in ENTRIES:
         command = root.get_command(context, name)
         assert command is not None
-        yield f"tidemill {name}", command
-        if isinstance(command, click.Group):
-            for inner, found in command.commands.items():
-                yield f"tidemill {name} {inner}", found
+        yield from _within(f"tidemill {name}", command)
+
+
+def _within(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    yield name, command
+    if isinstance(command, click.Group):
+        for inner, found in command.commands.items():
+            yield from _within(f"{name} {inner}", found)
 
 
 def page() -> str:

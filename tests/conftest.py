@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,31 +15,41 @@ from typing import Any, TypeAlias
 import pytest
 from hypothesis import settings
 
+from harness import build_end, services
 from harness import mariadb as mariadb_harness
-from harness import services
 from harness.brokers import kafka_or_why, kafka_servers
 from harness.mariadb import MariaDB
 from harness.objectstore import ObjectStore, serving
+from harness.patience import pytest_runtest_setup
 from harness.postgres import CannotStart, Postgres, running
 from harness.s3keys import KEY, SECRET
 from tidemill.adapters.sql.store import SqlMetadata
+from tidemill.authoring import registry
 from tidemill.model.masking import GIVEN
 from tidemill.testing.clock import ManualClock
 
-#: Fixtures that tests of all folders use.
-__all__ = ["kafka_or_why", "kafka_servers"]
+#: Fixtures that tests of all folders use, and a hook.
+__all__ = ["kafka_or_why", "kafka_servers", "pytest_runtest_setup"]
 
 # A build tells what a change did, so it looks at the same examples each time; new ones are for everybody else to find.
-settings.register_profile("build", derandomize=True, database=None)
-if os.environ.get("CI") == "true":
-    settings.load_profile("build")
+# An example fails by what it finds, never by how long a busy computer takes for it.
+settings.register_profile("build", derandomize=True, database=None, deadline=None)
+settings.register_profile("local", deadline=None)
+settings.load_profile("build" if os.environ.get("CI") == "true" else "local")
 
 
 @pytest.fixture(autouse=True)
-def _nothing_hidden() -> Iterator[None]:
-    """What one test was given as a secret is a word like any other to the next."""
+def _nothing_left() -> Iterator[None]:
+    """What one test declared or was given as a secret is not there for the next; nor what it named of Airflow."""
     yield
     GIVEN.forget()
+    registry.clear()
+    left = sorted(name for name in sys.modules if name.partition(".")[0] == "airflow")
+    assert not left, f"names of Airflow stayed behind: {left}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(build_end)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -53,15 +64,26 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 #: The longest files. Where files are dealt out to several processes, one that came last would keep the others waiting.
 LONGEST = (
-    "test_docs.py", "test_dbt.py", "test_stream_property.py", "test_stream_property_more.py", "test_up.py",
-    "test_source_databases.py", "test_crashes.py", "test_crashes_first.py", "test_stream_fire.py", "test_dbt_up.py",
-    "test_stream_poison_broker.py", "test_stream_poison_topics.py", "test_executor.py", "test_sigkill.py",
-    "test_races.py",
+    "test_docs.py", "test_dbt.py", "test_dbt_up.py", "test_stream_fire.py", "test_demo.py", "test_up.py",
+    "test_stream_poison_topics.py", "test_stream_property.py", "test_deliver.py", "test_crashes.py",
+    "test_source_databases.py", "test_topic_kafka.py", "test_stream_property_more.py", "test_executor.py",
+    "test_files_s3.py", "test_executor_celery.py", "test_up_streams.py", "test_crashes_first.py", "test_parsing.py",
+    "test_stream_poison_messages.py", "test_object_store.py", "test_singer_real.py", "test_stream_poison_broker.py",
+    "test_cdc_kills.py", "test_stream_destinations_up.py", "test_races.py", "test_cdc.py", "test_sigkill.py",
+    "test_topic_backpressure.py", "test_topic_processes.py", "test_both_stores.py", "test_revert.py",
+    "test_elementwise.py", "test_live_sources.py", "test_crashes_s3.py", "test_webhook_feeds.py",
 )  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    """After the longest units: they say most in the least time, should the build's be over before the end."""
+
+    def order(item: pytest.Item) -> int:
+        if item.path.name in LONGEST:
+            return LONGEST.index(item.path.name)
+        return len(LONGEST) + (item.path.parent.name != "unit")
+
+    items.sort(key=order)
 
 
 def pytest_collection_finish() -> None:

@@ -7,6 +7,7 @@ holds. `test_architecture.py` asks them about Tidemill, `test_architecture_check
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -203,6 +204,30 @@ def eager_packages(modules: Iterable[Module], layer: str) -> list[str]:
                 if imported.at_load and outside and imported.top not in sys.stdlib_module_names:
                     complaints.append(module.at(imported.line, f"{module.name} loads {imported.top}"))
     return complaints
+
+
+def import_circles(modules: Iterable[Module]) -> list[str]:
+    """Modules that load each other: which of them can be loaded first hangs on who asks, and some cannot.
+
+    A module's own package has begun to load before it, and does not count.
+    """
+    loads: dict[str, set[str]] = {module.name: set() for module in modules}
+    for module in modules:
+        own = set(_and_above(module.name))
+        for imported in module.imports:
+            if imported.at_load:
+                loads[module.name] |= loads.keys() & set(_and_above(imported.target)) - own
+    try:
+        graphlib.TopologicalSorter(loads).prepare()
+    except graphlib.CycleError as circle:
+        return [" is loaded by ".join(circle.args[1])]
+    return []
+
+
+def _and_above(dotted: str) -> list[str]:
+    """`a.b.c`: a, a.b, a.b.c."""
+    parts = dotted.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
 
 
 # Purity ---------------------------------------------------------------------------------------------------------------

@@ -25,13 +25,14 @@ import linecache
 import os
 import re
 import shlex
-import subprocess
 import sys
 import traceback
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from harness import warm
 
 _FENCE = re.compile(r"^( {0,3})(`{3,}|~{3,})\s*(.*?)\s*$")
 _HIDDEN = re.compile(r"^<!-- (python|console)\b(.*)$")
@@ -176,10 +177,7 @@ def _console(block: Block) -> bool:
     for number, (command, expected) in enumerate(found, start=1):
         words = shlex.split(command, comments=True)
         words[0] = sys.executable if words[0] == "python" else str(Path(sys.executable).parent / words[0])
-        result = subprocess.run(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "NO_COLOR": "1", "COLUMNS": "120"},
-        )  # fmt: skip
+        result = warm.run(words, env={**os.environ, "NO_COLOR": "1", "COLUMNS": "120"}, joined=True)
         code = int(block.value("exit") or 0) if number == len(found) else 0
         if result.returncode != code:
             raise block.fail(f"`{command}` ended with {result.returncode} instead of {code}:\n{result.stdout}")

@@ -1,13 +1,14 @@
 """The documentation holds: links lead somewhere, code runs, commands show what the pages say they show."""
 
+import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 import pages
+from harness import warm
 
 ROOT = Path(__file__).parents[1]
 #: The page on dbt makes dbt's environment in its project, as its reader would.
@@ -21,7 +22,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "be
 
 def work_through(page, project):
     command = [sys.executable, str(ROOT / "tests" / "pages.py"), str(page)]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True)
+    return warm.run(command, cwd=project, env={**os.environ, warm.ADDRESS: warm.address()})
 
 
 def test_there_are_pages():

@@ -17,7 +17,7 @@ import tidemill
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-COMMANDS = ("demo", "test", "lint", "bench", "docs")
+COMMANDS = ("demo", "test", "lint", "bench", "docs", "screenshots")
 
 
 def tracked():
@@ -57,8 +57,8 @@ def test_a_command_that_does_not_exist_exits_with_2_and_shows_those_that_do(argu
     assert result.returncode == 2
     shown = result.stdout + result.stderr
     benches = (
-        "one of: destinations, fire, kills, load, objects, orchestrate, runs, simulate, sources, startup, stream, "
-        "stream_limits\n"
+        "one of: airflow_files, cdc, destinations, fire, kills, load, objects, orchestrate, runs, simulate, sources, "
+        "startup, stream, stream_limits, web\n"
     )
     assert (benches if "bench" in arguments else "demo") in shown
 

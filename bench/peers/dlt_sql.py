@@ -15,7 +15,8 @@ def load(spec: dict[str, str], work: Path, variant: str) -> None:
     """Load the table; the variant is the backend: sqlalchemy (its default), pyarrow, connectorx."""
     from dlt.sources.sql_database import sql_table
 
-    url = spec["url"] if variant == "connectorx" else spec["url"].replace("postgresql://", "postgresql+psycopg2://")
+    # The driver has to be named: newer SQLAlchemy takes psycopg 3 where none is. For connectorx dlt leaves it out.
+    url = spec["url"].replace("postgresql://", "postgresql+psycopg2://")
     pipeline = dlt.pipeline(
         "bench",
         destination=dlt.destinations.duckdb(str(work / "dlt.duckdb")),

@@ -247,7 +247,8 @@ def fill(metadata: SqlMetadata, count: int) -> None:
             f"SELECT 'bench', 'chain20', 'old-' || i, 'published', {at}, {at} FROM n",
             f"INSERT INTO fences (project, purpose, at) {numbers}SELECT 'bench', 'old ' || i, {at} FROM n",
             "INSERT INTO runs (project, batch_id, attempt, state, fence, created_at, started_at, ended_at, kind,"
-            f" definition_id) SELECT 'bench', b.id, 1, 'success', f.id, {at}, {at}, {at}, 'manual', {definition}"
+            f" definition_id, pipeline) SELECT 'bench', b.id, 1, 'success', f.id, {at}, {at}, {at}, 'manual',"
+            f" {definition}, b.pipeline"
             " FROM batches b JOIN fences f ON f.purpose = 'old ' || substr(b.run_key, 5) WHERE b.run_key LIKE 'old-%'",
             "INSERT INTO tasks (run_id, task, map_index, state, tries, failed, lost, started_at, ended_at)"
             f" SELECT id, 't0', -1, 'success', 1, 0, 0, {at}, {at} FROM runs WHERE created_at = {at}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def check() -> None:
 
 
 if __name__ == "__main__":
+    # Else the project is that of this file, which declares the pipeline.
+    os.environ["TIDEMILL_PROJECT"] = sys.argv[3]
     if sys.argv[1] == "load":
         load(json.loads(Path(sys.argv[2]).read_text("utf-8")), sys.argv[4])
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,15 +39,31 @@ def _no_leftovers() -> Iterator[None]:
 @pytest.fixture
 def cli(tmp_path: Path) -> CommandLine:
     """The command line in an empty project."""
-    made = CommandLine(tmp_path)
+    return _empty(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def new_cli(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], CommandLine]:
+    """Makes empty projects, to be filled once and copied for each test."""
+    return lambda: _empty(tmp_path_factory.mktemp("made"))
+
+
+def _empty(folder: Path) -> CommandLine:
+    made = CommandLine(folder)
     made.write("tidemill.toml", '[project]\nname = "test"\n')
     return made
 
 
+@pytest.fixture(scope="session")
+def made_shop(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    """It, for copies."""
+    return _shop(tmp_path_factory.mktemp("shop"))
+
+
 @pytest.fixture
-def shop(tmp_path: Path) -> CommandLine:
+def shop(made_shop: CommandLine, tmp_path: Path) -> CommandLine:
     """The project that `tidemill init` writes."""
-    return _shop(tmp_path)
+    return made_shop.copied(tmp_path)
 
 
 @pytest.fixture

@@ -15,19 +15,21 @@ import termios
 
 import pytest
 
+from harness import warm
+
 TIDEMILL = [sys.executable, "-m", "tidemill.cli"]
 
 
 def test_help_is_on_standard_output(cli):
-    result = cli.process("--help")
+    result = cli.process("--help", new=True)
     assert result.exit_code == 0
     assert result.stderr == ""
     assert result.stdout.startswith("Usage: tidemill [OPTIONS] COMMAND [ARGS]...")
-    assert cli.process().stdout == result.stdout
+    assert cli.process(new=True).stdout == result.stdout
 
 
 def test_a_mistake_exits_with_2(cli):
-    result = cli.process("doctr")
+    result = cli.process("doctr", new=True)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == 'error: There is no command "doctr".\n  try: did you mean "tidemill doctor"?\n'
 
@@ -103,9 +105,7 @@ def on_terminal(folder, columns, *arguments, **environment):
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     names = {**os.environ, "TERM": "xterm-256color", **environment}
     names.pop("COLUMNS", None)
-    process = subprocess.Popen(
-        [*TIDEMILL, *arguments], cwd=folder, stdin=slave, stdout=slave, stderr=slave, env=names, close_fds=True
-    )
+    process = warm.started([*TIDEMILL, *arguments], cwd=folder, stdin=slave, stdout=slave, stderr=slave, env=names)
     os.close(slave)
     seen = b""
     while True:

@@ -45,7 +45,7 @@ def test_init_overwrites_nothing(cli):
 def test_the_project_of_init_runs_and_its_own_test_passes(shop):
     """The commands of its README and CI file, in processes of their own."""
     assert shop.process("check").exit_code == 0
-    ran = shop.process("run", "shop", "2026-01-01..2026-01-02")
+    ran = shop.process("run", "shop", "2026-01-01..2026-01-02", new=True)
     assert ran.exit_code == 0, ran.stderr
     told = shop.process("query", "select country, orders, revenue from revenue_by_country order by country").stdout
     assert (

@@ -13,10 +13,13 @@ import psycopg
 import pytest
 
 from harness.commands import CommandLine
+from harness.extracting import WaitingClock
 from harness.objectstore import ObjectStore
 from harness.postgres import Postgres
 from harness.redshift import Redshift
 from harness.s3keys import KEY, SECRET
+from tidemill.adapters.aws.athena import AthenaQueries, Workgroup
+from tidemill.adapters.aws.client import Login
 from tidemill.model.errors import UserError
 from tidemill.plan.asked_sql import only_reads, presto_type, presto_value
 
@@ -65,6 +68,8 @@ def test_redshift_answers(cli: CommandLine, redshift: Redshift, monkeypatch: pyt
     told = cli("query", "select * from sold order by id", "--engine", "redshift", "--json").object
     assert told["rows"] == [{"id": 1, "price": "1.50", "name": "a"}, {"id": 2, "price": None, "name": None}]
     assert [c["type"] for c in told["columns"]] == ["int64", "decimal128(9, 2)", "string"]
+    odd = cli("query", "select id % 2 as odd from sold where name like 'a%'", "--engine", "redshift", "--json").object
+    assert odd["rows"] == [{"odd": 1}]
     assert "there are more" in cli("query", "select * from sold", "--engine", "redshift", "--limit", "1").err
     assert "Redshift refuses it" in cli("query", "select * from nowhere", "--engine", "redshift").err
 
@@ -105,6 +110,33 @@ def test_athena_is_asked_waited_for_and_read(cli: CommandLine, athena: Callable[
     assert "there are more" in shown.err
     athena({"n": "integer"}, ["seven"])
     assert '"seven" in column "n" is no int' in cli("query", "select 1", "--engine", "athena").err
+
+
+def test_athena_is_looked_at_ever_more_rarely(athena: Callable[..., None], object_store: ObjectStore) -> None:
+    clock = WaitingClock()
+    queries = AthenaQueries(
+        Login("us-east-1", object_store.endpoint, KEY, SECRET), Workgroup(output="s3://results/here"), clock
+    )
+    athena({"x": "varchar"}, ["y"])
+    slow = {"model_name": "athena::execution", "transition": {"progression": "manual", "times": 6}}
+    state(object_store, "set", slow)
+    try:
+        with queries.ask("select 'y' as x", None) as answer:
+            assert [*answer.rows] == [["y"]]
+    finally:
+        state(object_store, "unset", {"model_name": "athena::execution"})
+    assert clock.waits[:3] == [0.1, pytest.approx(0.15), pytest.approx(0.225)]
+    assert clock.waits[-1] == max(clock.waits) == 2.0, "never longer"
+    assert len(clock.waits) > 8
+
+
+def state(store: ObjectStore, verb: str, told: dict[str, Any]) -> None:
+    """Tell moto how soon what it has been asked for is done."""
+    request = urllib.request.Request(
+        f"{store.endpoint}/moto-api/state-manager/{verb}-transition", json.dumps(told).encode(), method="POST",
+        headers={"Content-Type": "application/json"},
+    )  # fmt: skip
+    urllib.request.urlopen(request).close()
 
 
 @pytest.mark.parametrize(

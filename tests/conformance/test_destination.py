@@ -178,10 +178,12 @@ def test_a_type_that_does_not_fit_is_refused_with_both_named(landing: Landing) -
 
 def test_names_are_names_whatever_is_in_them(landing: Landing) -> None:
     table = 'we"ird; DROP TABLE t; --'
-    landing.load(rows({'a"b': "long", "select": "string"}, [(1, "x")], table=f"my schema.{table}"))
+    odd = r"50% %s :x ? $1 \ '; --"
+    landing.load(rows({'a"b': "long", "select": "string", odd: "int"}, [(1, "x", 7)], table=f"my schema.{table}"))
     landing.load(rows({"select": "string"}, [("y",)], table=f"my schema.{table}"), source="it's", after="'; --")
     quoted = '"my schema"."' + table.replace('"', '""') + '"'
     assert landing.ask(f'SELECT "select" FROM {quoted} ORDER BY 1') == [("x",), ("y",)]
+    assert landing.ask(f'SELECT "{odd}" FROM {quoted} WHERE "a""b" = 1') == [(7,)]
     assert landing.opened().position("it's") == "'; --"
     for wrong in ("a.b.c", "", "a.", ".b"):
         with pytest.raises(DefinitionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,16 @@ from harness.landing import Landing, duckdb_landing, postgres_landing, rows
 from harness.postgres import Postgres, away
 from harness.redshift import redshift_landing
 from tidemill.adapters.postgres.destination import PostgresDestination
-from tidemill.model.errors import ContractError, DataError, DefinitionError, Refused, SettingsError, Unreachable
-from tidemill.ports.destination import Load, MirrorLost
+from tidemill.model.errors import (
+    Conflict,
+    ContractError,
+    DataError,
+    DefinitionError,
+    Refused,
+    SettingsError,
+    Unreachable,
+)
+from tidemill.ports.destination import Load, MirrorLost, TableLoad
 
 ODD = 'o"dd; DROP TABLE t; --'
 
@@ -148,6 +157,32 @@ def test_a_table_that_others_have_locked_is_waited_for_and_told(postgres: Postgr
         with pytest.raises(Unreachable, match="locked by another session"):
             short.load(Load("s", "1", "2", (rows({"a": "long"}, [(2,)]),)))
     assert short.load(Load("s", "1", "2", (rows({"a": "long"}, [(2,)]),))) == 1
+
+
+@pytest.mark.postgres
+def test_who_is_ended_in_a_deadlock_is_told_and_has_done_nothing(postgres: Postgres) -> None:
+    """Another session has a table, and waits for the position; the load has the position, and waits for the table."""
+    url = postgres.new_database()
+    landing = postgres_landing(url)
+    landing.load(rows({"a": "long"}, [(1,)]))
+    first = PostgresDestination({**conninfo_to_dict(url), "options": "-c deadlock_timeout=50ms"})
+    made = rows({"a": "long"}, [(2,)])
+    with psycopg.connect(url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("SET deadlock_timeout = '1h'")
+        other.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+
+        def meets() -> Iterator[Any]:
+            pool.submit(other.execute, "UPDATE _tidemill_positions SET moved_at = now()")
+            with psycopg.connect(url, autocommit=True) as seen:
+                while seen.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+                    pass
+            yield from made.rows
+
+        with pytest.raises(Conflict, match="deadlock detected"):
+            first.load(Load("s", "1", "2", (TableLoad("before", made.columns, meets()), made)))
+    assert landing.opened().position("s") == "1"
+    assert first.load(Load("s", "1", "2", (rows({"a": "long"}, [(3,)]),))) == 1
+    assert landing.ask("SELECT a FROM t ORDER BY a") == [(1,), (3,)]
 
 
 @pytest.mark.postgres

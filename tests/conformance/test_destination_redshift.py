@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import pages
+import tidemill as tm
 from harness import services
 from harness.deaths import some_of
 from harness.examples import few
@@ -25,7 +26,7 @@ from harness.redshift import Redshift, destination, emulating, redshift_landing
 from harness.s3keys import KEY, SECRET
 from tidemill.adapters.redshift import upload
 from tidemill.model.errors import ContractError, DataError, SettingsError, TidemillError, Unreachable
-from tidemill.model.redshift import Form, Layout
+from tidemill.model.redshift import Form
 from tidemill.ports.destination import Load
 from tidemill.testing.faults import FaultPoints
 
@@ -126,9 +127,15 @@ def test_texts_are_measured_in_bytes_and_columns_grow(redshift: Redshift) -> Non
 
 
 def test_a_table_lies_as_its_layout_says(redshift: Redshift) -> None:
-    layout = Layout("k", None, ("day",), {"v": "zstd"})
-    made = rows({"k": "long", "v": "string", "day": "date"}, [(1, "x", dt.date(2026, 1, 1))], **KEYED)
-    load(redshift, made, layouts={"t": layout})
+    """As a pipeline says where it delivers the table."""
+    shop = tm.Pipeline("shop")
+    shop.source(lambda: iter(()), name="orders")
+    shop.deliver("orders", to="warehouse", distkey="k", sortkey="day", encode={"v": "zstd"})
+    (asked,) = shop.spec().deliveries[0].tables
+    made = rows(
+        {"k": "long", "v": "string", "day": "date"}, [(1, "x", dt.date(2026, 1, 1))], **KEYED, options=asked.options
+    )
+    load(redshift, made)
     found = redshift.ask(
         "SELECT column_name, encoding, distkey, sortkey, is_nullable FROM svv_redshift_columns WHERE table_name = 't'"
         " ORDER BY ordinal_position"
@@ -179,6 +186,9 @@ def test_a_role_or_a_bucket_that_is_not_allowed_is_a_setting(redshift: Redshift)
     with pytest.raises(SettingsError) as told:
         wrong.position("s")
     assert "secret-1" not in str(told.value)
+    wrong._parts = {**redshift.parts, "port": 1}
+    with pytest.raises(Unreachable, match=r"^Redshift does not answer: \[Errno \d+\] Connection refused\.$"):
+        wrong.position("s")
 
 
 def test_a_store_that_fails_while_redshift_reads_is_told_and_leaves_nothing(

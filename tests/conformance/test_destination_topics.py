@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +19,7 @@ from tidemill.model.errors import Conflict, ContractError, DefinitionError, Refu
 from tidemill.ports.destination import Load, MirrorLost, TableLoad
 from tidemill.ports.topic import Topics
 from tidemill.testing.clock import ManualClock
+from tidemill.testing.faults import FaultPoints
 
 KEYED: dict[str, Any] = {"mirror": True, "key": ("k",)}
 COLUMNS = {"k": "long", "v": "string"}
@@ -144,6 +145,76 @@ def test_rows_that_break_off_are_not_there_and_the_same_load_is_done_afterwards(
     assert messages(topics, topic) == []
     send(None, "1", rows(COLUMNS, [(1, "a")], table=topic, first=True, mirror=True, write="replace"))
     comes_to_be(lambda: [value["v"] for _, value, _ in messages(topics, topic)], ["a"])
+
+
+class Died(BaseException):
+    """The process ends here."""
+
+
+class Dying:
+    """A broker, or a writer, of which a process makes each step known, before it and after it; whoever dies closes
+    nothing, so that a transaction stays open.
+    """
+
+    def __init__(self, inner: Any, points: FaultPoints) -> None:
+        self._inner, self._points = inner, points
+
+    def __getattr__(self, name: str) -> Any:
+        inner, points = getattr(self._inner, name), self._points
+        if name not in ("create", "writer", "send", "commit", "close"):
+            return inner
+
+        def step(*given: Any, **named: Any) -> Any:
+            if name == "close":
+                return None if points.at is not None and len(points.passed) > points.at else inner()
+            points.point(f"before {name}")
+            made = inner(*given, **named)
+            points.point(f"after {name}")
+            return Dying(made, points) if name == "writer" else made
+
+        return step
+
+
+def test_wherever_a_load_dies_it_is_there_once_in_the_end() -> None:
+    """At every step: topics, the writer, messages, the commit. The next one does the same load again."""
+    columns = {"v": "string", "_batch_id": "long"}
+
+    def play(points: FaultPoints) -> None:
+        broker = MemoryTopics(ManualClock())
+
+        def keyed(values: list[tuple[int, str]], **how: Any) -> TableLoad:
+            return rows(COLUMNS, values, table="keyed", **KEYED, **how)
+
+        def first() -> tuple[TableLoad, ...]:
+            log = rows(columns, [("a", 1), ("b", 2)], table="log", write="replace", first=True, mirror=True)
+            return log, keyed([(1, "a"), (2, "b")], write="replace", first=True)
+
+        def second() -> tuple[TableLoad, ...]:
+            log = rows(columns, [("c", 2)], table="log", mirror=True, batches=(2,))
+            return log, keyed([(2, "B")], write="upsert", gone=rows({"k": "long"}, [(1,)]).rows)
+
+        for before, after, tables in ((None, "1", first), ("1", "2", second)):
+            try:
+                load(cast(Topics, Dying(broker, points)), before, after, *tables())
+            except Died:
+                if opened(broker).position("s") == before:
+                    load(broker, before, after, *tables())
+            assert opened(broker).position("s") == after
+        assert [(value and value["v"], what) for _, value, what in messages(broker, "log")] == [
+            ("a", None), ("b", None), (None, b"2"), ("c", None)
+        ]  # fmt: skip
+        assert [(key["k"], value and value["v"]) for key, value, _ in messages(broker, "keyed")] == [
+            (1, "a"), (2, "b"), (1, None), (2, "B")
+        ]  # fmt: skip
+
+    def die(_name: str) -> None:
+        raise Died
+
+    counting = FaultPoints()
+    play(counting)
+    assert len(counting.passed) > 20
+    for at in range(len(counting.passed)):
+        play(FaultPoints(at, die))
 
 
 def test_topics_of_others_and_topics_that_are_gone_are_told(memory: MemoryTopics) -> None:

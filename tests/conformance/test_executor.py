@@ -19,6 +19,7 @@ from harness.consuming import SILENT
 from harness.executing import (
     appears,
     end_of,
+    freeze,
     is_alive,
     job,
     outcome_of,
@@ -96,6 +97,12 @@ def begun(folder: Path, executor: Executor, number: int = 1) -> int:
     return int(appears(folder / f"begun-{number}", executor))
 
 
+def awake(executor: Executor) -> Executor:
+    """Its workers are up, and have done something: the next one begins at once, however slow their start was."""
+    assert outcome_of(executor, job(run_id=99)).outcome is not None
+    return executor
+
+
 # -- how jobs end
 
 
@@ -128,7 +135,7 @@ def test_an_exception_that_leaves_the_task_is_its_failure(executor: Executor, ta
 def test_a_worker_that_dies_is_told_without_an_outcome(executor: Executor, task: str) -> None:
     began = time.monotonic()
     assert outcome_of(executor, job(task)).outcome is None
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     assert outcome_of(executor, job("done", run_id=2)).outcome == Succeeded()
 
 
@@ -220,7 +227,7 @@ def test_a_thousand_jobs_are_each_begun_once(new_executor: NewExecutor, tmp_path
     executor = new_executor(most_jobs=150)
     jobs = [job(f"count:{tmp_path / 'counted'}", run_id=n) for n in range(1000)]
     waiting, ended = list(jobs), set[int]()
-    until = time.monotonic() + 100
+    until = time.monotonic() + 400
     while len(ended) < len(jobs) and time.monotonic() < until:
         free = executor.free(["default"])["default"]
         for one in waiting[:free]:
@@ -330,6 +337,7 @@ def test_a_task_that_ignores_its_time_out_is_killed_and_fails(new_executor: NewE
 
 
 def test_a_job_that_nobody_renews_ends_at_its_time(executor: Executor, tmp_path: Path) -> None:
+    awake(executor)
     one = job(f"hold:{tmp_path}", until=soon(LEASE))
     executor.submit(one)
     worker = begun(tmp_path, executor)
@@ -338,6 +346,7 @@ def test_a_job_that_nobody_renews_ends_at_its_time(executor: Executor, tmp_path:
 
 
 def test_a_worker_stops_by_itself_when_nobody_looks(executor: Executor, tmp_path: Path) -> None:
+    awake(executor)
     one = job(f"hold:{tmp_path}", until=soon(LEASE))
     executor.submit(one)
     wait_gone(int(appears(tmp_path / "begun-1", executor)), seconds=20)
@@ -345,6 +354,7 @@ def test_a_worker_stops_by_itself_when_nobody_looks(executor: Executor, tmp_path
 
 
 def test_a_renewed_job_goes_on(executor: Executor, tmp_path: Path) -> None:
+    awake(executor)
     one = job(f"hold:{tmp_path}", until=soon(LEASE))
     executor.submit(one)
     worker = begun(tmp_path, executor)
@@ -357,7 +367,7 @@ def test_a_renewed_job_goes_on(executor: Executor, tmp_path: Path) -> None:
 
 
 def test_a_job_that_waits_is_renewed_too(new_executor: NewExecutor, tmp_path: Path) -> None:
-    executor = new_executor(workers=1)
+    executor = awake(new_executor(workers=1))
     jobs = [job(f"hold:{tmp_path}", until=soon(LEASE)), job(until=soon(LEASE), run_id=2)]
     for one in jobs:
         executor.submit(one)
@@ -370,10 +380,11 @@ def test_a_job_that_waits_is_renewed_too(new_executor: NewExecutor, tmp_path: Pa
 
 
 def test_a_worker_that_does_not_answer_is_lost_though_it_is_renewed(executor: Executor, tmp_path: Path) -> None:
+    awake(executor)
     one = job(f"hold:{tmp_path}", until=soon(LEASE))
     executor.submit(one)
     worker = begun(tmp_path, executor)
-    os.kill(worker, signal.SIGSTOP)
+    freeze(worker)
     executor.renew(soon(3600))
     assert end_of(executor, one, seconds=20).outcome is None
     wait_gone(worker)

@@ -19,6 +19,8 @@ from tidemill.model.errors import SettingsError, TidemillError, Unreachable
 
 SMALL, LARGE = b"small " * 100, os.urandom(1 << 20) * 17
 PATIENCE = timedelta(seconds=2)
+#: Where the store answers wrongly for good, and the end of patience is waited for.
+SHORT = {"patience": timedelta(milliseconds=400)}
 
 
 @pytest.fixture
@@ -85,12 +87,12 @@ def test_a_write_that_fails_once_is_done_once(
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("what", ["500", "503", "drop"])
 def test_a_store_that_goes_on_failing_is_unreachable_and_leaves_no_file(
-    files: S3Files, proxy: FaultyProxy, content: bytes, what: str
+    files: S3Files, proxy: FaultyProxy, name: str, content: bytes, what: str
 ) -> None:
     put(files, "before", b"")
     proxy.first(10**6, what, is_write)
     with pytest.raises(Unreachable) as caught:
-        put(files, "a", content)
+        put(files_at(proxy.endpoint, name, bucket=SHORT), "a", content)
     assert SECRET not in str(caught.value)
     assert "s3://" in str(caught.value)
     proxy.fault = lambda _request: None
@@ -322,8 +324,9 @@ def test_a_large_file_is_written_and_read_in_bounded_memory(object_store: Object
     assert grown < 120_000, f"{grown} KB more for 200 MB"
 
 
-def test_errors_are_ours(files: S3Files, proxy: FaultyProxy) -> None:
+def test_errors_are_ours(proxy: FaultyProxy, name: str) -> None:
     """Whatever answer comes, what is raised is told in our words."""
+    files = files_at(proxy.endpoint, name, bucket=SHORT)
     for status in ("400", "404", "405", "409", "411", "416", "429", "501"):
         proxy.fault = lambda _request, status=status: status  # type: ignore[misc]
         for use in (lambda: put(files, "a", SMALL), lambda: list(files.list()), lambda: files.info("a")):

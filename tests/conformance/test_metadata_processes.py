@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import metadata_worker
+from harness import metadata_worker, warm
 from harness.metadata_worker import DELAYS, FLIGHTS
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.model.branch import MAIN
@@ -26,7 +26,7 @@ class Worker:
 
     def __init__(self, action: str, url: str, name: str) -> None:
         command = [sys.executable, str(Path(metadata_worker.__file__)), action, url, name]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = warm.started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def say(self, line: str = "go") -> None:
         assert self._process.stdin is not None

@@ -23,16 +23,18 @@ from sqlalchemy import Connection, event, text
 
 from harness.postgres import Postgres
 from harness.records import FLIGHTS, START, check_record, day, manifest, start_run
-from tidemill.adapters.sql import upgrade
+from tidemill.adapters.sql import run_lists, upgrade
 from tidemill.adapters.sql.engine import Engines, open_engines
 from tidemill.adapters.sql.schema import REVISION, schema_for, version
 from tidemill.adapters.sql.store import SqlMetadata
+from tidemill.model.access import Role, Tries, User
 from tidemill.model.batch import BatchState
 from tidemill.model.branch import MAIN, RefKind, RefState
 from tidemill.model.definition import Definition, Kind
 from tidemill.model.errors import SettingsError
 from tidemill.model.graph import Graph, Node
 from tidemill.model.run import RunState, TaskState
+from tidemill.ports.access import Access
 from tidemill.ports.definitions import Unreadable
 from tidemill.ports.metadata import Tx
 from tidemill.testing.clock import ManualClock
@@ -270,6 +272,34 @@ def test_every_lookup_of_the_port_uses_an_index(tmp_path: Path, clock: ManualClo
     assert scans == set()
 
 
+def test_runs_of_a_stretch_of_time_are_found_in_one_index(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are newer: no row of theirs is read, and none of their batches."""
+    monkeypatch.setattr(run_lists, "_FEW", 0)  # as where the stretch is a long one
+    sent: list[tuple[str, Any]] = []
+    with SqlMetadata(f"sqlite:///{tmp_path}/m.db", "project", clock) as store:
+        store.migrate()
+        batch, run = start_run(store, clock)
+        event.listen(
+            store._engines.reader, "before_cursor_execute",
+            lambda _c, _cursor, statement, parameters, _context, _many: sent.append((statement, parameters)),
+        )  # fmt: skip
+        assert batch.key.interval is not None
+        with store.read() as tx:
+            found = tx.runs.listed(until=batch.key.interval.end, limit=50)
+            assert [one.run.id for one in found] == [run.id]
+            assert tx.runs.listed(until=batch.key.interval.start, limit=50) == []
+    connection = sqlite3.connect(tmp_path / "m.db")
+    plans = {
+        plan[3]
+        for statement, parameters in sent
+        if "interval_start <" in statement and "ORDER BY runs.id" in statement
+        for plan in connection.execute("EXPLAIN QUERY PLAN " + statement, parameters)
+    }
+    assert plans == {"SEARCH runs USING COVERING INDEX ix_runs_project_id_interval_start (project=?)"}
+
+
 def look_up_definitions(tx: Tx, now: datetime) -> None:
     made = Definition("flights", Kind.TABLES, Graph([Node("a")]))
     for doc in ("", "new", "new"):
@@ -293,6 +323,31 @@ def look_up_definitions(tx: Tx, now: datetime) -> None:
     tx.definitions.forget("a.py")
 
 
+def look_up_access(access: Access, now: datetime) -> None:
+    access.users.add(User("ada", Role.ADMIN, created_at=now))
+    access.users.lock()
+    access.users.update("ada", password="hash")
+    access.users.rehash("ada", "hash", "another")
+    access.tokens.get("id")
+    access.tokens.all("ada")
+    access.tokens.used("id", now, now)
+    access.tokens.revoke("id", now)
+    access.sessions.get("digest")
+    access.sessions.all("ada")
+    access.sessions.seen("digest", now, now)
+    access.sessions.end("digest")
+    access.sessions.end_all("ada", but="digest")
+    access.sessions.forget(now, now)
+    access.failures.lock(["key"], now)
+    access.failures.put("key", Tries(1, now))
+    access.failures.get(["key"])
+    access.failures.forget(now, now)
+    access.log.page()
+    access.log.page(before=7, who="ada", since=now, until=now)
+    access.log.forget(now)
+    access.seen.first("key", now, now)
+
+
 def use_every_lookup(store: SqlMetadata, clock: ManualClock) -> None:
     batch, run = start_run(store, clock)
     now = clock.now()
@@ -311,6 +366,9 @@ def use_every_lookup(store: SqlMetadata, clock: ManualClock) -> None:
         tx.runs.recent(batch_id=batch.id)
         tx.runs.recent(state=RunState.RUNNING)
         tx.runs.move(run.id, run.fence, RunState.FAILED, now=now)
+        tx.streams.pause("cars.means", now)
+        tx.streams.paused()
+        tx.streams.resume("cars.means")
         tx.refs.swap(MAIN, FLIGHTS, None, "p1")
         tx.refs.swap(MAIN, FLIGHTS, "p1", "p2")
         tx.refs.swap(MAIN, FLIGHTS, "p2", None)
@@ -349,6 +407,7 @@ def use_every_lookup(store: SqlMetadata, clock: ManualClock) -> None:
         tx.events.done(tx.events.add("published", {}, now), now)
         tx.events.pending("published")
         look_up_definitions(tx, now)
+        look_up_access(tx.access, now)
     _, second = start_run(store, clock)
     clock.advance(1000)
     start_run(store, clock)

@@ -12,9 +12,9 @@ from harness import fileservers
 from harness.fileservers import LOGIN, PASSWORD
 from harness.objectstore import ObjectStore
 from harness.places import BIG, FAR, KINDS, LISTING, There
-from tidemill.adapters.ftp.place import FtpPlace, FtpServer
+from tidemill.adapters.fileservers.ftp import FtpPlace, FtpServer
+from tidemill.adapters.fileservers.sftp import SftpPlace, SftpServer
 from tidemill.adapters.http.place import HttpPlace
-from tidemill.adapters.sftp.place import SftpPlace, SftpServer
 from tidemill.model.errors import SettingsError, Unreachable
 from tidemill.plan.globs import Glob
 from tidemill.ports.places import Place
@@ -120,6 +120,15 @@ def test_a_wrong_password_is_a_setting_and_told_to_nobody(tmp_path: Path) -> Non
             with pytest.raises(SettingsError) as caught:
                 list(place.list(Glob("a.csv")))
             assert wrong not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_file_of_certificates_that_is_none_is_named(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SettingsError, match=f'certificates in "{file}" cannot be read'):
+        FtpPlace(FtpServer("127.0.0.1", 9, tls=True, ca_file=str(file))).look("a.csv")
 
 
 def test_a_server_whose_key_is_not_known_is_not_talked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

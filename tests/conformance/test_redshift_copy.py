@@ -16,7 +16,7 @@ import redshift_connector
 from harness import services
 from harness.objectstore import ObjectStore
 from harness.postgres import Postgres
-from harness.redshift import ROLE, Redshift, emulating
+from harness.redshift import ROLE, Redshift, destination, emulating
 from tidemill.adapters.redshift.columnar import write_avro, write_parquet, zstd
 
 pytestmark = pytest.mark.postgres
@@ -249,6 +249,7 @@ def test_what_is_unloaded_can_be_copied(shared: Redshift) -> None:
 
 
 def test_an_external_schema_is_listed(shared: Redshift) -> None:
-    shared.ask(f"CREATE EXTERNAL SCHEMA IF NOT EXISTS lake FROM DATA CATALOG DATABASE 'shop' IAM_ROLE '{ROLE}'")
+    for _ in range(2):
+        destination(shared).external_schema("lake", "shop")
     found = shared.ask("SELECT schemaname, databasename FROM svv_external_schemas")
     assert found == [("lake", "shop")]

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from harness.examples import few
 from harness.landing import Landing, duckdb_landing, postgres_landing, rows
+from harness.project import Project
 from harness.redshift import redshift_landing
 from harness.revising import VERSIONS, Revising
+from tidemill.flow.schemas import declared_tables
 from tidemill.model.errors import Conflict, DataError, DefinitionError, UnknownName
 from tidemill.model.migration import Migration, Part
+from tidemill.model.redshift import Layout
 from tidemill.ports.destination import Unfit
 
 ODD = 'o"dd : :x %s; DROP'
@@ -163,6 +166,76 @@ def test_redshift_copies_a_table_whose_key_changes_and_lengthens_texts_by_themse
     assert kept["day"].sortkey == 1
     there.go("-1", down=True)
     assert redshift.ask("SELECT id, day::varchar(10), note FROM t") == [(1, "2026-01-02", "n")]
+
+
+@pytest.mark.postgres
+def test_redshift_tables_come_to_lie_as_is_declared_and_lie_again_as_they_did(redshift: Any, tmp_path: Path) -> None:
+    """Page "ALTER TABLE". What is not declared stays as it is; what is altered already is not altered again."""
+    there = Revising(tmp_path, redshift_landing(redshift))
+    columns = {"id": "long", ODD: "string", "day": "date"}
+
+    def lies(table: str = "t") -> tuple[Any, ...]:
+        found = there.schemas.existing([table]).tables[table]
+        return found.style, *((c.name, c.distkey, c.sortkey, c.encode) for c in found.columns[:3])
+
+    free = ("auto", ("id", False, 0, "raw"), (ODD.lower(), False, 0, "raw"), ("day", False, 0, "raw"))
+    there.write({"t": columns}, message="anyhow")
+    there.go()
+    assert lies() == free
+    there.layouts["t"] = Layout(distkey=ODD, sortkey=("day", "id"), encode={ODD: "zstd"})
+    told = [str(one) for one in there.lacks({"t": columns})]
+    assert told == [
+        f'~ t DISTSTYLE AUTO -> DISTKEY "{ODD.lower().replace(chr(34), chr(34) * 2)}"\n'
+        f'~ t SORTKEY NONE -> COMPOUND SORTKEY ("day", "id")\n~ t {ODD.lower()} ENCODE raw -> zstd'
+    ]
+    path = Path(tmp_path, there.write({"t": columns}, message="by the customer").path)
+    good = path.read_text()
+    path.write_text(good.replace("\n\n\ndef downgrade", "\n    op.execute('SELECT nothing')\n\n\ndef downgrade"))
+    with pytest.raises(DataError, match="nothing"):
+        there.go()
+    path.write_text(good)
+    there.go()
+    keyed = ("key", ("id", False, 2, "raw"), (ODD.lower(), True, 0, "zstd"), ("day", False, 1, "raw"))
+    assert (lies(), there.lacks({"t": columns})) == (keyed, [])
+    del there.layouts["t"]
+    assert there.lacks({"t": columns}) == [], "what is not declared has no right value"
+    there.layouts = {
+        "t": Layout(diststyle="even"),
+        "u": Layout(diststyle="all", sortkey=("id",), encode={"id": "az64"}),
+    }
+    there.write({"t": columns, "u": columns}, message="evenly")
+    there.go()
+    assert lies()[0] == "even"
+    assert lies("u")[:2] == ("all", ("id", False, 1, "az64")), "a new table is made as it is to lie"
+    more = {**columns, "place": "string"}
+    there.layouts = {"t": Layout(distkey="place", encode={"place": "lzo"})}
+    there.write({"t": more}, message="by a column that comes")
+    assert "CREATE TABLE" in Path(tmp_path, there.revisions.all()[-1].path).read_text()
+    there.go()
+    assert (lies()[0], there.lacks({"t": more})) == ("key", [])
+    for lay in (("even", *lies()[1:]), keyed, free):
+        there.go("-1", down=True)
+        assert [one[:3] for one in lies()[1:]] == [one[:3] for one in lay[1:]]
+        assert lies()[0] == lay[0]
+    with pytest.raises(UnknownName, match='no column of t "nowhere"'):
+        there.layouts = {"t": Layout(distkey="nowhere")}
+        there.lacks({"t": columns})
+
+
+def test_how_a_table_is_to_lie_is_said_where_it_is_delivered(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    try:
+        shop = project.pipeline("shop")
+        shop.source(lambda: iter(()), name="orders", columns={"id": "long", "day": "date"})
+        shop.deliver("orders", to="there", distkey="id", sortkey="day")
+        (one,) = declared_tables(project.services, [shop.spec()], "there", redshift=True)
+        assert one.layout == Layout(distkey="id", sortkey=("day",))
+        shop.deliver("orders", to="elsewhere", format="csv")
+        with pytest.raises(DefinitionError, match=r'"shop\.orders" is delivered with format=') as told:
+            declared_tables(project.services, [shop.spec()], "elsewhere", redshift=True)
+        assert "test_schemas.py:" in str(told.value.where)
+    finally:
+        project.close()
 
 
 TYPES = ["int", "long", "decimal(6,1)", "decimal(9,4)", "double", "string", "boolean", "date", "timestamptz", "binary",

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import redshift_connector
 
 from harness.databases import NAME, Shop, shop
 from harness.landing import rows
 from harness.redshift import Redshift
 from tidemill import sources
+from tidemill.adapters.databases.redshift import explained
 from tidemill.adapters.system.secrets import EnvironmentSecrets
 from tidemill.model.errors import DataError, SettingsError, UnknownName, Unreachable
 from tidemill.ports.destination import Load
@@ -66,6 +68,21 @@ def test_a_cursor_goes_on_and_a_query_reads_what_it_says(db: Shop) -> None:
     assert db.read(source, db.last) == []
     query = sources.sql(NAME, query="SELECT name FROM orders WHERE name <> 'a' AND name <> 'it''s'", name="q")
     assert sorted(db.read(query)) == [("b",), ("c",)]
+    more = "100% :x ? $1 %s %(a)s"
+    odd = f"SELECT id, '{more}' AS more FROM orders WHERE id % 2 = 1 -- what drivers take for places of values"
+    assert sorted(db.read(sources.sql(NAME, query=odd, name="q"))) == [(1, more), (3, more)]
+
+
+def test_names_and_values_stay_what_they_are(db: Shop) -> None:
+    for number, name in enumerate(['odd " name', "50% :a ? %s $1", r"back\slash", "'; drop table x; --"]):
+        quoted, value = '"' + name.replace('"', '""') + '"', f"{number}" + r"'; DROP TABLE x; -- \\ %s"
+        literal = value.replace("\\", "\\\\").replace("'", "''")
+        db.execute(
+            f"CREATE TABLE {quoted} (id bigint, {quoted} varchar(40))", f"INSERT INTO {quoted} VALUES (1, '{literal}')"
+        )
+        source = sources.sql(NAME, name, name="t", cursor=name)
+        assert db.read(source) == [(1, value)]
+        assert db.read(source, db.last) == []
 
 
 def test_mistakes_are_told(db: Shop, redshift: Redshift, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +95,8 @@ def test_mistakes_are_told(db: Shop, redshift: Redshift, monkeypatch: pytest.Mon
     with pytest.raises(Unreachable):
         db.read(sources.sql(NAME, "orders"))
     redshift.emulator.fault = None
+    with pytest.raises(Unreachable, match=r"^The disk of Redshift has no room left: Disk Full\."), explained():
+        raise redshift_connector.error.ProgrammingError({"C": "53100", "M": "Disk Full"})
     for query, why in (
         ("", "names none"),
         ("?bucket=s3://b&format=xml", "no format"),

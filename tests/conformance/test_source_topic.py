@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness import topic_feeds
+from harness.archiving import kept
 from harness.forking import ran
 from harness.project import Project
 from harness.topic_feeds import Taken, take, told
@@ -155,16 +156,42 @@ def test_a_topic_that_was_made_again_fails_or_is_read_from_its_beginning(place: 
         take(place, warned, None, first.bookmark)
 
 
+def test_what_the_topic_has_forgotten_comes_from_its_archive(sqlite_template: Path, tmp_path: Path) -> None:
+    with kept("sqlite", sqlite_template, tmp_path) as a:
+        a.make(2)
+        feed, there = sources.topic("t"), (a.both, a.clock)
+        a.send(numbered(0, 3), 0)
+        a.send(numbered(3, 2), 1)
+        first = take(there, feed)
+        assert sorted(ids(first)) == [0, 1, 2, 3, 4]
+        a.send(numbered(5, 3), 0)
+        assert a.archive() == 8
+        a.clock.advance(100)
+        a.forget(50)
+        a.send(numbered(8, 2), 0)
+        info = a.topics.describe("t")
+        assert info is not None
+        assert info.first == (6, 2), "the test is about messages that are removed"
+        with pytest.raises(DataError, match="messages 3 to 5 were removed"):
+            take((a.topics, a.clock), feed, first.bookmark)
+        second = take(there, feed, first.bookmark)
+        assert told(second.rows, *PLACE) == [(0, n - 2, n) for n in range(5, 10)], "from one into the other"
+        assert take(there, feed, None, first.bookmark).rows == first.rows
+        assert sorted(ids(take(there, feed))) == [*range(10)], "a new feed begins where the archive does"
+        assert take(there, feed, second.bookmark).parts == {}
+
+
 # -- whole runs
 
 
-@pytest.fixture(params=["embedded", "kafka"])
+@pytest.fixture(params=["embedded", "kafka", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def wired(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A project, and the connection of its source: none, or of the session's Kafka."""
+    """A project, its broker embedded in SQLite or PostgreSQL, and the connection of its source: the session's Kafka."""
     if request.param == "kafka":
         servers = request.getfixturevalue("kafka_servers")
         monkeypatch.setenv("TIDEMILL_CONN_PARTNER", f"kafka://{servers}")
-    made = Project(tmp_path / "project")
+    url = request.getfixturevalue("postgres").new_database() if request.param == "postgresql" else None
+    made = Project(tmp_path / "project", metadata_url=url)
     yield made, "partner" if request.param == "kafka" else None
     made.close()
 

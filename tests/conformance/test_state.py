@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import state_worker
+from harness import state_worker, warm
 from harness.examples import few
 from harness.services import tell
 from harness.state_worker import ON_DISK, STATES, TOGETHER
@@ -209,11 +210,11 @@ def test_a_store_is_open_once(states: StateStores) -> None:
 # What only a disk can show.
 
 
-def worker(action: str, kind: str, folder: Path) -> subprocess.Popen[str]:
+def worker(action: str, kind: str, folder: Path) -> warm.Child | subprocess.Popen[Any]:
     command = [sys.executable, str(state_worker.__file__), action, kind, str(folder)]
     path = os.pathsep.join([str(Path(state_worker.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env={**os.environ, "PYTHONPATH": path})
+    return warm.started(command, stdin=pipe, stdout=pipe, text=True, env={**os.environ, "PYTHONPATH": path})
 
 
 def answer(action: str, kind: str, folder: Path) -> list[str]:

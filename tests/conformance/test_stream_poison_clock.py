@@ -107,7 +107,7 @@ def test_tasks_of_the_dead_are_taken_over_in_time_whatever_the_wall_clock_does(
     clock.ahead = jump
     began = clock.monotonic()
     settle(place, [stays], 4)
-    assert clock.monotonic() - began <= 2 * place.session.total_seconds()
+    assert clock.monotonic() - began <= 6 * place.session.total_seconds()
 
 
 @pytest.mark.parametrize("jump", JUMPS, ids=str)

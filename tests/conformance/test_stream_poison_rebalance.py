@@ -102,3 +102,33 @@ def test_members_that_come_and_go_share_many_partitions_and_get_on(
         request, f"{PARTITIONS} tasks with state made in {alone:.1f} s, {restarts} restarts while members moved"
     )
     assert restarts <= 10
+
+
+def test_two_processes_share_two_stages_of_three_tasks_and_wait_for_no_partition_that_is_silent(
+    kafka_topics: Place, p: tm.Pipeline
+) -> None:
+    """Tasks have other numbers than the partitions that they read; nothing is refused for that."""
+    place = kafka_topics
+    columns = {"ts": "timestamptz", "car": "string", "zone": "string"}
+    source = tm.topic(topic_name(), columns, key="car", time="ts", partitions=3, idle="1s")
+
+    @p.stream(source, to=tm.topic(topic_name()), every="500ms")
+    def counts(t: tm.Frame) -> tm.Frame:
+        return t.tumbling_window("10s", on="ts", by="zone").agg(n=tm.agg.count()).final()
+
+    feeding = Driven(place, counts)
+    parts = [Part(place, counts, name) for name in ("one", "two")]
+    try:
+        place.until(lambda: all(len(part.process.works) == 3 for part in parts), "for both to share")
+        for second in range(60):
+            row = {"ts": f"2026-01-01T00:00:{second:02}Z", "car": "a", "zone": f"z{second % 5}"}
+            feeding.feed(source.name, [row], partitions=second % 2)
+        place.until(lambda: len(feeding.values(feeding.written())) >= 25, "for windows of five zones to close")
+        assert sum(part.process.counts.restarts for part in parts) < 2  # one, if the machine stood still
+    finally:
+        for part in parts:
+            part.end()
+    assert [part.error for part in parts] == [None, None]
+    assert sorted((row["zone"], row["n"]) for row in feeding.rows(feeding.written())) == [
+        (f"z{zone}", 2) for zone in range(5) for _ in range(5)
+    ]

@@ -254,7 +254,7 @@ def test_state_is_recovered_from_a_changelog_that_ends_in_markers_of_aborted_tra
         driven.feed(driven.read(), rows(3))
         driven.work()
         assert summed(driven) == 6
-        assert place.clock.monotonic() - began < 30
+        assert place.clock.monotonic() - began < 100
 
 
 def test_state_is_recovered_from_a_compacted_changelog_with_gaps(

@@ -22,6 +22,19 @@ def test_the_newest_of_each_process_is_kept(store: SqlMetadata) -> None:
         assert tx.streams.told() == [{"messages": 3}, {"messages": 4}, {"messages": 2}]
 
 
+def test_pauses_are_there_until_the_stream_is_resumed(store: SqlMetadata) -> None:
+    with store.write() as tx:
+        assert tx.streams.paused() == frozenset()
+        for stream in ("cars.means", "cars.fast", "cars.means"):
+            tx.streams.pause(stream, START)
+    with store.write() as tx:
+        assert tx.streams.paused() == {"cars.means", "cars.fast"}
+        tx.streams.resume("cars.fast")
+        tx.streams.resume("cars.none")
+    with store.read() as tx:
+        assert tx.streams.paused() == {"cars.means"}
+
+
 def test_who_has_ended_or_was_silent_for_long_is_forgotten(store: SqlMetadata) -> None:
     with store.write() as tx:
         for number in range(3):

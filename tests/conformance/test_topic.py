@@ -94,7 +94,7 @@ def test_a_reader_waits_no_longer_than_it_is_told(place: Place) -> None:
     reader = place.reader({Partition(topic, 0): 0})
     began = place.clock.monotonic()
     assert reader.read(10, 0.5) == []
-    assert 0.4 <= place.clock.monotonic() - began < 5
+    assert 0.4 <= place.clock.monotonic() - began < 30
     place.send(topic, [b"a"])
     began = place.clock.monotonic()
     assert read(place, reader, 1)[Partition(topic, 0)].values == [b"a"]

@@ -36,8 +36,8 @@ class _Brisk:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._place.topics, name)
 
-    def member(self, group: str, tasks: int) -> Member:
-        return self._place.topics.member(group, tasks, session=self._place.session)
+    def member(self, group: str, tasks: int, **more: Any) -> Member:
+        return self._place.topics.member(group, tasks, session=self._place.session, **more)
 
 
 @dataclass

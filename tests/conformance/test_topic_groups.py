@@ -150,6 +150,24 @@ def test_at_least_once_commits_positions_after_the_messages(place: Place, ledger
 
 
 @pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
+def test_positions_belong_to_tasks_as_was_said_whatever_the_numbers_of_their_partitions(
+    place: Place, ledger: Ledger, group: str, guarantee: Guarantee
+) -> None:
+    """Three tasks read one topic, three the next: partition 0 of the second is task 3."""
+    first, second = place.topic(3), place.topic(3)
+    inputs = {Partition(topic, n): 3 * m + n for m, topic in enumerate((first, second)) for n in range(3)}
+    peers = [Peer(place, ledger, group, 6, inputs) for _ in range(2)]
+    settle(place, peers, 6)
+    one, other = ([p for p, task in inputs.items() if task in peer.mine()] for peer in peers)
+    assert len(one) == len(other) == 3
+    writer = place.writer(guarantee)
+    writer.commit(dict.fromkeys(one, Position(7)), peers[0].member)
+    with pytest.raises(Fenced):
+        writer.commit({other[0]: Position(8)}, peers[0].member)
+    assert place.topics.committed(group, [*one, *other]) == dict.fromkeys(one, Position(7))
+
+
+@pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
 def test_a_member_that_has_lost_its_place_commits_nothing(
     place: Place, ledger: Ledger, group: str, guarantee: Guarantee
 ) -> None:

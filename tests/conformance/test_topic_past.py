@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import archive_worker
+from harness import archive_worker, warm
 from harness.examples import few
 from harness.topics import Place, read
 from tidemill.adapters.arrow.message_files import ParquetMessages
@@ -136,9 +136,9 @@ def _worked(url: str, folder: Path) -> None:
         process.kill()
 
 
-def _process(url: str, folder: Path, at: int) -> subprocess.Popen[str]:
+def _process(url: str, folder: Path, at: int) -> warm.Child | subprocess.Popen[Any]:
     path = os.pathsep.join([str(Path(archive_worker.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
+    return warm.started(
         [sys.executable, str(archive_worker.__file__), url, str(folder), str(at)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import topic_worker
+from harness import topic_worker, warm
 from harness.topics import Place, read, values
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.adapters.sql.topics import SqlTopics
@@ -41,7 +41,7 @@ class Worker:
 
     def __init__(self, action: str, *arguments: str) -> None:
         command = [sys.executable, str(Path(topic_worker.__file__)), action, *arguments]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = warm.started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def hear(self) -> str:
         assert self.process.stdout is not None

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from tidemill.authoring import registry
 from tidemill.demo.command import demo
-from tidemill.demo.folder import BAD_DAY, DATA, TEMPLATE, DemoFolder
+from tidemill.demo.departing import departures
+from tidemill.demo.folder import BAD_DAY, DATA, LEFT_DAY, TEMPLATE, DemoFolder
 from tidemill.demo.spoil import BROKEN, spoilt
 from tidemill.model.errors import Refused
 from tidemill.wiring.project import load_pipelines
@@ -138,3 +139,16 @@ def test_the_year_has_every_flight_and_january_stays_as_it_is(made: DemoFolder) 
     weather = list((made.root / "feeds" / "weather").iterdir())
     assert sum(gzip.decompress(f.read_bytes()).count(b"\n") for f in weather) == 26_115
     assert 'end="2014-01-01"' in (made.root / "pipelines" / "flights.py").read_text()
+
+
+def test_flights_leave_in_their_order_also_on_a_day_that_was_spoilt(made: DemoFolder) -> None:
+    before = departures(made)
+    assert before == sorted(before)
+    later = [made.feed_of(day) for day in made.days() if day > BAD_DAY]
+    assert len(before) == sum(gzip.decompress(feed.read_bytes()).count(b"\n") - 1 for feed in later)
+    assert {one.key for one in before} == {b"EWR", b"JFK", b"LGA"}
+    good = made.feed_of(LEFT_DAY).read_bytes()
+    made.spoil(LEFT_DAY)
+    assert made.feed_of(LEFT_DAY).read_bytes() == spoilt(good)
+    assert made.original_of(LEFT_DAY).read_bytes() == good
+    assert departures(made) == before

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import tidemill as tm
-from harness import services
+from harness.disks import Disk, small_disk
 from harness.poison import QUIET, Driven, pipeline, topic_name
 from harness.topics import Place, memory_place
 from tidemill.adapters.rocksdict.state import RocksStates
@@ -32,31 +30,11 @@ SIZE = 200_000
 STATES: dict[str, Callable[[Path], StateStores]] = {"sqlite": SqliteStates, "rocksdb": RocksStates}
 
 
-@dataclass(frozen=True)
-class Disk:
-    """A small disk."""
-
-    folder: Path
-
-    def grow(self, megabytes: int) -> None:
-        """Make it larger."""
-        subprocess.run(["mount", "-o", f"remount,size={megabytes}m", self.folder], check=True)
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """A file system in memory, of two megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "none", folder], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        services.missing("a small disk", done.stderr.strip())
-    try:
-        yield Disk(folder)
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+    with small_disk(tmp_path / "disk") as made:
+        yield made
 
 
 @pytest.fixture

@@ -222,6 +222,9 @@ def test_a_lost_slot_is_told_and_another_name_begins_anew(shop):
     shop.slot += "_2"
     shop.run(publication=shop.slot[:-2], feed=ABSORB)
     assert shop.difference("orders", COLUMNS) == (0, 0)
+    begins = "(select max(_lsn) from shop.changes where _xid is null)"
+    log = shop.project.rows(f"select _op, _seq, id from shop.changes__orders where _lsn = {begins} order by _seq")
+    assert [tuple(row.values()) for row in log] == [("t", -1, None), ("r", 0, 3), ("r", 1, 4), ("r", 2, 5), ("r", 3, 9)]
     shop.execute("UPDATE orders SET region = 'z' WHERE id = 9")
     shop.run(publication=shop.slot[:-2], feed=ABSORB)
     assert shop.difference("orders", COLUMNS) == (0, 0)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
+
+from harness import warm
 
 FILE = """
 import tidemill as tm
@@ -30,10 +31,7 @@ for number in range(20):
 
 
 def tidemill(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", "from tidemill.cli.main import main; main()", *arguments],
-        cwd=folder, capture_output=True, text=True,
-    )  # fmt: skip
+    done = warm.run([sys.executable, "-m", "tidemill.cli", *arguments], cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

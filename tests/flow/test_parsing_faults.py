@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from harness.parsing import Folder, following, wait_for
 from tidemill.flow import parse
+from tidemill.testing.clock import ManualClock
 from tidemill.wiring.parsing import code_versions, parser_parts
 from tidemill.wiring.services import open_metadata, system_clock
 from tidemill.wiring.settings import load_settings
@@ -76,6 +78,34 @@ def test_a_database_that_is_busy_is_written_to_later(folder: Folder) -> None:
         other.execute("ROLLBACK")
         other.close()
         assert parser.bell() == ["b"]
+
+
+def test_a_file_that_was_late_is_read_again_ever_more_rarely(tmp_path: Path) -> None:
+    folder, slow, reads = Folder(tmp_path / "project"), tmp_path / "slow", tmp_path / "reads"
+    slow.touch()
+    reads.touch()
+    file = folder.pipeline("pipelines/b.py", "b")
+    begin = f"import os, signal\nos.truncate({str(reads)!r}, os.stat({str(reads)!r}).st_size + 1)\n"
+    # The alarm that ends a file after its time, without the time.
+    ended = f"if os.path.exists({str(slow)!r}): signal.raise_signal(signal.SIGALRM)\n"
+    file.write_text(begin + ended + file.read_text())
+    settings, clock = load_settings(folder.root), ManualClock()
+    store = open_metadata(settings, clock)
+    parser = parse.Parser(replace(parser_parts(settings, store, lambda _: None, None), clock=clock))
+
+    def read_after(minutes: int) -> int:
+        clock.advance(timedelta(minutes=minutes))
+        parser.settle()
+        return reads.stat().st_size
+
+    # After one minute, then two, then four.
+    assert [read_after(minutes) for minutes in (0, 0, 1, 1, 1, 3)] == [1, 1, 2, 2, 3, 3]
+    assert [error.file for error in folder.errors()] == ["pipelines/b.py"]
+    slow.unlink()
+    assert [read_after(minutes) for minutes in (0, 1, 60, 60)] == [3, 4, 4, 4]
+    assert folder.errors() == []
+    assert folder.pipelines().keys() == {"good", "b"}
+    store.close()
 
 
 def test_versions_that_nothing_needs_are_deleted_by_the_parser(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

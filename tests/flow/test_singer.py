@@ -231,6 +231,88 @@ def test_rows_of_older_versions_end_with_the_publish(project, tap, write):
     assert project.rows(seen) == [*first, *begun[2:]]
 
 
+@pytest.mark.parametrize("write", ["upsert", "append"])
+def test_rows_of_older_versions_are_marked_where_they_stay(project, tap, write):
+    """With the time of the batch that ended them first, in replays too; a revert of it takes its marks away."""
+    tap.will(record("orders", 1, id=1), record("orders", 1, id=2), activate("orders", 1))
+    tap.will(record("orders", 2, id=8), record("orders", 3, id=2), activate("orders", 3))
+    tap.will(record("orders", 4, id=2), record("orders", 4, id=3), activate("orders", 4))
+    tap.will(record("orders", id=9))
+    options = {"key": {"orders": "id"}} if write == "upsert" else {}
+    shop = declared(project, tap, ["orders"], write=write, ended="mark", **options)
+    seen = "select id, _sdc_table_version as v, _sdc_deleted_at as gone from shop.orders order by id, v"
+    assert project.run(shop, "2026-01-01").ok
+    assert [row["gone"] for row in project.rows(seen)] == [None, None]
+    second = project.run(shop, "2026-01-02")
+    assert second.ok, second.error
+    third = project.run(shop, "2026-01-03")
+    with project.services.metadata.read() as tx:
+        at, later = (tx.archive.get(one.batch.id, "orders").extracted_at for one in (second, third))
+    assert project.run(shop, "2026-01-04").ok
+    live = [{"id": 2, "v": 4, "gone": None}, {"id": 3, "v": 4, "gone": None}, {"id": 9, "v": None, "gone": None}]
+    gone = [{"id": 1, "v": 1, "gone": at}]
+    if write == "append":
+        gone += [{"id": 2, "v": 1, "gone": at}, {"id": 2, "v": 3, "gone": later}]
+    everything = sorted([*gone, *live], key=lambda row: (row["id"], row["v"] or 99))
+    assert project.rows(seen) == everything
+    for day in ("2026-01-01", "2026-01-03", "2026-01-02"):
+        assert project.run(shop, day).ok
+        assert project.rows(seen) == everything
+    revert_batch(project.services, second.batch.id)  # rows of the first batch were ended by the third
+    left = [row | {"gone": row["gone"] and later} for row in everything if row["v"] != 3]
+    assert project.rows(seen) == left
+    revert_batch(project.services, third.batch.id)
+    first = [{"id": 1, "v": 1, "gone": None}, {"id": 2, "v": 1, "gone": None}]
+    assert project.rows(seen) == [*first, live[-1]]
+
+
+@pytest.mark.parametrize("ended", ["delete", "mark"])
+@pytest.mark.parametrize("write", ["upsert", "append"])
+def test_rows_of_a_version_that_is_activated_again_come_only_where_they_are_sent_again(project, tap, write, ended):
+    """What another version has ended stays ended, in replays too; where that one is reverted nothing had ended it."""
+    tap.will(record("orders", 1, id=1), record("orders", 1, id=2), activate("orders", 1))
+    tap.will(record("orders", 2, id=2), record("orders", 2, id=3), activate("orders", 2))
+    tap.will(record("orders", 1, id=4), activate("orders", 1))
+    tap.will(activate("orders", 5), record("orders", 1, id=6), activate("orders", 1))
+    options = {"key": {"orders": "id"}} if write == "upsert" else {}
+    shop = declared(project, tap, ["orders"], write=write, ended=ended, **options)
+    days = ("2026-01-01", "2026-01-02", "2026-01-03")
+
+    def seen():
+        found = project.rows("select * from shop.orders order by id, _sdc_table_version")
+        return {(row["id"], row["_sdc_table_version"]): row.get("_sdc_deleted_at") for row in found}
+
+    reports = [project.run(shop, day) for day in days]
+    with project.services.metadata.read() as tx:
+        second, third = (tx.archive.get(one.batch.id, "orders").extracted_at for one in reports[1:])
+    gone = {(1, 1): second, (2, 2): third, (3, 2): third} if ended == "mark" else {}
+    if gone and write == "append":
+        gone[2, 1] = second
+    assert seen() == {**gone, (4, 1): None}
+    assert project.run(shop, days[0]).ok
+    assert seen() == {**gone, (4, 1): None}
+    assert project.run(shop, days[2]).ok
+    assert seen() == {**gone, (4, 1): None}
+    revert_batch(project.services, reports[1].batch.id)
+    if write == "append" and ended == "delete":
+        assert project.run(shop, days[0]).ok
+    assert seen() == dict.fromkeys([(1, 1), (2, 1), (4, 1)])
+    fourth = project.run(shop, "2026-01-04")  # activates two
+    with project.services.metadata.read() as tx:
+        last = tx.archive.get(fourth.batch.id, "orders").extracted_at
+    left = dict.fromkeys([(1, 1), (2, 1), (4, 1)], last) if ended == "mark" else {}
+    assert seen() == {**left, (6, 1): None}
+
+
+def test_rows_that_bring_a_mark_of_their_own_are_not_marked(project, tap):
+    """Taps that follow a log say themselves when a row was deleted."""
+    tap.will(record("orders", 1, id=1, _sdc_deleted_at="2026-01-01T00:00:00Z"), activate("orders", 1))
+    shop = declared(project, tap, ["orders"], ended="mark")
+    error = project.run(shop, "2026-01-01").error
+    assert 'come with a column "_sdc_deleted_at"' in str(error)
+    assert 'ended="delete"' in str(error.hint)
+
+
 def test_an_activated_version_without_rows_empties_a_table(project, tap):
     """Of a table that is empty at its source; and one that is replaced has no version in it."""
     tap.will(record("orders", 1, id=1), record("items", 1, item="nail"))

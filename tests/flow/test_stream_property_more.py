@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from harness.services import tell
-from harness.stream_property import HALVES, OFTEN, ROWS, SEEDS, play_pairs, quickly, rare
+from harness.stream_property import HALVES, OFTEN, ROWS, SEEDS, add_kept, counted, play_pairs, quickly, rare
 
 _VERBS = HALVES[1]
 _FOUND: Counter[tuple[str, str]] = Counter()
@@ -18,15 +18,18 @@ _FOUND: Counter[tuple[str, str]] = Counter()
 
 @pytest.mark.parametrize("verb", _VERBS)
 def test_programs_give_the_same_rows_as_a_stream_as_a_table_and_naively(verb: str) -> None:
-    @quickly
-    @given(SEEDS, ROWS, ROWS)
-    def play(seed: int, f: bytes, g: bytes) -> None:
-        play_pairs(verb, HALVES[1], seed, f, g, _FOUND)
+    with counted(verb, _FOUND) as found:
 
-    play()
+        @quickly
+        @given(SEEDS, ROWS, ROWS)
+        def play(seed: int, f: bytes, g: bytes) -> None:
+            play_pairs(verb, HALVES[1], seed, f, g, found)
+
+        play()
 
 
 def test_every_pair_of_verbs_appeared_often(request: pytest.FixtureRequest) -> None:
+    add_kept(_VERBS, _FOUND)
     pairs = [count for (before, _), count in _FOUND.items() if before in _VERBS]
     tell(request, f"pairs of verbs in programs on streams: {len(pairs)}, each at least {min(pairs)} times")
     assert not rare(_FOUND, _VERBS), f"below {OFTEN}: {rare(_FOUND, _VERBS)}"

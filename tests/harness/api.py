@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -45,7 +46,8 @@ class Said:
 
 #: How a request can fail: an answer in the place of the right one, or one of
 #: "drop": the connection ends without a byte; "half": in the middle of the body; "hang": no byte comes;
-#: "garbage": what is no HTTP; "html": a page with code 200; "cut": half of the body, as if it were the whole.
+#: "garbage": what is no HTTP; "html": a page with code 200; "cut": half of the body, as if it were the whole;
+#: "lost": it is carried out, and the answer does not come.
 Fault = Said | str
 
 
@@ -57,6 +59,8 @@ class Api:
     faults: deque[Fault | None] = field(default_factory=deque)
     calls: list[Call] = field(default_factory=list)
     port: int = 0
+    #: Its certificate and key; None: it is asked by http.
+    tls: ssl.SSLContext | None = None
     #: The most calls that were being answered at the same time.
     most: int = 0
     #: So many calls wait for each other before they are answered.
@@ -64,7 +68,7 @@ class Api:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
 
 @contextmanager
@@ -108,7 +112,9 @@ def serving(api: Api, port: int = 0) -> Iterator[Api]:
                     now[0] -= 1
 
         def say(self, call: Call, fault: Fault | None) -> None:
-            if fault in ("drop", "hang", "garbage"):
+            if fault == "lost":
+                api.answer(call)
+            if fault in ("drop", "hang", "garbage", "lost"):
                 self.close_connection = True
                 if fault == "hang":
                     ending.wait(30)
@@ -147,6 +153,8 @@ def serving(api: Api, port: int = 0) -> Iterator[Api]:
 
     server = Server(("127.0.0.1", port), Handler)
     api.port = server.server_port
+    if api.tls is not None:
+        server.socket = api.tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

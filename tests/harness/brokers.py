@@ -17,8 +17,11 @@ Broker: TypeAlias = "tuple[str, str] | str"
 
 @pytest.fixture(scope="session")
 def redis_or_why() -> Iterator[Broker]:
-    """The session's Redis."""
+    """The session's Redis. Who lets go of its queues waits for an open question, which takes a second by default."""
+    from kombu.transport.redis import Transport
+
     with contextlib.ExitStack() as stack:
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(Transport, "brpop_timeout", 0.1)
         try:
             url, version, _ = stack.enter_context(redis.running())
             yield url, version

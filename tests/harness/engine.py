@@ -66,7 +66,7 @@ def engine_at(path: Path) -> Iterator[Engine]:
 
     Handler.engine = engine
     server = _Server(str(path), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield engine

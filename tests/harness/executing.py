@@ -246,6 +246,16 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def freeze(pid: int, seconds: float = PATIENCE) -> None:
+    """Stop a process, and wait until none of its threads runs any more: only the first of them hears of it at once."""
+    os.kill(pid, signal.SIGSTOP)
+    until = time.monotonic() + seconds
+    states = [Path(thread.path) / "stat" for thread in os.scandir(f"/proc/{pid}/task")]
+    while any(state.read_text().rpartition(")")[2].split()[0] != "T" for state in states):
+        assert time.monotonic() < until, f"process {pid} does not stop"
+        time.sleep(0.005)
+
+
 def wait_gone(*pids: int, seconds: float = PATIENCE) -> None:
     """Wait until these processes do not run any more."""
     until = time.monotonic() + seconds

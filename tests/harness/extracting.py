@@ -9,11 +9,12 @@ from typing import Any
 
 from harness.api import Api
 from harness.decoding import decode, feed
-from tidemill.adapters.http.source import RestSource
+from tidemill.adapters.http.source import RestExtraction, RestSource
 from tidemill.adapters.system.secrets import EnvironmentSecrets
 from tidemill.authoring import registry
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.model.batch import Batch, BatchKey, BatchState, Bookmark, Interval
+from tidemill.model.pipeline import SourceSpec
 from tidemill.model.rest import Rest
 from tidemill.ports.source import ExtractRequest, RawFile
 from tidemill.testing.clock import ManualClock
@@ -58,15 +59,9 @@ def extract(
     load: bool = True,
 ) -> Extracted:
     """Extract one day, and decode what was given."""
-    registry.clear()
-    shop = Pipeline("shop", schedule="@daily", start=DAY)
-    shop.source(rest, name="orders")
-    spec = shop.spec().sources["orders"]
-    batch = Batch(7, BatchKey("shop", Interval(DAY, DAY + timedelta(days=1))), BatchState.OPEN, DAY)
-    connections = ProjectConnections(ProjectSecrets([EnvironmentSecrets()]))
-    source = RestSource(spec, rest, connections, secret, clock or WaitingClock())
+    spec = _declared(rest)
     made = Extracted()
-    with source.extract(ExtractRequest(batch, bookmark, until, params or {})) as extraction:
+    with extracting(rest, clock=clock, bookmark=bookmark, until=until, params=params) as extraction:
         for piece in extraction:
             assert isinstance(piece, RawFile)
             with piece.open() as stream:
@@ -75,6 +70,29 @@ def extract(
     if load:
         made.rows = decode([feed(data, name) for name, data in made.files.items()], **spec.decode).rows
     return made
+
+
+def extracting(
+    rest: Rest,
+    *,
+    clock: ManualClock | None = None,
+    bookmark: Bookmark = None,
+    until: Bookmark = None,
+    params: Mapping[str, Any] | None = None,
+) -> RestExtraction:
+    """An extraction of one day that has not begun."""
+    batch = Batch(7, BatchKey("shop", Interval(DAY, DAY + timedelta(days=1))), BatchState.OPEN, DAY)
+    connections = ProjectConnections(ProjectSecrets([EnvironmentSecrets()]))
+    source = RestSource(_declared(rest), rest, connections, secret, clock or WaitingClock())
+    return source.extract(ExtractRequest(batch, bookmark, until, params or {}))
+
+
+def _declared(rest: Rest) -> SourceSpec:
+    """The feed `orders` of a pipeline."""
+    registry.clear()
+    shop = Pipeline("shop", schedule="@daily", start=DAY)
+    shop.source(rest, name="orders")
+    return shop.spec().sources["orders"]
 
 
 def paths(api: Api) -> list[str]:

@@ -133,7 +133,7 @@ def web(folder: Path) -> Iterator[FileServer]:
     made = Server(("127.0.0.1", 0), Handler)
     made.daemon_threads = True
     server.port = made.server_address[1]
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread = threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield server
@@ -252,8 +252,9 @@ def ftp(folder: Path, *, old: bool = False) -> Iterator[FileServer]:
 
     Control.authorizer = authorizer
     made = ThreadedFTPServer(("127.0.0.1", 0), Control)
+    made.poll_timeout = 0.05  # its threads look so often whether they shall end
     server.port = made.address[1]
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread = threading.Thread(target=made.serve_forever, args=(made.poll_timeout,), daemon=True)
     thread.start()
     try:
         yield server

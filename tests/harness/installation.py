@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness import warm
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.model.run import RUN_ENDS, RunState, TaskRun
 from tidemill.wiring.services import open_metadata, system_clock
@@ -29,7 +30,8 @@ class Installation:
         self.folder = folder
         (folder / "pipelines").mkdir(parents=True)
         database = f'\n[metadata]\nurl = "{url}"\n' if url else ""
-        (folder / "tidemill.toml").write_text(f'[project]\nname = "shop"\n{database}')
+        # Without the web server: what a test does not ask for costs it nothing.
+        (folder / "tidemill.toml").write_text(f'[project]\nname = "shop"\n[web]\nenabled = false\n{database}')
         for name, text in files.items():
             self.write(name, text)
         self.root: subprocess.Popen[str] | None = None
@@ -91,9 +93,7 @@ class Installation:
 
     def command(self, *arguments: str) -> str:
         """What a command says on standard output; an error fails the test."""
-        done = subprocess.run(
-            [*COMMAND, "--project", str(self.folder), *arguments], capture_output=True, text=True, cwd=self.folder
-        )
+        done = warm.run([*COMMAND, "--project", str(self.folder), *arguments], cwd=self.folder)
         assert done.returncode == 0, done.stderr + done.stdout
         return done.stdout
 

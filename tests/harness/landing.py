@@ -83,7 +83,7 @@ def postgres_landing(url: str) -> Landing:
     return Landing("postgresql", lambda: PostgresDestination(conninfo_to_dict(plain)), ask)
 
 
-def files_landing(folder: Path) -> Landing:
+def files_landing(folder: Path, reader: str = "read_parquet") -> Landing:
     """Files in a folder; `ask` sees the Parquet files that the newest manifests list, as tables."""
     import duckdb
 
@@ -104,7 +104,7 @@ def files_landing(folder: Path) -> Landing:
                     into = f'"{schema}"."{table}"'
                 paths = [str(folder / one["path"]) for one in told["files"]]
                 columns = ", ".join(f'"{column}"' for column in told["columns"])
-                rows = "FROM read_parquet($1, union_by_name=true, hive_partitioning=false)"
+                rows = f"FROM {reader}($1, union_by_name=true, hive_partitioning=false)"
                 if not paths:
                     columns = ", ".join(f'CAST(NULL AS {kind}) AS "{c}"' for c, kind in told["columns"].items())
                     rows = "WHERE FALSE"

@@ -80,7 +80,7 @@ class MailListener:
 
 @contextmanager
 def listening(listener: HttpListener | MailListener) -> Iterator[None]:
-    thread = threading.Thread(target=listener.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=listener.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield

@@ -57,8 +57,8 @@ class MortalTopics:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def member(self, group: str, tasks: int) -> Any:
-        return self._inner.member(group, tasks, session=self._session)
+    def member(self, group: str, tasks: int, **more: Any) -> Any:
+        return self._inner.member(group, tasks, session=self._session, **more)
 
     def writer(self, *arguments: Any) -> Any:
         return _MortalWriter(self._inner.writer(*arguments), self._deaths)

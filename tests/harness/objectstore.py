@@ -216,7 +216,7 @@ def proxying(target: str) -> Iterator[FaultyProxy]:
 
     server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     proxy.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
     try:

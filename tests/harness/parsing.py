@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from harness import warm
 from tidemill.flow.parse import Parsed
 from tidemill.ports.definitions import PipelineRecord, Unreadable
 from tidemill.wiring.parsing import parse_once
@@ -72,7 +73,7 @@ class Folder:
 class Following:
     """A parser in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[bytes], bell: int) -> None:
+    def __init__(self, process: warm.Child | subprocess.Popen[Any], bell: int) -> None:
         self.process = process
         self._bell = bell
         self._heard = b""
@@ -116,11 +117,17 @@ def wait_for(holds: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def following(folder: Folder) -> Iterator[Following]:
-    """Follow a project's changes until the end of the block: then the parser's input is closed, and it ends."""
+def following(folder: Folder, *, new: bool = False) -> Iterator[Following]:
+    """Follow a project's changes until the end of the block: then the parser's input is closed, and it ends.
+
+    Args:
+        folder: the project.
+        new: by an interpreter that imports what it needs by itself.
+    """
     bell, theirs = os.pipe()
     command = [sys.executable, "-c", FOLLOW, str(folder.root), str(theirs)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[theirs])
+    start = subprocess.Popen if new else warm.started
+    process = start(command, stdin=subprocess.PIPE, stdout=1, pass_fds=[theirs])
     os.close(theirs)
     try:
         yield Following(process, bell)

@@ -12,12 +12,12 @@ from harness import fileservers
 from harness.fileservers import LOGIN, PASSWORD, FileServer
 from harness.objectstore import FaultyProxy, ObjectStore, proxying
 from harness.s3keys import KEY, SECRET
-from tidemill.adapters.ftp.place import FtpPlace, FtpServer
+from tidemill.adapters.fileservers.ftp import FtpPlace, FtpServer
+from tidemill.adapters.fileservers.sftp import SftpPlace, SftpServer
 from tidemill.adapters.http.place import HttpPlace
 from tidemill.adapters.localfs.place import LocalPlace
 from tidemill.adapters.s3.bucket import Bucket
 from tidemill.adapters.s3.place import S3Place
-from tidemill.adapters.sftp.place import SftpPlace, SftpServer
 from tidemill.ports.places import Place
 
 BIG = bytes(range(256)) * 4000

@@ -106,11 +106,10 @@ class Redshift:
 def destination(place: Redshift, **how: Any) -> RedshiftDestination:
     """The destination, with its files in the bucket."""
     endpoint = how.pop("endpoint", place.store.endpoint)
-    layouts = how.pop("layouts", None)
     bucket = Bucket(
         place.bucket, "waiting", endpoint=endpoint, region="us-east-1", key=KEY, secret=SECRET, patience=PATIENCE
     )
-    return RedshiftDestination(place.parts, S3Files(bucket), Copying(**{"role": ROLE, **how}), layouts)
+    return RedshiftDestination(place.parts, S3Files(bucket), Copying(**{"role": ROLE, **how}))
 
 
 def redshift_landing(place: Redshift) -> Landing:

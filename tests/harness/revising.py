@@ -7,6 +7,7 @@ from pathlib import Path
 from harness.landing import Landing
 from tidemill.adapters.alembic.revisions import AlembicRevisions
 from tidemill.model.migration import Change, Declared, GoneColumn, Revision
+from tidemill.model.redshift import Layout
 from tidemill.model.table import Schema
 from tidemill.plan.migration import asked_table, changes
 from tidemill.plan.revision_text import written
@@ -25,6 +26,8 @@ class Revising:
 
     def __init__(self, root: Path, landing: Landing) -> None:
         self.landing = landing
+        #: How tables are to lie on a cluster, by their names.
+        self.layouts: dict[str, Layout] = {}
         self.revisions = AlembicRevisions(root, "migrations/there", "there", VERSIONS)
 
     @property
@@ -38,7 +41,11 @@ class Revising:
         schemas = self.schemas
         redshift = schemas.dialect == "redshift"
         asked = [
-            asked_table(Declared(into, Schema.of(columns), key), schemas.type_name, required_keys=redshift)
+            asked_table(
+                Declared(into, Schema.of(columns), key, layout=self.layouts.get(into, Layout())),
+                schemas.type_name,
+                required_keys=redshift,
+            )
             for into, columns in tables.items()
         ]
         return changes(asked, schemas.existing(tables), schemas.type_name, copies=redshift, first=first)

@@ -4,10 +4,13 @@ each other.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -22,6 +25,9 @@ FULL = os.environ.get("TIDEMILL_PROPERTY") == "full"
 TREES = 90 if FULL else 2
 #: How often each pair of verbs has to appear; less of it is played otherwise, and told.
 OFTEN = 50 if FULL else 0
+
+#: Where parts that are played one by one keep what they counted, for whoever adds it up: a folder of files.
+KEPT = Path(folder) if (folder := os.environ.get("TIDEMILL_PROPERTY_COUNTS")) else None
 
 #: The verbs that begin programs, in two halves, so that two processes share them.
 FIRST = tuple(v for v in VERBS if v not in CHANGING)
@@ -50,6 +56,27 @@ def play_pairs(verb: str, pool: Sequence[str], seed: int, f: bytes, g: bytes, fo
     case = prune(Case(data, [tree], seed))
     check(case)
     found += pairs_of(case.paths())
+
+
+@contextmanager
+def counted(verb: str, found: Counter[tuple[str, str]]) -> Iterator[Counter[tuple[str, str]]]:
+    """A counter for the programs that begin with a verb: added to what was found once they have all been right."""
+    own: Counter[tuple[str, str]] = Counter()
+    yield own
+    found += own
+    if KEPT is not None:
+        KEPT.mkdir(parents=True, exist_ok=True)
+        (KEPT / f"{verb}.json").write_text(json.dumps([[*pair, count] for pair, count in own.items()]))
+
+
+def add_kept(verbs: Sequence[str], found: Counter[tuple[str, str]]) -> None:
+    """What parts in other processes counted takes the place of what this one did, where it is kept."""
+    if KEPT is None:
+        return
+    found.clear()
+    for verb in verbs:
+        for before, after, count in json.loads((KEPT / f"{verb}.json").read_text()):
+            found[before, after] += count
 
 
 #: What does not make times of its own, or wait for a number of rows: what late rows are tried with.

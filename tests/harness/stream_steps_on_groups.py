@@ -228,16 +228,20 @@ def _group_by(rng: random.Random, k: Kinds) -> Step:
 def _reduce(rng: random.Random, k: Kinds) -> Step:
     if k.alone:
         raise Absent
-    zero: Any = 0 if k.columns["v"] == "int" else 0.0
+    zero: dict[str, Any] = {"v": 0 if k.columns["v"] == "int" else 0.0, "n": 0}
+    kinds = {k.key: "text", "v": k.columns["v"], "n": "int"}
+    if k.columns.get("s") == "struct":
+        zero["s"], kinds["s"] = {"a": 0, "b": ""}, "struct"
 
     def more(state: Any, row: Any) -> dict[str, Any]:
-        return {"v": _folded(state["v"], row["v"]), "n": state["n"] + 1}
+        last = {"s": row["s"] or state["s"]} if "s" in state else {}
+        return {"v": _folded(state["v"], row["v"]), "n": state["n"] + 1, **last}
 
     return Step(
         "reduce",
-        lambda f, w: f.reduce(k.key, {"v": zero, "n": 0}, more),
-        lambda lines, w, late: naive.reduced(lines, [k.key], {"v": zero, "n": 0}, more),
-        after_groups(k, {k.key: "text", "v": k.columns["v"], "n": "int"}, ordered=True, time=None, changing=(k.key,)),
+        lambda f, w: f.reduce(k.key, zero, more),
+        lambda lines, w, late: naive.reduced(lines, [k.key], zero, more),
+        after_groups(k, kinds, ordered=True, time=None, changing=(k.key,)),
     )
 
 
@@ -258,11 +262,12 @@ def _unique_within(rng: random.Random, k: Kinds) -> Step:
     time, keys = time_name(k), rng.choice(([k.key], [k.key], [k.key, "v"]))
     within = timedelta(seconds=rng.randint(1, 3))
     keep: Keep = rng.choice(("first", "last"))
+    # Rows that mark the end are the same in both inputs that were put together: one of each stays.
     return Step(
         "unique_within",
         lambda f, w: f.unique(keys, within=within, on=time, keep=keep),
         lambda lines, w, late: naive_joins.events(lines, keys, time, whole(within), keep, late),
-        replace(k, sure=k.sure and not k.mixed),
+        replace(k, sure=k.sure and not k.mixed, thin=k.thin or k.mixed),
     )
 
 

@@ -69,6 +69,8 @@ def copy(
 def stop_within(topics: SqlTopics, topic: str, group: str) -> None:
     """Commit messages, a position and an event, and wait for the end before the transaction's."""
     member = topics.member(group, 1, session=SESSION)
+    while not member.tasks:
+        member.poll(lambda _tasks: None, lambda _tasks: None, 0.1)
     writer = topics.writer("w", "exactly-once")
     writer.send(topic, [b"unfinished"])
 

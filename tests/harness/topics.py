@@ -13,13 +13,14 @@ from tidemill.adapters.memory.topics import MemoryTopics
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.adapters.sql.topics import SqlTopics
 from tidemill.adapters.system.clock import SystemClock
+from tidemill.model.frame.topic import Cleanup
 from tidemill.model.stream import Guarantee
 from tidemill.ports.clock import Clock
-from tidemill.ports.topic import Cleanup, Member, Messages, Partition, Reader, Topics, TopicSpec, Writer
+from tidemill.ports.topic import Member, Messages, Partition, Reader, Topics, TopicSpec, Writer
 from tidemill.testing.clock import ManualClock
 
 #: Seconds, by the broker's clock, after which something that should come is missing.
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 @dataclass
@@ -60,9 +61,9 @@ class Place:
         self._open.callback(writer.close)
         return writer
 
-    def member(self, group: str, tasks: int) -> Member:
+    def member(self, group: str, tasks: int, inputs: Mapping[Partition, int] | None = None) -> Member:
         """Join a group; the member leaves after the test."""
-        member = self.topics.member(group, tasks, session=self.session)
+        member = self.topics.member(group, tasks, session=self.session, inputs=inputs)
         self._open.callback(member.close)
         return member
 
@@ -152,8 +153,10 @@ class Ledger:
 class Peer:
     """A member of a group, as a process would run one."""
 
-    def __init__(self, place: Place, ledger: Ledger, group: str, tasks: int) -> None:
-        self.member = place.member(group, tasks)
+    def __init__(
+        self, place: Place, ledger: Ledger, group: str, tasks: int, inputs: Mapping[Partition, int] | None = None
+    ) -> None:
+        self.member = place.member(group, tasks, inputs)
         self.ledger = ledger
         #: What to do, still as the owner, with tasks that are given up.
         self.last_act: Callable[[frozenset[int]], None] = lambda _tasks: None
@@ -201,7 +204,10 @@ def settle(place: Place, peers: Iterable[Peer], tasks: int) -> None:
         counts = [len(peer.mine()) for peer in peers]
         return sum(counts) == tasks and max(counts) - min(counts) <= 1
 
-    place.until(shared, "for the tasks to be shared")
+    try:
+        place.until(shared, "for the tasks to be shared")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: they have {[sorted(peer.mine()) for peer in peers]}") from None
 
 
 @contextlib.contextmanager

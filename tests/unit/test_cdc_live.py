@@ -42,7 +42,7 @@ class Orders:
 
     def opened(self, position: Any = None) -> Any:
         """The reading; a session that has just ended is noticed by the server a little later."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while True:
             try:
                 return self.source.open(position)
@@ -64,7 +64,7 @@ def read(reading: Any, rows: int) -> tuple[list[tuple[str, int]], Any]:
     """So many changes, and the position behind them."""
     found: list[tuple[str, int]] = []
     position = None
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while len(found) < rows:
         assert time.monotonic() < until, found
         taken = reading.read(0.2)
@@ -126,7 +126,7 @@ def test_a_slot_that_is_gone_is_told(orders):
     orders.execute("INSERT INTO orders VALUES (1, 'a')")
     _, position = read(reading, 1)
     reading.close()
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while True:
         try:
             orders.execute(f"SELECT pg_drop_replication_slot('{orders.slot}')")

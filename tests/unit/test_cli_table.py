@@ -26,8 +26,9 @@ def reference():
 COMMANDS = dict(reference().commands())
 
 
-def test_there_are_at_most_18_top_level_commands():
-    assert len(ENTRIES) <= 18
+def test_there_are_at_most_19_top_level_commands():
+    """Eighteen are about one's own project; `import` is about what another tool has, and may begin a project."""
+    assert len(ENTRIES) <= 19
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill.cli.grid import Column, Styled, render
-from tidemill.cli.text import after, cell, count, cut, duration, jsonable, plain, size, width
+from tidemill.cli.text import after, cell, count, cut, duration, plain, size, width
+from tidemill.model.json_values import jsonable
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from tidemill.model.definition import Definition, Kind, Schedule, TaskInfo
 from tidemill.model.errors import DefinitionError
 from tidemill.model.graph import Graph, Lengths, Node, Retry, TriggerRule
 from tidemill.model.instance import Deferred, Failed, Report, Rescheduled, Skipped, Succeeded
+from tidemill.model.partition import Only, Parts, Rollup, Same, StartOf, Window
 from tidemill.model.run import RunInfo, RunKind
 from tidemill.plan.schedule import parse_timetable
 from tidemill.ports.executor import Job, JobEnded, JobStarted
@@ -30,7 +31,10 @@ def _definition() -> Definition:
         Graph([a, b]),
         {"a": TaskInfo("bash", ("g", "h"), "why", labels={"b": "yes"}, callbacks=("failure",)), "b": TaskInfo()},
         Schedule(parse_timetable(["@daily", "0 12 * * 1"], "Europe/London"), (NIGHT,), True,
-                 Published("x.y") & (Published("z") | Published("w")), FilesArrive("in/*"), True, True, "many"),
+                 Published("x.y") & (Published("z") | Published("w")), FilesArrive("in/*"), True, True,
+                 {"x.y": Rollup(StartOf("week", "Europe/London"), Window("week"), -1),
+                  "z": Parts((Same(), Only(("q",))))},
+                 "%Y-%m-%d", -1, "many"),
         "Europe/London", NIGHT.start, None, True, 3, 9, timedelta(hours=2), timedelta(hours=1), True, True, True,
         {"n": {"type": "integer", "default": 3}}, "dags/a.py", "dags/a.py:3", "doc", ("x",), "me", ("failure",),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.authoring import registry
 from tidemill.flow.delivering import Deliverer
 from tidemill.model.delivery import CatalogMirror, DeliverySpec
-from tidemill.model.errors import DefinitionError, UnknownName, Unreachable
+from tidemill.model.errors import DefinitionError, SettingsError, UnknownName, Unreachable
 from tidemill.model.table import TableName
 from tidemill.plan.delivery import Held, position_text, read_position
 from tidemill.testing.clock import ManualClock
@@ -177,6 +177,9 @@ def test_a_position_is_read_as_it_was_written() -> None:
         ({"to": "x", "partition": "dy(at)"}, DefinitionError, "partition transform"),
         ({"to": "x", "key": 7}, DefinitionError, "names no columns"),
         ({"to": "x", "format": 7}, DefinitionError, "no text"),
+        ({"to": "x", "diststyle": "any"}, UnknownName, "distribution style"),
+        ({"to": "x", "diststyle": "even", "distkey": "id"}, SettingsError, "contradict each other"),
+        ({"to": "x", "encode": "zstd"}, DefinitionError, "names no columns"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_where_it_stands(

@@ -13,7 +13,7 @@ from tidemill.model.batch import Interval
 from tidemill.model.definition import Definition, Kind, Schedule
 from tidemill.model.graph import Graph
 from tidemill.model.timetable import Timetable
-from tidemill.plan.due import Due, due, due_for, upcoming
+from tidemill.plan.due import Due, due, due_for, late_again, upcoming
 from tidemill.plan.schedule import intervals, parse_timetable
 
 
@@ -32,6 +32,11 @@ def days(found: Due) -> list[str]:
 
 
 START = at("2026-01-01")
+
+
+def test_a_late_file_is_waited_for_up_to_an_hour() -> None:
+    minutes = [late_again(times).total_seconds() / 60 for times in (1, 2, 3, 4, 5, 6, 7, 8, 1000)]
+    assert minutes == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
 def test_a_day_is_due_when_it_is_over() -> None:

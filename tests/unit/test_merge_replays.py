@@ -7,6 +7,7 @@ final set of batches. The columnar queries run in DuckDB over small "files", of 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
@@ -16,17 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.examples import few
-from tidemill.model.singer import VERSION
+from tidemill.model.singer import MARK, VERSION
 from tidemill.model.table import BATCH_ID, LOADED_AT
 from tidemill.plan.history import IS_CURRENT, VALID_FROM, VALID_TO, History
 from tidemill.plan.merge import FILE, KeyedWrite, Query, Upsert
+from tidemill.plan.row_versions import Activation, Ended, Marks
 from tidemill.plan.sql import quote_all
-from tidemill.plan.versions import Activation
 
 KEY = ("k", "part two")
 BUSINESS = (*KEY, "at", "v", "w")
 UPSERT = Upsert(KEY, (*BUSINESS, BATCH_ID, LOADED_AT))
 VERSIONED = Upsert(KEY, (*BUSINESS, VERSION, BATCH_ID, LOADED_AT))
+MARKED = Upsert(KEY, (*BUSINESS, VERSION, MARK, BATCH_ID, LOADED_AT), marks=Marks({}))
 HISTORY = {
     declared: History(
         KEY,
@@ -40,6 +42,7 @@ TYPES = {
     "k": "INTEGER", "part two": "VARCHAR", "at": "BIGINT", "v": "INTEGER", "w": "INTEGER[]", "sk": "VARCHAR",
     VALID_FROM: "BIGINT", VALID_TO: "BIGINT", IS_CURRENT: "BOOLEAN", BATCH_ID: "BIGINT", LOADED_AT: "BIGINT",
     "_order": "BIGINT", "_row": "BIGINT", "_deleted": "BOOLEAN", VERSION: "BIGINT",
+    MARK: "TIMESTAMPTZ",
 }  # fmt: skip
 #: One database for all examples: opening one takes 11 ms.
 DB = duckdb.connect(config={"threads": 1})
@@ -102,13 +105,16 @@ class Lake:
             self._recompute()
 
     def _begin(self, batch: int, activates: int | None = None) -> None:
-        before = max(self.activated, default=0)
+        had = set(self.activated)
         self.activated.pop(batch, None)
         if activates is not None:
             self.activated[batch] = activates
-        self.sweeps = batch in (before, max(self.activated, default=0))
-        last = max(self.activated, default=None)
-        self.write = replace(self.write, activation=None if last is None else Activation(last, self.activated[last]))
+        self.sweeps = batch in self.activated or batch in had
+        found = [Activation(b, v, moment(b)) for b, v in sorted(self.activated.items())]
+        self.write = replace(self.write, ended=Ended.by(found))
+        if self.write.marks is not None:
+            known = {(row[6], row[5]) for rows in self.batches.values() for row in rows} | {(batch, 1), (batch, 2)}
+            self.write = replace(self.write, marks=Marks.of([(b, v) for b, v in known if v is not None], found))
         self.db.execute(f"CREATE OR REPLACE TABLE before AS FROM input WHERE {BATCH_ID} = {batch}")
         self.db.execute(f"DELETE FROM input WHERE {BATCH_ID} = {batch}; DELETE FROM incoming")
 
@@ -153,13 +159,29 @@ def naive_upsert(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(made, key=repr)
 
 
-def naive_versioned(rows: list[dict[str, Any]], last: Activation | None) -> list[dict[str, Any]]:
+def naive_versioned(rows: list[dict[str, Any]], activated: dict[int, int]) -> list[dict[str, Any]]:
     def ended(row: dict[str, Any]) -> bool:
-        return last is not None and row[BATCH_ID] < last.batch and row[VERSION] not in (None, last.version)
+        return any(b > row[BATCH_ID] and row[VERSION] not in (None, v) for b, v in activated.items())
 
     winners = [of_key[-1] for of_key in by_key(rows).values()]
     made = [{c: r[c] for c in (*BUSINESS, VERSION, BATCH_ID)} for r in winners if not (r["_deleted"] or ended(r))]
     return sorted(made, key=repr)
+
+
+def naive_marked(rows: list[dict[str, Any]], activated: dict[int, int]) -> list[dict[str, Any]]:
+    def mark(row: dict[str, Any]) -> datetime | None:
+        ends = [b for b in sorted(activated) if b > row[BATCH_ID] and activated[b] != row[VERSION]]
+        return moment(ends[0]) if ends and row[VERSION] is not None else None
+
+    winners = [of_key[-1] for of_key in by_key(rows).values()]
+    kept = [r for r in winners if not r["_deleted"]]
+    return sorted(
+        ({c: r[c] for c in (*BUSINESS, VERSION)} | {MARK: mark(r), BATCH_ID: r[BATCH_ID]} for r in kept), key=repr
+    )
+
+
+def moment(batch: int) -> datetime:
+    return datetime(2026, 1, batch, tzinfo=UTC)
 
 
 def naive_history(rows: list[dict[str, Any]], declared: bool) -> list[dict[str, Any]]:
@@ -227,23 +249,34 @@ def test_rule_7_history_is_what_the_final_set_of_batches_says(declared: bool, st
 VERSIONS = st.sampled_from([None, 1, 2])
 
 
-@settings(max_examples=few(40), deadline=None)
-@given(
-    steps=st.lists(
-        st.tuples(st.just("run"), INTERVALS, ROWS, VERSIONS, VERSIONS)
-        | st.tuples(st.just("revert"), INTERVALS, st.just([]), st.none(), st.none()),
-        min_size=1,
-        max_size=7,
-    )
+ACTIVATING = st.lists(
+    st.tuples(st.just("run"), INTERVALS, ROWS, VERSIONS, VERSIONS)
+    | st.tuples(st.just("revert"), INTERVALS, st.just([]), st.none(), st.none()),
+    min_size=1,
+    max_size=7,
 )
+
+
+@settings(max_examples=few(40), deadline=None)
+@given(steps=ACTIVATING)
 def test_rule_7_activated_versions_are_those_of_the_final_set_of_batches(steps: list[Any]) -> None:
     """Rows of other versions end where a batch activates one, and are back where that batch is reverted."""
     lake = Lake(VERSIONED, False, DB)
     for action, interval, rows, version, activates in steps:
         named = [{**row, VERSION: version} for row in rows]
         lake.run(interval, named, activates) if action == "run" else lake.revert(interval)
-        assert isinstance(lake.write, Upsert)
-        assert lake.table() == naive_versioned(lake.input_rows(), lake.write.activation)
+        assert lake.table() == naive_versioned(lake.input_rows(), lake.activated)
+
+
+@settings(max_examples=few(40), deadline=None)
+@given(steps=ACTIVATING)
+def test_rule_7_marks_of_versions_are_those_of_the_final_set_of_batches(steps: list[Any]) -> None:
+    """Rows of other versions stay, marked by the first batch that ended them; one that is reverted leaves none."""
+    lake = Lake(MARKED, False, DB)
+    for action, interval, rows, version, activates in steps:
+        named = [{**row, VERSION: version} for row in rows]
+        lake.run(interval, named, activates) if action == "run" else lake.revert(interval)
+        assert lake.table() == naive_marked(lake.input_rows(), lake.activated)
 
 
 @pytest.mark.parametrize("write", [UPSERT, HISTORY[False]], ids=["upsert", "history"])

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.archiving import TOPIC, Kept
+from tidemill.adapters.memory.files import MemoryFiles
 from tidemill.adapters.memory.topics import MemoryTopics
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.flow import metrics
@@ -182,3 +184,21 @@ def test_a_broker_that_does_not_answer_keeps_nobody_from_the_other_metrics(
     found = watch.samples([TOLD])
     assert by_labels(found, metrics.ANSWERED) == {("topics",): 1}
     assert by_labels(found, metrics.LAG)["cars.means", "telemetry", "0"] == 0
+
+
+def test_how_far_a_topic_is_archived_is_told_by_its_bookmark(store: SqlMetadata) -> None:
+    clock = ManualClock()
+    a = Kept(MemoryTopics(clock), store, MemoryFiles(), clock)
+    a.make(2)
+    told = [replace(TOLD, nodes={0: NodeFacts(5, stage=1, reads=TOPIC), 1: NodeFacts(5, stage=1, writes=TOPIC)})]
+    watch = LagWatch(store, lambda: a.topics)
+    a.send([b"x"] * 3, 0)
+    assert not by_labels(watch.samples(told), metrics.ARCHIVE_LAG), "it has no archive"
+    assert a.archive() == 3
+    a.send([b"x"] * 2, 0)
+    a.send([b"x"], 1)
+    found = watch.samples(told)
+    assert by_labels(found, metrics.ARCHIVE_LAG) == {(TOPIC, "0"): 2, (TOPIC, "1"): 1}
+    assert by_labels(found, metrics.ARCHIVED) == {(TOPIC,): 1}
+    own = LagWatch(store, lambda: a.topics, own=True)
+    assert not by_labels(own.samples(told), metrics.ARCHIVED), "a process tells of its own work alone"

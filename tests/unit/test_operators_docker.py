@@ -107,17 +107,17 @@ def test_what_is_stopped_is_removed(worker, engine: Engine):
     docker("slow", "echo begun; sleep 3600")
 
     def stop() -> None:
-        engine.started.wait(10)
+        engine.started.wait(120)
         stop_current()
 
     stopper, begun = threading.Thread(target=stop), time.monotonic()
     stopper.start()
     assert isinstance(worker("slow"), Failed)
     stopper.join()
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 600
     assert (engine.only.removed, engine.only.stopped_with) == (True, 10)
     assert engine.only.process is not None
-    assert engine.only.process.wait(5) != 0
+    assert engine.only.process.wait(120) != 0
 
 
 def test_an_error_on_the_way_leaves_no_container(worker, engine: Engine):

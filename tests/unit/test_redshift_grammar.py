@@ -27,6 +27,8 @@ UNLOAD = f"UNLOAD ('SELECT 1') TO 's3://b/p' IAM_ROLE '{ROLE}' "
 GOLDEN = {
     Form.JSON: "FORMAT AS JSON 'auto' GZIP TIMEFORMAT 'auto' DATEFORMAT 'auto' NULL AS '\\\\N' MAXERROR 10"
     " COMPUPDATE OFF STATUPDATE OFF",
+    Form.JSON_PATHS: "FORMAT AS JSON 's3://b/p' GZIP TIMEFORMAT 'auto' DATEFORMAT 'auto' NULL AS '\\\\N' MAXERROR 10"
+    " COMPUPDATE OFF STATUPDATE OFF",
     Form.CSV: "FORMAT AS CSV GZIP TIMEFORMAT 'auto' DATEFORMAT 'auto' NULL AS '\\\\N' MAXERROR 10"
     " COMPUPDATE OFF STATUPDATE OFF",
     Form.AVRO: "FORMAT AS AVRO 'auto' TIMEFORMAT 'auto' DATEFORMAT 'auto' NULL AS '\\\\N' MAXERROR 10"
@@ -38,12 +40,14 @@ GOLDEN = {
 @pytest.mark.parametrize("form", list(Form))
 def test_copy_statements(form: Form) -> None:
     """Golden, and grammar that the emulator takes."""
-    made = sql.copy_statement('"s"."t"', "s3://b/m.json", Copying(ROLE, "eu-west-1", form), errors=10)
+    paths = "s3://b/p" if form is Form.JSON_PATHS else None
+    made = sql.copy_statement('"s"."t"', "s3://b/m.json", Copying(ROLE, "eu-west-1", form), errors=10, paths=paths)
     # Page "COPY from columnar data formats": files lie in the cluster's region, and REGION is no parameter.
     region = "" if form is Form.PARQUET else " REGION 'eu-west-1'"
     assert made == f"COPY \"s\".\"t\" FROM 's3://b/m.json' IAM_ROLE '{ROLE}'{region} MANIFEST {GOLDEN[form]}"
     read = parse_copy(made)
-    assert (read.format, read.url, read.who.roles, read.table) == (form, "s3://b/m.json", (ROLE,), ("s", "t"))
+    kind = "json" if form is Form.JSON_PATHS else form
+    assert (read.format, read.url, read.who.roles, read.table) == (kind, "s3://b/m.json", (ROLE,), ("s", "t"))
 
 
 def test_copy_by_json_paths() -> None:
@@ -69,7 +73,7 @@ def test_unload_and_external_schema() -> None:
         "QUOTE '%'", "DELIMITER '||'", "JSON 'auto' DELIMITER ','", "FORMAT PARQUET GZIP", "FORMAT PARQUET MAXERROR 3",
         "AVRO 'auto' GZIP", "MAXERROR 100001", "MAXERROR 'x'", "ENCODING latin1", "ACCEPTANYDATE", "FORMAT YAML",
         "SERIALIZETOJSON", "NULL 'x'", "FIXEDWIDTH 'a:1'", "LZOP", "FORMAT ORC", "ENCRYPTED", "NOLOAD",
-        f"IAM_ROLE '{ROLE}'", "REGION", "AVRO 'noshred'",
+        f"IAM_ROLE '{ROLE}'", "REGION", "AVRO 'noshred'", "EXPLICIT_IDS",
     ],
 )  # fmt: skip
 def test_options_that_copy_refuses(options: str) -> None:
@@ -196,6 +200,16 @@ def test_an_upsert_is_written_without_what_redshift_has_not() -> None:
         "CREATE EXTERNAL TABLE s.t (a int)", "MERGE INTO t USING s ON 1=1", "GRANT SELECT ON t TO x",
         "SET work_mem TO 1",
         "CREATE FUNCTION f() RETURNS int", "SELECT 'x", "VALUES (1)", "CREATE TABLE t (a int, b geometry)",
+        # PostgreSQL would run all of these.
+        "SELECT 1 WHERE a IS DISTINCT FROM b", "SELECT count(*) FILTER (WHERE a > 1) FROM t", "SELECT ARRAY[1]",
+        "SELECT a -> 'x' FROM t", "SELECT a @> b FROM t", "SELECT a ? 'x' FROM t", "SELECT * FROM (VALUES (1)) v",
+        "SELECT a FROM t FETCH FIRST 1 ROW ONLY", "SELECT sum(a) OVER w FROM t WINDOW w AS (ORDER BY b)",
+        "SELECT CAST(a AS jsonb) FROM t", "SELECT a::text[] FROM t", "SELECT a::oid FROM t", "SELECT E'a'",
+        "SELECT ctid FROM t",
+        "WITH x AS (DELETE FROM t) SELECT 1", "SELECT mode() WITHIN GROUP (ORDER BY a) FROM t", "SELECT public.f(1)",
+        "SELECT concat(a, b) FROM t", "SELECT string_agg(a, ',') FROM t", 'SELECT "jsonb_typeof"(a) FROM t',
+        "LOCK t IN SHARE MODE", "TRUNCATE t, s", "VACUUM t ANALYZE", "EXPLAIN ANALYZE SELECT 1", "COMMIT AND CHAIN",
+        "BEGIN ISOLATION LEVEL READ COMMITTED", "UPDATE t SET (a, b) = (1, 2)", "DELETE FROM ONLY t",
     ],
 )  # fmt: skip
 def test_sql_that_the_emulator_refuses(text: str) -> None:
@@ -205,12 +219,30 @@ def test_sql_that_the_emulator_refuses(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "WITH x (a, b) AS (SELECT 1, 2), y (c) AS (SELECT 3) SELECT * FROM x, y", 'INSERT INTO "s"."t" ("a") SELECT 1',
+        "INSERT INTO s.t (a) VALUES (1)", "SELECT * FROM (SELECT 1) v (a) WHERE a IN (1, 2)", "VACUUM",
+        "SELECT CAST(a AS decimal(9, 2)), a::varchar(3), count(*) OVER (PARTITION BY b) AS json FROM t", "TRUNCATE s.t",
+        "SELECT pg_catalog.lower(a), coalesce(a, 'x') FROM t WHERE EXISTS (SELECT 1)", "VACUUM BOOST",
+        "VACUUM FULL t TO 99 PERCENT BOOST",
+        "CREATE VIEW v (a) AS SELECT 1", "SELECT a[0], b # 1 FROM t", "ANALYZE t (a)", "SELECT ~a, - a FROM t",
+    ],
+)  # fmt: skip
+def test_sql_that_both_have_is_handed_on(text: str) -> None:
+    assert statement_of(text)
+
+
+@pytest.mark.parametrize(
     ("text", "within"),
     [
         ("ALTER TABLE t ALTER COLUMN n TYPE bigint", False), ("ALTER TABLE t ALTER COLUMN v TYPE varchar(99)", True),
         ("ALTER TABLE t ALTER COLUMN k TYPE varchar(99)", False), ("ALTER TABLE t DROP COLUMN d", False),
         ("ALTER TABLE t ALTER COLUMN e TYPE varchar(99)", False), ("ALTER TABLE t ADD COLUMN x int NOT NULL", False),
         ("ALTER TABLE t ADD PRIMARY KEY (k)", False), ("ALTER TABLE t APPEND FROM s", False),
+        ("ALTER TABLE t ALTER COLUMN e ENCODE text255", False), ("ALTER TABLE t ALTER COLUMN v ENCODE az64", False),
+        ("ALTER TABLE t ALTER DISTKEY s", False), ("ALTER TABLE t ALTER INTERLEAVED SORTKEY (n)", False),
+        ("ALTER TABLE t ALTER DISTSTYLE KEY", False),
     ],
 )  # fmt: skip
 def test_tables_are_altered_only_as_redshift_does(text: str, within: bool) -> None:
@@ -219,6 +251,7 @@ def test_tables_are_altered_only_as_redshift_does(text: str, within: bool) -> No
     columns = {
         "n": Known(Type("integer"), {}), "v": Known(varchar, {}), "k": Known(varchar, {"keyed": True}),
         "d": Known(varchar, {"distkey": True}), "e": Known(varchar, {"encode": "text255"}),
+        "s": Known(Type("super"), {}),
     }  # fmt: skip
     with pytest.raises(Fault):
         alter_table(text, lambda _table: columns, in_transaction=within)

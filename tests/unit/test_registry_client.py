@@ -12,6 +12,8 @@ from harness.registry import RegistryServer, registry_server
 from tidemill.adapters.registry.client import HttpRegistry, RegistrySettings
 from tidemill.model.errors import ContractError, DefinitionError, SettingsError, UnknownName, Unreachable
 from tidemill.ports.registry import Reference, RegistrySchema
+from tidemill.wiring.codecs import registry_of
+from tidemill.wiring.stream_settings import read_stream_settings
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +131,12 @@ def test_addresses_that_are_none_are_refused(url: str) -> None:
 def test_certificates_that_cannot_be_read_are_told() -> None:
     with pytest.raises(SettingsError, match="certificate for the schema registry cannot be read"):
         HttpRegistry(RegistrySettings(["https://host"], ca="/there/is/none.pem"))
+
+
+def test_certificates_are_named_by_the_projects_settings() -> None:
+    given = {"registry": "https://host", "registry_ca": "env:CA"}
+    settings = read_stream_settings(
+        {"streams": given}, {}, "tidemill.toml", lambda text: text.replace("env:CA", "/there/is/none.pem")
+    )
+    with pytest.raises(SettingsError, match="certificate for the schema registry cannot be read"):
+        registry_of(settings)

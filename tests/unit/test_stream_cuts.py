@@ -31,6 +31,7 @@ def data(name: str, *parts: list[tuple[int | None, str | None, int | None]], lat
                 "l": [1],
                 "s": None,
                 "i": n,
+                "w": [7],
             }
             for n, (t, k, v) in enumerate([*part, *((86400 + hour * 3600, f"z{hour}", 0) for hour in range(9))])
         )

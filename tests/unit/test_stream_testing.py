@@ -10,6 +10,7 @@ import pytest
 
 import tidemill as tm
 from tidemill.authoring import registry
+from tidemill.model.codec import Protobuf
 from tidemill.model.errors import RunFailed, UnknownName, UserError
 from tidemill.testing import StreamTest
 from tidemill.testing.clock import ManualClock
@@ -90,6 +91,20 @@ def test_rows_that_come_too_late_are_told_apart(counts: StreamTest) -> None:
     assert found(counts) == [("a", "00:00", 1)]
     (late,) = counts.late()
     assert (late["kind"], late["step"], late["row"]["car"]) == ("late", "tumbling_window", "a")
+
+
+def test_a_topic_is_made_as_it_was_declared() -> None:
+    pipeline = tm.Pipeline("p")
+    source = tm.topic("t", {"car": "string", "v": "long"}, key="car", partitions=3)
+
+    @pipeline.stream(source, to=tm.topic("newest", key="car", cleanup="compact", partitions=2))
+    def sums(t: tm.Frame) -> tm.Frame:
+        return t.group_by("car").agg(v=tm.agg.sum("v"))
+
+    test = StreamTest(sums)
+    made = test._topics.describe("newest")
+    assert made is not None
+    assert (made.cleanup, made.partitions) == ("compact", 2)
 
 
 def test_lateness_keeps_windows_open() -> None:
@@ -219,3 +234,55 @@ def test_what_becomes_of_a_row_goes_by_the_step_that_cannot_take_it_also_where_s
 def test_errors_name_verbs_that_can_refuse_a_row(errors: Any, said: str) -> None:
     with pytest.raises(UserError, match=said):
         made(lambda telemetry: telemetry, TELEMETRY, name="same", to=tm.topic("out"), errors=errors)
+
+
+@pytest.mark.parametrize(
+    "codec",
+    [
+        "json",
+        "avro",
+        "json_schema",
+        Protobuf("R", 'syntax = "proto3"; message R { string car = 1; double speed = 2; }'),
+    ],
+    ids=["json", "avro", "json_schema", "protobuf"],
+)
+def test_rows_are_written_and_read_by_the_codecs_of_their_topics_without_a_server(codec: Any) -> None:
+    columns = {"car": "string", "speed": "double"}
+    source, out = tm.topic("laps", columns, key="car", codec=codec), tm.topic("fast", columns, codec=codec)
+    test = StreamTest(made(lambda f: f.filter(f["speed"] > 10), source, to=out, name="fast"))
+    test.feed("laps", [{"car": "a", "speed": 5.5}, {"car": "b", "speed": 50.5}, b"\xff"])
+    test.checkpoint()
+    assert test.rows("fast") == [{"car": "b", "speed": 50.5}]
+    assert [one["kind"] for one in test.dead_letters()] == ["undecodable"]
+
+
+def test_what_functions_remember_is_seen_by_key() -> None:
+    def longest(f: Any) -> Any:
+        best = f.reduce("car", {"best": 0.0}, lambda state, lap: {"best": max(state["best"], lap["speed"])})
+        best.to_topic("best")
+
+        def count(lap: Any, state: Any) -> None:
+            state["laps"] = state.get("laps", 0) + 1
+
+        return f.map_with_state(count, by=None, on="ts", ttl="1m", returns={"n": "long"}).to_topic("nothing"), best
+
+    test = StreamTest(made(longest, TELEMETRY))
+    test.feed("telemetry", [row(1, "a", 3.0), row(2, "a", 7.0), row(3, "b", 5.0), row(4, "b", 5.0)])
+    test.advance("31s")  # a partition that is silent for so long is not waited for
+    test.checkpoint()
+    assert test.state("reduce1") == {"a": {"best": 7.0}, "b": {"best": 5.0}}
+    counted = test.state("map_with_state1")
+    assert counted.keys() == {None}
+    test.crash()
+    assert (test.state("reduce1"), test.state("map_with_state1")) == ({"a": {"best": 7.0}, "b": {"best": 5.0}}, counted)
+    with pytest.raises(UnknownName, match="map_with_state1, reduce1"):
+        test.state()
+
+
+def test_open_windows_are_counted(counts: StreamTest) -> None:
+    counts.feed("telemetry", [row(1), row(2), row(3, "b")])
+    counts.checkpoint()
+    assert counts.open_windows() == 2
+    counts.feed("telemetry", [row(11, "a"), row(11, "b")])
+    counts.checkpoint()
+    assert (counts.open_windows(), len(found(counts))) == (2, 2)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tidemill.adapters.localfs.tasklogs import LocalTaskLogs
-from tidemill.ports.tasklogs import LogLine, TryPlace
+from tidemill.ports.tasklogs import LogLine, TryPlace, Wanted
 from tidemill.testing.clock import ManualClock
 
 PLACE = TryPlace("flights", 7, "load")
@@ -43,6 +43,7 @@ def test_a_try_that_says_nothing_leaves_nothing(logs: LocalTaskLogs, tmp_path: P
     assert list(tmp_path.iterdir()) == []
     assert logs.read(PLACE).lines == []
     assert logs.tail(PLACE).lines == []
+    assert logs.find(PLACE, Wanted()).lines == []
     assert logs.tries("flights", 7) == []
 
 
@@ -78,6 +79,65 @@ def test_the_tail_is_the_last_lines(logs: LocalTaskLogs, count: int) -> None:
     assert [int(text.split()[0]) for text in texts(page.lines)] == list(range(2000))[-count:]
     say(logs, PLACE, "next")
     assert texts(logs.read(PLACE, page.offset).lines) == ["next"]
+
+
+def test_pages_backwards_are_the_whole_log(logs: LocalTaskLogs) -> None:
+    given = [f"{n} " + "x" * (n % 300) for n in range(3000)]
+    given[1500] = "long " + "y" * 300_000
+    say(logs, PLACE, *given)
+    page = logs.tail(PLACE, 700)
+    found = texts(page.lines)
+    while page.begin:
+        page = logs.tail(PLACE, 700, page.begin)
+        found = [*texts(page.lines), *found]
+    assert found == given
+    assert logs.tail(PLACE, 5, 0).lines == []
+    assert texts(logs.tail(PLACE, 2, 10**9).lines) == given[-2:]
+
+
+@pytest.mark.parametrize("text", ["needle", "NEEDLE", "größe", 'a "b\\c', "\x1b[31m", "two\nlines", "Σίσυφος", ""])
+@pytest.mark.parametrize("level", [None, "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
+def test_a_search_finds_what_a_look_at_every_line_finds(logs: LocalTaskLogs, text: str, level: str | None) -> None:
+    wanted = Wanted(text, level)
+    writer = logs.open(PLACE)
+    said = (
+        "no",
+        "a Needle here",
+        "GRÖSSE größe",
+        'a "b\\c',
+        "\x1b[31mred",
+        "two\nlines",
+        "ΣΊΣΥΦΟΣ",
+        '"level": "ERROR"',
+    )
+    for number in range(400):
+        level_of = ("INFO", "DEBUG", "WARNING", "ERROR", "CRITICAL", "NOTICE")[number % 6]
+        writer.write(level_of, "stdout", f"{said[number % len(said)]} {number} ")
+    writer.close()
+    every = [line for line in logs.read(PLACE, limit=10_000).lines if wanted.fits(line)]
+    found, offset, whole = [], 0, False
+    while not whole:
+        page = logs.find(PLACE, wanted, offset, 7)
+        found += page.lines
+        offset, whole = page.offset, page.whole
+        assert len(page.lines) <= 7
+    assert [one.line for one in found] == every
+    for one in found[:20]:
+        assert logs.read(PLACE, one.offset, 1).lines == [one.line]
+    writer = logs.open(PLACE)
+    writer.write("CRITICAL", "stdout", f"{text} again")
+    assert [one.line.text for one in logs.find(PLACE, wanted, offset).lines] == [f"{text} again"]
+
+
+def test_one_search_reads_a_part_of_a_large_log(tmp_path: Path, clock: ManualClock) -> None:
+    logs = LocalTaskLogs(tmp_path / "logs", clock, limit=1 << 30)
+    say(logs, PLACE, *("x" * (1 << 20) for _ in range(40)), "at the end")
+    first = logs.find(PLACE, Wanted("at the end"))
+    assert (list(first.lines), first.whole) == ([], False)
+    assert first.offset < 36 << 20
+    second = logs.find(PLACE, Wanted("at the end"), first.offset)
+    assert ([one.line.text for one in second.lines], second.whole) == (["at the end"], True)
+    assert logs.find(TryPlace("none", 1, "x"), Wanted("y")).whole
 
 
 def test_a_log_that_is_too_large_says_where_it_ends(tmp_path: Path, clock: ManualClock) -> None:

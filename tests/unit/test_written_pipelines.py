@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tidemill import sources
 from tidemill.adapters.yaml.documents import YamlDocuments
-from tidemill.authoring import registry
-from tidemill.authoring.kinds import CHECKS, MADE, PARTS, SECTIONS, SOURCES, Kind, arguments_of
+from tidemill.authoring import deliveries, registry, rest
+from tidemill.authoring.kinds import _DELIVERED, _MORE, CHECKS, MADE, PARTS, SECTIONS, SOURCES, Kind, arguments_of
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.authoring.written import pipeline_of
 from tidemill.authoring.written_schema import schema
@@ -154,6 +154,8 @@ def test_deliveries_are_those_of_the_method() -> None:
             table: public.booked
             format: csv
             partition: [day(at), country]
+          - {tables: items, to: cluster, distkey: id, sortkey: [day, id], encode: {note: zstd}}
+          - {tables: items, to: other, diststyle: even}
         """
     registry.clear()
     python = Pipeline("shop")
@@ -161,9 +163,16 @@ def test_deliveries_are_those_of_the_method() -> None:
     python.files("in/*.json", name="items")
     python.deliver("orders", "items", to="warehouse")
     python.deliver("orders", to="exports", table="public.booked", format="csv", partition=["day(at)", "country"])
+    python.deliver("items", to="cluster", distkey="id", sortkey=["day", "id"], encode={"note": "zstd"})
+    python.deliver("items", to="other", diststyle="even")
     expected = [(one.to, one.tables) for one in python.spec().deliveries]
     assert [(one.to, one.tables) for one in made(text).spec().deliveries] == expected
     assert not list(jsonschema.Draft202012Validator(schema()).iter_errors(document(text).plain()))
+
+
+def test_options_that_a_signature_takes_as_a_whole_are_known_here_too() -> None:
+    assert set(_DELIVERED) == set(deliveries._OPTIONS)
+    assert set(_MORE["graphql"]) == set(rest._COMMON)
 
 
 _SHOP = "pipeline: shop\nsources: {orders: {files: x.csv}}\n"
@@ -178,6 +187,12 @@ GOLDEN = {
     _SHOP + "deliver:\n  - {tables: [{a: b}], to: there}": ('"tables" is a mapping, and must be a text.', "4:15", None),
     _SHOP + "deliver:\n  - {tables: orders, to: there, format: [csv]}": (
         '"format" is a list, and must be a text.', "4:41", None
+    ),
+    _SHOP + "deliver:\n  - {tables: orders, to: there, encode: zstd}": (
+        '"encode" is a text, and must be a mapping.', "4:41", None
+    ),
+    _SHOP + "deliver:\n  - {tables: orders, to: there, diststyle: evn}": (
+        'There is no distribution style "evn".', "4:44", 'did you mean "even"?'
     ),
     _SHOP + "deliver: {tables: orders, to: there}": ('"deliver" is a mapping, and must be a list.', "3:10", None),
     "pipelin: shop": (

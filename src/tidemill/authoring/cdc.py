@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tidemill.authoring.databases import check_connection
+from tidemill.authoring.databases import check_connection, check_parallel
 from tidemill.authoring.options import names_of
 from tidemill.authoring.place import here
 from tidemill.model.cdc import COMMITTED_AT, GONE, LSN, NEW_SLOT, OP, SEQUENCE, XID, Cdc, FollowedTable
@@ -31,6 +31,8 @@ def cdc(
     write: str | Mapping[str, str] = "upsert",
     name: str = "changes",
     max_changes: int = 2_000_000,
+    parallel: int = 1,
+    chunk_rows: int = 250_000,
 ) -> Cdc:
     """Changes of tables of a PostgreSQL database, by logical replication: `shop.source(sources.cdc(...))`.
 
@@ -49,6 +51,8 @@ def cdc(
             from table to one of these.
         name: of the feed.
         max_changes: about how many messages a batch takes; transactions stay whole.
+        parallel: connections that read the tables of a snapshot at the same time, along their primary keys.
+        chunk_rows: rows that one of them reads at a time, if `parallel` is more than one.
 
     Raises:
         DefinitionError: an argument is wrong.
@@ -62,8 +66,10 @@ def cdc(
             where=here(),
             hint=f"small letters, digits and _, no more than 59 of them, and no {NEW_SLOT} at its end",
         )
-    if isinstance(max_changes, bool) or max_changes < 1:
-        raise DefinitionError(f"max_changes={max_changes!r} is no number above zero.", where=here())
+    for option, number in (("max_changes", max_changes), ("parallel", parallel), ("chunk_rows", chunk_rows)):
+        if isinstance(number, bool) or number < 1:
+            raise DefinitionError(f"{option}={number!r} is no number above zero.", where=here())
+    check_parallel(parallel)
     listed = [_whole_name(table) for table in tables]
     if not listed:
         raise DefinitionError("No table is followed.", where=here(), hint='tables=["public.orders"]')
@@ -87,7 +93,9 @@ def cdc(
         columns = keys.get(table, "id")
         found = (columns,) if isinstance(columns, str) else tuple(columns)
         followed[called] = FollowedTable(table, called, () if mode is WriteMode.APPEND else found, mode)
-    return Cdc(connection, tuple(followed.values()), slot, publication or slot, name, max_changes, here())
+    return Cdc(
+        connection, tuple(followed.values()), slot, publication or slot, name, max_changes, parallel, chunk_rows, here()
+    )
 
 
 def tables_of(source: SourceSpec, followed: Cdc, publish: PublishMode) -> list[TransformSpec]:
@@ -109,12 +117,17 @@ def tables_of(source: SourceSpec, followed: Cdc, publish: PublishMode) -> list[T
             doc=f"{table.name} of {followed}",
         )
         left_out = quote_all((LSN, SEQUENCE, XID, BATCH_ID, LOADED_AT))
-        sql = (
-            f"SELECT * EXCLUDE ({left_out}), {quote(OP)} = 'd' AS {quote(GONE)} FROM {{{{ batch('{log}') }}}} "  # noqa: S608
-            f"ORDER BY {quote_all((LSN, SEQUENCE))}"
+        sql = f"SELECT * EXCLUDE ({left_out}), {quote(OP)} = 'd' AS {quote(GONE)} FROM {{{{ batch('{log}') }}}}"  # noqa: S608
+        made.append(
+            TransformSpec(
+                spec,
+                (InputSpec(log, TableName(pipeline, log), Scope.BATCH),),
+                sql=sql,
+                materialized=Materialized.INCREMENTAL,
+                in_order=(LSN, SEQUENCE),
+                place=source.place,
+            )
         )
-        needed = InputSpec(log, TableName(pipeline, log), Scope.BATCH)
-        made.append(TransformSpec(spec, (needed,), sql=sql, materialized=Materialized.INCREMENTAL, place=source.place))
     return made
 
 

@@ -277,6 +277,9 @@ def _checked_name(name: str) -> str:
 class DagMaker:
     """What `@dag` makes of a function: calling it makes the DAG of the tasks that the function makes."""
 
+    #: What it makes.
+    made: type[DAG] = DAG
+
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
         functools.update_wrapper(self, function)
         self._function = function
@@ -291,7 +294,7 @@ class DagMaker:
         given = {SYNONYMS.get(word, word) for word in self._options}
         options = {word: value for word, value in named_so.items() if word not in given} | self._options
         options["params"] = {**dict(bound.arguments), **(options.get("params") or {})}
-        with DAG(**options) as made:
+        with self.made(**options) as made:
             values = {name: ParamArg(name) for name in signature.parameters}
             self._function(**values)
         return made

@@ -79,8 +79,7 @@ def sql(
     for option, number in (("max_rows", max_rows), ("chunk_rows", chunk_rows), ("parallel", parallel)):
         if number is not None and (isinstance(number, bool) or number < 1):
             raise DefinitionError(f"{option}={number!r} is no number above zero.", where=here())
-    if parallel > 32:
-        raise DefinitionError(f"parallel={parallel} would take all connections of a server.", where=here(), hint="4")
+    check_parallel(parallel)
     return DatabaseSource(
         connection, table, query, name, tuple(columns), where, cursor, _lag(lag), max_rows, key, chunk_rows, parallel,
         here(),
@@ -180,6 +179,12 @@ def check_connection(connection: str) -> None:
         raise DefinitionError(
             f'"{connection}" cannot name a connection.', where=here(), hint='"shop_db", for TIDEMILL_CONN_SHOP_DB'
         )
+
+
+def check_parallel(parallel: int) -> None:
+    """Raises DefinitionError: that many connections would be too many."""
+    if parallel > 32:
+        raise DefinitionError(f"parallel={parallel} would take all connections of a server.", where=here(), hint="4")
 
 
 def _lag(lag: str | timedelta | int | None) -> Lag:

@@ -27,9 +27,9 @@ KINDS = {
 }
 
 
-def operator_of(kind: str) -> type[BaseOperator]:
+def operator_of(kind: str, kinds: Mapping[str, tuple[str, str]] = KINDS) -> type[BaseOperator]:
     """The operator behind a kind of decorated task."""
-    module, name = KINDS[kind]
+    module, name = kinds[kind]
     found: type[BaseOperator] = getattr(importlib.import_module(module), name)
     return found
 
@@ -37,14 +37,21 @@ def operator_of(kind: str) -> type[BaseOperator]:
 class TaskMaker:
     """What `@task` makes of a function: calling it in a DAG makes a task and gives its result-to-come."""
 
-    def __init__(self, function: Callable[..., Any], kind: str, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        kind: str,
+        options: Mapping[str, Any],
+        kinds: Mapping[str, tuple[str, str]] = KINDS,
+    ) -> None:
         if isinstance(function, staticmethod | classmethod):
             raise DefinitionError("A method cannot be a task.", where=here(), hint="a function outside of the class")
         functools.update_wrapper(self, function)
         self.function = function
         self._kind = kind
+        self._kinds = kinds
         self._options = dict(options)
-        accepted = accepted_arguments(operator_of(kind))
+        accepted = accepted_arguments(operator_of(kind, kinds))
         for name in self._options:
             if name not in accepted and name != "task_group":
                 raise UnknownName.of(f"argument of @task.{kind}", name, accepted, where=here())
@@ -52,13 +59,13 @@ class TaskMaker:
     def __call__(self, *arguments: Any, **named: Any) -> XComArg:
         """Make a task that will call the function with these arguments; results of other tasks may be among them."""
         self._check(arguments, named)
-        operator = operator_of(self._kind)
+        operator = operator_of(self._kind, self._kinds)
         made: BaseOperator = operator(**self._all_options(), op_args=arguments, op_kwargs=named)
         return PlainArg(made)
 
     def override(self, **options: Any) -> TaskMaker:
         """The same with other arguments of the task."""
-        return TaskMaker(self.function, self._kind, {**self._options, **options})
+        return TaskMaker(self.function, self._kind, {**self._options, **options}, self._kinds)
 
     def partial(self, **given: Any) -> MappedMaker:
         """Arguments that all instances share."""
@@ -74,7 +81,7 @@ class TaskMaker:
 
     def mapped(self, given: Mapping[str, Any], make: Callable[[Partial], MappedOperator]) -> XComArg:
         """A mapped task of it; `make` calls `expand` or `expand_kwargs`."""
-        partial = Partial(operator_of(self._kind), {**self._all_options(), "op_kwargs": dict(given)})
+        partial = Partial(operator_of(self._kind, self._kinds), {**self._all_options(), "op_kwargs": dict(given)})
         return PlainArg(make(partial))
 
     def check_names(self, names: Any) -> None:
@@ -148,6 +155,9 @@ class MappedMaker:
 class TaskDecorator:
     """`@task`, `@task(retries=2)`, and its kinds: `@task.branch`, `@task.bash` ..."""
 
+    #: The operators behind its kinds.
+    kinds: Mapping[str, tuple[str, str]] = KINDS
+
     def __call__(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """A function as a task."""
         return self._made("python", function, options)
@@ -178,12 +188,12 @@ class TaskDecorator:
 
     def _made(self, kind: str, function: Callable[..., Any] | None, options: dict[str, Any]) -> Any:
         if function is None:
-            return functools.partial(TaskMaker, kind=kind, options=options)
+            return functools.partial(TaskMaker, kind=kind, options=options, kinds=self.kinds)
         if not callable(function):
             raise DefinitionError(
                 f"@task takes arguments by name, not {function!r}.", where=here(), hint='@task(task_id="load")'
             )
-        return TaskMaker(function, kind, options)
+        return TaskMaker(function, kind, options, self.kinds)
 
 
 def setup(function: Any) -> Any:

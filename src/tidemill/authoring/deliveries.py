@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tidemill.authoring.handles import Handle
@@ -12,11 +13,13 @@ from tidemill.authoring.place import here, is_interactive, placed
 from tidemill.model.delivery import DeliveredTable, DeliverySpec
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.pipeline import Materialized, PipelineSpec
+from tidemill.model.redshift import Layout
 from tidemill.model.table import Partition, TableName
 
 _CONNECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: What a destination may be told about a table, beside its name.
-_OPTIONS = ("format", "compression", "partition", "key")
+_LAYOUT = ("distkey", "diststyle", "sortkey", "encode")
+_OPTIONS = ("format", "compression", "partition", "key", *_LAYOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,8 @@ class HasDeliveries:
             to: the connection of the destination: `TIDEMILL_CONN_<NAME>`.
             table: what it is called there, `name` or `schema.name`; left out, `<pipeline>.<table>`.
             options: of files: `format` ("parquet", "csv", "jsonl", "avro"), `compression`, `partition`
-                ("day(time)", or several); of topics: `key`, columns.
+                ("day(time)", or several); of topics: `key`, columns; of Redshift: `distkey`, `diststyle`, `sortkey`
+                (columns), `encode` (column -> encoding), as `model.redshift.Layout` says, for a table that is made.
         """
         place = here()
         if not tables:
@@ -118,7 +122,13 @@ def _options(options: Mapping[str, Any], place: str) -> dict[str, Any]:
     for name, value in options.items():
         if name not in _OPTIONS:
             raise UnknownName.of("option", name, _OPTIONS, where=place)
-        if name in ("partition", "key"):
+        if name == "encode":
+            if not isinstance(value, Mapping):
+                raise DefinitionError(
+                    f"encode={value!r} names no columns.", where=place, hint='encode={"note": "zstd"}'
+                )
+            made[name] = {str(column): str(encoding) for column, encoding in value.items()}
+        elif name in ("partition", "key", "sortkey"):
             listed = [value] if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else []
             if not listed or not all(isinstance(one, str) for one in listed):
                 raise DefinitionError(f"{name}={value!r} names no columns.", where=place)
@@ -127,4 +137,6 @@ def _options(options: Mapping[str, Any], place: str) -> dict[str, Any]:
             made[name] = value
         else:
             raise DefinitionError(f"{name}={value!r} is no text.", where=place)
+    if layout := {name: value for name, value in made.items() if name in _LAYOUT}:
+        placed(partial(Layout, **layout))
     return made

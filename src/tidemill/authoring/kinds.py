@@ -111,7 +111,10 @@ _MORE: Mapping[str, tuple[str, ...]] = {
     "html_table": ("auth", "connection", "headers", "rate", "retries", "patience", "timeout", "max_pages", "largest"),
 }
 #: Options of a delivery, which its signature takes as a whole, too.
-_DELIVERED = {"format": str, "compression": str, "partition": str | list[str], "key": str | list[str]}
+_DELIVERED = {
+    "format": str, "compression": str, "partition": str | list[str], "key": str | list[str], "distkey": str,
+    "diststyle": str, "sortkey": str | list[str], "encode": Mapping[str, str],
+}  # fmt: skip
 _TABLES = {"max_rows": int, "chunk_rows": int, "parallel": int}
 
 

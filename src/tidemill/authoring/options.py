@@ -119,8 +119,8 @@ def _is_limit(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def table_spec(name: TableName, publish: PublishMode, options: dict[str, Any]) -> TableSpec:
-    """Build a table's spec from the user's options; every one must be known.
+def table_spec(name: TableName, publish: PublishMode, options: dict[str, Any], origin: object = None) -> TableSpec:
+    """Build a table's spec from the user's options; every one must be known. `origin` is that of a feed's table.
 
     Raises:
         DefinitionError: an option is unknown or has a wrong form.
@@ -145,6 +145,7 @@ def table_spec(name: TableName, publish: PublishMode, options: dict[str, Any]) -
             publish=names_of(PublishMode, options.get("publish", publish), "publish"),
             surrogate_key=options.get("surrogate_key"),
             delete_flag=options.get("delete_flag"),
+            marks=isinstance(origin, Connector) and origin.marks_ended,
             doc=options.get("doc", ""),
             policies=policies_of(options.get("policy")),
         )

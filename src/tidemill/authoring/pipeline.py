@@ -222,7 +222,7 @@ class Pipeline(HasStreams, HasDeliveries):
                 where=here(),
                 hint='archive="jsonl" or "avro"; compression="zstd", "gzip" or "none"',
             )
-        table = table_spec(TableName(self.name, name), self._publish, options)
+        table = table_spec(TableName(self.name, name), self._publish, options, origin)
         if table.write is not WriteMode.APPEND and not (isinstance(origin, Connector) and origin.merges):
             raise DefinitionError(
                 f'Source "{name}" is loaded by append: its batch is replaced as a whole.',

@@ -17,6 +17,7 @@ from tidemill.plan.singer import entries, is_full_table, key_of, read_rules, str
 
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?=$|[\s\[=<>!~;@])")
 _WRITES = ("append", "upsert", "replace", "history")
+_ENDS = ("delete", "mark")
 
 
 def singer(
@@ -28,6 +29,7 @@ def singer(
     metadata: Mapping[str, Mapping[str, Any]] | None = None,
     key: Mapping[str, str | Sequence[str]] | None = None,
     write: str | Mapping[str, str] | None = None,
+    ended: str | Mapping[str, str] = "delete",
     executable: str | None = None,
     python: str | None = None,
     env: Mapping[str, str] | None = None,
@@ -54,6 +56,8 @@ def singer(
             `{"commits": {"replication-method": "INCREMENTAL", "replication-key": "updated_at"}}`.
         key: stream or pattern -> its key.
         write: a write mode for all streams, or stream or pattern -> write mode.
+        ended: what happens to rows of earlier versions when the tap activates another: "delete"; or "mark": they stay,
+            with the time in `_sdc_deleted_at`. For all streams, or by stream or pattern.
         executable: the program, where it is not called as its package.
         python: the version of its environment, "3.12"; another one than that which runs this needs uv.
         env: variables for the tap.
@@ -94,7 +98,8 @@ def singer(
     )  # fmt: skip
     keys = {pattern: (one,) if isinstance(one, str) else tuple(one) for pattern, one in (key or {}).items()}
     writes = {"*": write} if isinstance(write, str) else dict(write or {})
-    for option, patterns in (("key", keys), ("write", writes), ("metadata", made.metadata)):
+    ends = {"*": ended} if isinstance(ended, str) else dict(ended)
+    for option, patterns in (("key", keys), ("write", writes), ("ended", ends), ("metadata", made.metadata)):
         for pattern in patterns:
             if not any(fnmatchcase(stream, pattern) for stream in streams):
                 known_ones = ", ".join(streams[:8])
@@ -106,9 +111,18 @@ def singer(
             if fnmatchcase(stream, pattern):
                 entry |= {"metadata": [*(entry.get("metadata") or ()), {"breadcrumb": [], "metadata": own}]}
         own_key = _first(keys, stream) or key_of(entry)
-        mode = _first(writes, stream) or ("replace" if is_full_table(entry) else "upsert" if own_key else "append")
+        end = _first(ends, stream) or "delete"
+        if end not in _ENDS:
+            raise UnknownName.of("end of rows", str(end), _ENDS, where=place)
+        comes_whole = is_full_table(entry) and end != "mark"
+        mode = _first(writes, stream) or ("replace" if comes_whole else "upsert" if own_key else "append")
         if mode not in _WRITES:
             raise UnknownName.of("write mode", str(mode), _WRITES, where=place)
+        if end == "mark" and mode not in ("append", "upsert"):
+            raise DefinitionError(
+                f'Rows of stream "{stream}" are written by {mode}, which marks none as ended.', where=place,
+                hint=f'write={{"{stream}": "upsert"}}, or ended={{...}} for the streams that are to be marked',
+            )  # fmt: skip
         if mode in ("upsert", "history") and not own_key:
             raise DefinitionError(
                 f'Stream "{stream}" has no key by which it could be written by {mode}.', where=place,
@@ -121,7 +135,7 @@ def singer(
                 hint="declare one of them by a source of its own, with prefix=",
             )  # fmt: skip
         merged = own_key if mode in ("upsert", "history") else ()
-        found[name.lower()] = SingerStream(made, stream, name, mode, merged)
+        found[name.lower()] = SingerStream(made, stream, name, mode, merged, end == "mark")
     return list(found.values())
 
 

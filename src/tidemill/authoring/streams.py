@@ -13,6 +13,7 @@ from tidemill.authoring.handles import Handle, whole_name
 from tidemill.authoring.live import as_source
 from tidemill.authoring.place import here, is_interactive, placed
 from tidemill.authoring.stream_checks import read_checks
+from tidemill.authoring.topics import read_codec
 from tidemill.model.codec import Absent
 from tidemill.model.duration import Duration, read_duration
 from tidemill.model.errors import DefinitionError, UnknownName
@@ -20,7 +21,7 @@ from tidemill.model.expectation import Expectation
 from tidemill.model.frame import VERBS, Topic
 from tidemill.model.frame.arguments import read_count, read_names, read_types
 from tidemill.model.frame.peeking import peek_by
-from tidemill.model.frame.topic import OnIdle
+from tidemill.model.frame.topic import Cleanup, OnIdle
 from tidemill.model.stream import LOST, ROW_BY_ROW, Guarantee, OnError, StreamSpec
 from tidemill.model.table import TableName, check_table_name
 
@@ -58,6 +59,7 @@ def topic(
     ahead: Duration | None = None,
     source: Any = None,
     checks: Sequence[Any] | None = None,
+    cleanup: Cleanup = "delete",
 ) -> DeclaredTopic:
     """A topic that streams read or write.
 
@@ -76,7 +78,8 @@ def topic(
         partitions: how many, where Tidemill makes the topic.
         retention: how long messages stay, where Tidemill makes the topic; None: for ever.
         absent: a column that a message does not have is "null", or an "error" of the message.
-        codec: how values are written.
+        codec: how values are written: "json", "text", "bytes", "avro", "json_schema", or a description of
+            `tidemill.model.codec`: `Avro(...)`, `Protobuf(...)`, `JsonSchema(...)`, `Json(...)`.
         archive: keep every raw message in the project's archive, whatever the topic removes; True: a batch a minute,
             or how often. It is done where a stream runs that reads or writes the topic.
         ahead: a message whose event time is so much later than its own timestamp cannot be taken: an event is told
@@ -85,7 +88,18 @@ def topic(
         source: what feeds the topic: one of `tidemill.live`, or an object of yours; None: others write it.
         checks: expectations (`tm.not_null("car")`) or boolean expressions; a stream that reads the topic judges each
             row by them.
+        cleanup: where Tidemill makes the topic: "compact" keeps the newest message of each `key` for ever, and may
+            remove older ones: for results that change, such as `.current()` windows.
     """
+    if cleanup not in get_args(Cleanup):
+        raise DefinitionError(f"cleanup={cleanup!r} is not known.", where=here(), hint='"delete" or "compact"')
+    if cleanup == "compact" and (key is None or retention is not None or archive is not False):
+        raise DefinitionError(
+            f'Topic "{name}" cannot compact: that goes by key, keeps the newest message for ever, and removes others '
+            "before they could be archived.",
+            where=here(),
+            hint="key= without retention= and archive=",
+        )
     if absent not in get_args(Absent):
         raise DefinitionError(f"absent={absent!r} is not known.", where=here(), hint='absent="null" or "error"')
     if on_idle not in get_args(OnIdle):
@@ -94,6 +108,9 @@ def topic(
         raise DefinitionError(
             f"{name!r} is no name for a topic.", where=here(), hint="letters, digits, `.`, `_`, `-`; at most 249"
         )
+    if isinstance(partitions, bool) or partitions < 1:
+        raise DefinitionError(f'Topic "{name}" cannot have {partitions!r} partitions.', where=here(), hint="1 or more")
+    read_codec(codec)
     kept = None if retention is None else read_duration(retention, "retention", where=here())
     archived = (
         None if archive is False else read_duration("1m" if archive is True else archive, "archive", where=here())
@@ -129,6 +146,7 @@ def topic(
         None if ahead is None else read_duration(ahead, "ahead", where=here(), zero=True),
         as_source(source, time),
         read_checks(checks, f'Topic "{name}"'),
+        cleanup,
     )
 
 

@@ -233,6 +233,13 @@ class BaseOperator(Linked, metaclass=OperatorType):
     def execute(self, context: Any) -> Any:
         """Do it; what is returned becomes its xcom `return_value`. One that does nothing just stands in the order."""
 
+    def prepare(self, context: Any) -> None:
+        """Change what the context gives, before templates are rendered: for those who know other words for it."""
+
+    def perform(self, context: Any) -> Any:
+        """What a worker calls: `execute`, and whatever belongs around it."""
+        return self.execute(context)
+
     def on_kill(self) -> None:
         """Stop what `execute` has begun elsewhere: called when the task is stopped or its time is over."""
 

@@ -12,7 +12,16 @@ from tidemill.model.errors import SettingsError, UnknownName, UserError
 from tidemill.ports.clock import Clock
 from tidemill.ports.dbt import Dbt
 from tidemill.ports.outside import Outside
-from tidemill.ports.tasks import BigValues, Connections, Pipelines, TableAccess, Tables, Variables
+from tidemill.ports.tasks import (
+    Assets,
+    AssetStates,
+    BigValues,
+    Connections,
+    Pipelines,
+    TableAccess,
+    Tables,
+    Variables,
+)
 from tidemill.ports.xcoms import XComs
 
 #: Variables of the context that dbt projects are given.
@@ -31,6 +40,7 @@ class TaskServices:
         tables: the tables of this run. `pipelines`: other pipelines.
         variables, connections: the project's. `outside`: systems that connections lead to.
         dbt: what runs dbt projects.
+        assets: what was told of assets. `asset_states`: what tasks keep of them.
         testing: nothing of the run is kept.
     """
 
@@ -44,6 +54,8 @@ class TaskServices:
     connections: Connections | None = None
     outside: Outside | None = None
     dbt: Dbt | None = None
+    assets: Assets | None = None
+    asset_states: AssetStates | None = None
     testing: bool = False
 
     def need_pipelines(self) -> Pipelines:

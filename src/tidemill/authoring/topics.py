@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, cast, get_args
 
 from tidemill.authoring.place import here
-from tidemill.model.codec import NAMED, CodecSpec, Json
+from tidemill.model.codec import NAMED, CodecSpec, Json, JsonSchema
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.frame.topic import Topic
 from tidemill.model.topic_feed import FIELDS, MessageRows, OnLoss, Start, Tombstones, TopicFeed, Until
@@ -76,22 +76,26 @@ def topic(
     if tombstones == "delete" and "key" not in wanted:
         wanted = ("key", *wanted)
     if codec is None and isinstance(topic, Topic):
-        value = _codec(topic.codec, topic)
+        value = read_codec(topic.codec, topic)
     else:
-        value = _codec("json" if codec is None else codec)
-    rows = MessageRows(name, value, _codec(key_codec), tuple(dict.fromkeys(wanted)), prefix, tombstones)
+        value = read_codec("json" if codec is None else codec)
+    rows = MessageRows(name, value, read_codec(key_codec), tuple(dict.fromkeys(wanted)), prefix, tombstones)
     return TopicFeed(name, rows, connection, start, until, on_loss, max_messages)
 
 
-def _codec(given: Any, declared: Topic | None = None) -> CodecSpec:
-    """A codec of a name, or as it is described."""
+def read_codec(given: Any, declared: Topic | None = None) -> CodecSpec:
+    """A codec of a name, with the columns of the topic that declares it, or as it is described.
+
+    Raises:
+        UnknownName, DefinitionError: it is none.
+    """
     if isinstance(given, tuple(NAMED.values())):
         return cast(CodecSpec, given)
     if not isinstance(given, str) or given not in NAMED:
         raise UnknownName.of("codec", str(given), NAMED, where=here())
     columns = declared.columns if declared is not None else None
-    if given == "json" and declared is not None:
-        return Json(columns, declared.absent)
+    if given in ("json", "json_schema") and declared is not None:
+        return (Json if given == "json" else JsonSchema)(columns=columns, absent=declared.absent)
     if given == "protobuf":
         raise DefinitionError(
             "Which message of Protocol Buffers?",

@@ -14,9 +14,7 @@ from tidemill.cli.text import count, moment
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tidemill.model.backfill import Backfill, BackfillProgress
     from tidemill.model.batch import Interval
-    from tidemill.ports.metadata import Tx
 
 _STYLES = {"success": "good", "failed": "bad", "paused": "warn", "cancelled": "warn"}
 #: Intervals of a preview that a person is shown; JSON has all.
@@ -34,7 +32,7 @@ def backfill() -> None:
 _ID = click.argument("backfill_id", type=click.IntRange(min=1), metavar="BACKFILL")
 
 
-@backfill.command(cls=Command)
+@backfill.command(cls=Command, asks=True)
 @click.argument("pipeline")
 @click.argument("when", metavar="RANGE")
 @click.option("--policy", type=click.Choice(["missing", "failed", "all"]), default="missing", show_default=True,
@@ -60,38 +58,23 @@ def run(
 
     RANGE is a date (2013-01-15) or two with both ends included (2013-01-15..2013-01-20).
     """
-    from tidemill.flow import control
     from tidemill.model.backfill import Policy
-    from tidemill.wiring.services import system_clock
-    from tidemill.wiring.serving import ring
-
-    chosen = Policy(policy)
-    intervals = control.preview_backfill(
-        invocation.metadata, pipeline, when, policy=chosen, newest_first=newest_first
-    )  # fmt: skip
-    if dry_run:
-        _preview(invocation, pipeline, intervals)
-        return
-    made = control.start_backfill(
-        invocation.metadata, pipeline, intervals, system_clock().now(), policy=chosen, concurrency=concurrency,
-        tasks=tasks, conf=_conf(invocation, pipeline, params),
-    )  # fmt: skip
-    ring(invocation.settings)
-    if invocation.json:
-        invocation.out.object({"backfill_id": made.id, "intervals": len(intervals)})
-        return
-    told = [("began", f"backfill {made.id}", count(len(intervals), "intervals"), f"{intervals[0]} first")]
-    invocation.out.facts(told)
-    invocation.out.next(f"tidemill backfill show {made.id}")
-
-
-def _conf(invocation: Invocation, pipeline: str, params: Sequence[str]) -> dict[str, Any]:
-    from tidemill.flow.control import known
     from tidemill.plan.params import read_params
+    from tidemill.ports.installation import ToFill
 
-    with invocation.metadata.read() as tx:
-        _, definition = known(tx, pipeline)
-    return read_params(definition.params, params, where=definition.place)
+    asked = ToFill(pipeline, when, Policy(policy), newest_first, concurrency, tasks)
+    backfills = invocation.installation.backfills
+    if dry_run:
+        _preview(invocation, pipeline, backfills.preview(asked))
+        return
+    definition = invocation.installation.pipelines.declared(pipeline).definition
+    made, intervals = backfills.begin(asked, read_params(definition.params, params, where=definition.place))
+    if invocation.json:
+        invocation.out.object({"backfill_id": made, "intervals": len(intervals)})
+        return
+    told = [("began", f"backfill {made}", count(len(intervals), "intervals"), f"{intervals[0]} first")]
+    invocation.out.facts(told)
+    invocation.out.next(f"tidemill backfill show {made}")
 
 
 def _preview(invocation: Invocation, pipeline: str, intervals: Sequence[Interval]) -> None:
@@ -110,13 +93,12 @@ def _preview(invocation: Invocation, pipeline: str, intervals: Sequence[Interval
     out.note(count(len(shown), "intervals"))
 
 
-@backfill.command("ls", cls=Command)
+@backfill.command("ls", cls=Command, asks=True)
 @limit_option(20, "How many, newest first; 0: all.")
 @pass_invocation
 def list_backfills(invocation: Invocation, limit: int) -> None:
     """List backfills, newest first."""
-    with invocation.metadata.read() as tx:
-        listed = [_object(tx, one) for one in tx.backfills.recent(limit=limit or None)]
+    listed = invocation.installation.backfills.listed(limit or None)
     out = invocation.out
     if invocation.json:
         out.object({"backfills": listed})
@@ -140,53 +122,12 @@ def _row(one: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def _object(tx: Tx, one: Backfill) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    progress, steps = _progress(tx, one)
-    ends = sorted(interval for interval, _, _ in steps)
-    return {
-        "backfill_id": one.id,
-        "pipeline": one.pipeline,
-        "range": f"{ends[0].ds}..{ends[-1].ds}" if ends else "-",
-        "state": one.state.value,
-        "policy": one.policy.value,
-        "concurrency": one.concurrency,
-        "tasks": list(one.tasks),
-        "conf": dict(one.conf),
-        "created_at": one.created_at,
-        "ended_at": one.ended_at,
-        "progress": asdict(progress),
-        "intervals": [
-            {"interval": str(interval), "run_id": run_id, "state": state} for interval, run_id, state in steps
-        ],
-    }
-
-
-def _progress(tx: Tx, one: Backfill) -> tuple[BackfillProgress, list[tuple[Interval, int | None, str]]]:
-    from tidemill.plan.backfill import progress
-
-    steps = tx.backfills.steps(one.id)
-    states = tx.runs.states(step.run_id for step in steps if step.run_id is not None)
-    listed = []
-    for step in steps:
-        state = states.get(step.run_id) if step.run_id is not None else None
-        listed.append((step.interval, step.run_id, state.value if state else "waiting"))
-    return progress(steps, states), listed
-
-
-@backfill.command(cls=Command)
+@backfill.command(cls=Command, asks=True)
 @_ID
 @pass_invocation
 def show(invocation: Invocation, backfill_id: int) -> None:
     """How far a backfill has come: its intervals and their runs."""
-    from tidemill.model.errors import UnknownName
-
-    with invocation.metadata.read() as tx:
-        found = tx.backfills.get(backfill_id)
-        if found is None:
-            raise UnknownName.of("backfill", str(backfill_id), (str(one.id) for one in tx.backfills.recent(limit=50)))
-        about = _object(tx, found)
+    about = invocation.installation.backfills.one(backfill_id)
     out = invocation.out
     if invocation.json:
         out.object(about)
@@ -212,16 +153,8 @@ def show(invocation: Invocation, backfill_id: int) -> None:
 
 def _move(invocation: Invocation, backfill_id: int, state: str, verb: str) -> None:
     from tidemill.model.backfill import BackfillState
-    from tidemill.wiring.services import system_clock
-    from tidemill.wiring.serving import ring
 
-    with invocation.metadata.write() as tx:
-        tx.backfills.move(backfill_id, BackfillState(state), system_clock().now())
-    _moved(invocation, backfill_id, state, verb)
-    ring(invocation.settings)
-
-
-def _moved(invocation: Invocation, backfill_id: int, state: str, verb: str) -> None:
+    invocation.installation.backfills.move(backfill_id, BackfillState(state))
     if invocation.json:
         invocation.out.object({"backfill_id": backfill_id, "state": state})
         return
@@ -229,7 +162,7 @@ def _moved(invocation: Invocation, backfill_id: int, state: str, verb: str) -> N
     invocation.out.next(f"tidemill backfill show {backfill_id}")
 
 
-@backfill.command(cls=Command)
+@backfill.command(cls=Command, asks=True)
 @_ID
 @pass_invocation
 def pause(invocation: Invocation, backfill_id: int) -> None:
@@ -237,7 +170,7 @@ def pause(invocation: Invocation, backfill_id: int) -> None:
     _move(invocation, backfill_id, "paused", "paused")
 
 
-@backfill.command(cls=Command)
+@backfill.command(cls=Command, asks=True)
 @_ID
 @pass_invocation
 def resume(invocation: Invocation, backfill_id: int) -> None:
@@ -245,15 +178,9 @@ def resume(invocation: Invocation, backfill_id: int) -> None:
     _move(invocation, backfill_id, "running", "resumed")
 
 
-@backfill.command(cls=Command)
+@backfill.command(cls=Command, asks=True)
 @_ID
 @pass_invocation
 def cancel(invocation: Invocation, backfill_id: int) -> None:
     """End a backfill, and stop its runs that are under way."""
-    from tidemill.flow.control import cancel_backfill
-    from tidemill.wiring.services import system_clock
-    from tidemill.wiring.serving import ring
-
-    cancel_backfill(invocation.metadata, backfill_id, system_clock().now())
-    _moved(invocation, backfill_id, "cancelled", "cancelled")
-    ring(invocation.settings)
+    _move(invocation, backfill_id, "cancelled", "cancelled")

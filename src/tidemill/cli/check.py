@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tidemill.cli.command import Command
+from tidemill.cli.command import Command, Suggestion
 from tidemill.cli.failure import short
 from tidemill.cli.grid import Column
 from tidemill.cli.invocation import Invocation, pass_invocation
@@ -20,16 +21,37 @@ if TYPE_CHECKING:
     from tidemill.model.table import Contract, TableSpec
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, asks=True)
 @click.argument("pipeline", required=False)
+@click.option("--results", is_flag=True, help="The last results of the checks, instead.")
+@click.option("--docs", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Write a page of HTML: what each table promises, and how that was met.")  # fmt: skip
 @pass_invocation
-def check(invocation: Invocation, pipeline: str | None) -> None:
+def check(invocation: Invocation, pipeline: str | None, results: bool, docs: Path | None) -> None:
     """Validate the project and show what each table promises.
 
     Every file is loaded, every SQL model parsed as for a sample day, and every pipeline checked as a whole; nothing
     runs and no data is read. For each table: what
     makes it, its write mode and key, when it is published, the contract in force, and its checks.
+
+    With --docs the last results of the checks are read, too, and told with all that in one file, which needs nothing
+    beside it and holds no row.
+
+    With --results nothing is loaded: the last result of each check is shown, as runs have left it, and rows of tables
+    and figures of checks that are far from usual.
     """
+    if results:
+        from tidemill.cli.check_results import show_results
+
+        if docs is not None:
+            raise Suggestion("--results and --docs are one too many.", "one of them")
+        show_results(invocation, pipeline)
+        return
+    if invocation.remote is not None:
+        raise Suggestion(
+            "Files are validated where they are: a server knows results of checks.",
+            "tidemill check --results, or tidemill check where the project is",
+        )
     from tidemill.model.errors import UserError
     from tidemill.wiring.project import find_pipeline, load_pipelines
 
@@ -44,8 +66,13 @@ def check(invocation: Invocation, pipeline: str | None) -> None:
     specs = [made.spec() for made in found]
     for spec in specs:
         _parse_models(spec)
+    failing = _write_docs(invocation, specs, docs) if docs is not None else 0
     if invocation.json:
-        invocation.out.object({"pipelines": [_object(spec) for spec in specs]})
+        written = {"docs": str(docs), "failing": failing} if docs is not None else {}
+        invocation.out.object({"pipelines": [_object(spec) for spec in specs], **written})
+        return
+    if docs is not None:
+        invocation.out.facts([("wrote", str(docs), f"{count(failing, 'checks')} not met")])
         return
     for spec in specs:
         _print(invocation, spec)
@@ -56,6 +83,23 @@ def check(invocation: Invocation, pipeline: str | None) -> None:
         [("valid", count(len(specs), "pipelines"), count(tables, "tables"), count(checks, "checks"))]
     )  # fmt: skip
     invocation.out.next(f"tidemill run {specs[0].name}")
+
+
+def _write_docs(invocation: Invocation, specs: list[PipelineSpec], file: Path) -> int:
+    """Write what tables promise, and how that was met; how many checks were not met the last time."""
+    from tidemill.flow.facts.promises import docs_of
+    from tidemill.model.errors import UserError
+    from tidemill.web.docs_file import docs_page
+    from tidemill.wiring.services import system_clock
+
+    with invocation.metadata.read() as tx:
+        told = docs_of(tx, specs)
+    text = docs_page(invocation.known_settings().name, told, system_clock().now())
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"The docs cannot be written: {error.strerror}.", where=str(file)) from None
+    return sum(one.failing for one in told)
 
 
 def _parse_models(spec: PipelineSpec) -> None:

@@ -13,6 +13,8 @@ import click
 from tidemill.cli.invocation import current
 
 F = TypeVar("F", bound=Callable[..., Any])
+#: Why most commands that cannot ask a server cannot.
+_HERE = "it is about files of the project, or works on this computer"
 
 
 class Suggestion(click.UsageError):
@@ -27,6 +29,13 @@ def _project(hidden: bool = False) -> click.Option:
     return _option(
         ["--project"], "project", "The project's folder; else the one at or above the current folder.",
         type=click.Path(path_type=Path), metavar="FOLDER", hidden=hidden,
+    )  # fmt: skip
+
+
+def _server(hidden: bool = False) -> click.Option:
+    return _option(
+        ["--server"], "server", "Ask this server instead of a project here: https://host, or a name.",
+        metavar="URL", hidden=hidden,
     )  # fmt: skip
 
 
@@ -70,7 +79,7 @@ def _version(hidden: bool = False) -> click.Option:
 
 #: The options that every command takes, before or after its name.
 GLOBAL_OPTIONS: tuple[Callable[..., click.Option], ...] = (
-    _project, _branch, _json, _quiet, _verbose, _debug, _version,
+    _project, _server, _branch, _json, _quiet, _verbose, _debug, _version,
 )  # fmt: skip
 
 
@@ -109,17 +118,22 @@ class Command(click.Command):
     Args:
         reads: True where `--branch` means something to it.
         objects: False where it has no answer for `--json`.
+        asks: it can ask a server (`--server`); without that, it is about the project here.
+        here: why it cannot, where it is for another reason than others.
         own: names of global options that the command defines itself, with another meaning.
     """
 
     def __init__(
-        self, *args: Any, reads: bool = False, objects: bool = True, own: Iterable[str] = (), **options: Any
-    ) -> None:
+        self, *args: Any, reads: bool = False, objects: bool = True, asks: bool = False, here: str = _HERE,
+        own: Iterable[str] = (), **options: Any,
+    ) -> None:  # fmt: skip
         super().__init__(*args, **options)
         self.reads = reads
         self.objects = objects
+        self.asks = asks
+        self.here = here
         for make in GLOBAL_OPTIONS:
-            option = make(hidden=not (reads and make is _branch))
+            option = make(hidden=not ((reads and make is _branch) or (asks and make is _server)))
             if option.name not in own:
                 self.params.append(option)
 
@@ -130,6 +144,10 @@ class Command(click.Command):
                               ("--json", invocation.json and not self.objects)):  # fmt: skip
             if given:
                 raise Suggestion(f'"{ctx.command_path}" takes no {option}.', f"{ctx.command_path} --help", ctx)
+        if invocation.remote is not None and not self.asks:
+            raise _not_there(ctx, self.here, by_option=invocation.server is not None)
+        if invocation.server is not None and invocation.project is not None:
+            raise Suggestion("--server and --project are one too many.", "a server has its project", ctx)
         if invocation.verbose:
             import logging
 
@@ -143,6 +161,12 @@ class Command(click.Command):
         super().format_epilog(ctx, formatter)
         formatter.write_paragraph()
         formatter.write_text("Global options: --project, --json, -q, -v, --debug (see tidemill --help).")
+
+
+def _not_there(ctx: click.Context, why: str, *, by_option: bool) -> Suggestion:
+    """A command that is about files here, and was to ask a server."""
+    how = "without --server" if by_option else f"TIDEMILL_SERVER= {ctx.command_path}"
+    return Suggestion(f'"{ctx.command_path}" cannot ask a server: {why}.', f"{how}, where the project is", ctx)
 
 
 def adopted(command: click.Command) -> Command:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,13 +13,9 @@ from tidemill.cli.data_slots import drop_slot, slots
 from tidemill.cli.deliver import deliver, deliveries
 from tidemill.cli.grid import Column
 from tidemill.cli.invocation import Invocation, pass_invocation
+from tidemill.cli.lineage import lineage
 from tidemill.cli.reading import tell_ref
 from tidemill.cli.text import count, cut, moment, plain, size
-
-if TYPE_CHECKING:
-    from tidemill.flow.query import Reading
-    from tidemill.flow.services import Services
-    from tidemill.model.table import TableName
 
 
 class Age(click.ParamType[timedelta]):
@@ -45,25 +41,22 @@ def data() -> None:
     """Look at tables, their history and their batches."""
 
 
-@data.command(cls=Command, reads=True)
+@data.command(cls=Command, reads=True, asks=True)
 @click.option("--all", "everything", is_flag=True, help="Also the input tables behind upsert and history tables.")
 @pass_invocation
 def ls(invocation: Invocation, everything: bool) -> None:
     """List the tables with their rows, write mode and last batch."""
-    from tidemill.cli.report import is_inner
-    from tidemill.flow.query import reading
+    from tidemill.model.table import INPUT_SUFFIX
 
-    out = invocation.out
-    with reading(invocation.services, tell_ref(invocation)) as seen:
-        names = [name for name in sorted(seen.pointers) if everything or not is_inner(name)]
-        tables = [_about(invocation.services, seen, name) for name in names]
-        tables += [{"table": str(name), "kind": "view"} for name in sorted(seen.views)]
-        inner = len(seen.pointers) - len(names)
+    out, ref = invocation.out, tell_ref(invocation)
+    found = invocation.installation.lake.tables(ref)
+    tables = [one for one in found if everything or not one["table"].endswith(INPUT_SUFFIX)]
+    inner = len(found) - len(tables)
     if invocation.json:
-        out.object({"branch": seen.ref, "tables": tables})
+        out.object({"branch": ref, "tables": tables})
         return
     if not tables:
-        out.note(f"no table is on {seen.ref} yet; try: tidemill run PIPELINE")
+        out.note(f"no table is on {ref} yet; try: tidemill run PIPELINE")
         return
     columns = [Column("table"), Column("rows", right=True), Column("write"), Column("key", yields=1),
                Column("last batch", right=True), Column("changed", yields=2)]  # fmt: skip
@@ -77,27 +70,7 @@ def ls(invocation: Invocation, everything: bool) -> None:
         out.note(f"{count(inner, 'input tables')} of upsert and history tables not listed: --all")
 
 
-def _about(services: Services, seen: Reading, name: TableName) -> dict[str, Any]:
-    """One table, from its own metadata."""
-    from tidemill.flow.stage import spec_from
-
-    version = services.catalog.load(name, seen.pointers[name])
-    spec = spec_from(name, version.properties)
-    batches = [s.batch_id for s in services.catalog.history(name, seen.pointers[name]) if s.batch_id is not None]
-    return {
-        "table": str(name),
-        "kind": "table",
-        "rows": version.rows,
-        "write": spec.write.value,
-        "key": list(spec.key),
-        "partition": list(version.partition),
-        "last_batch": batches[-1] if batches else None,
-        "changed_at": version.committed_at,
-        "doc": spec.doc,
-    }
-
-
-@data.command(cls=Command, reads=True)
+@data.command(cls=Command, reads=True, asks=True)
 @click.argument("table")
 @limit_option(20, "Rows to show.")
 @click.option("--failing", is_flag=True, help="The rows that failed the table's checks, instead of the table.")
@@ -108,30 +81,17 @@ def show(invocation: Invocation, table: str, limit: int, failing: bool) -> None:
     TABLE is pipeline.table, or a bare name that only one pipeline has.
     """
     from tidemill.cli.failing import show_failing
-    from tidemill.cli.rows import head, print_rows
-    from tidemill.flow.query import query, reading
-    from tidemill.plan.sql import quote
+    from tidemill.cli.rows import print_rows
 
-    services, out = invocation.services, invocation.out
-    with reading(services, tell_ref(invocation)) as seen:
-        name = seen.resolve(table)
-        if failing:
-            show_failing(invocation, name, seen.ref, limit)
-            return
-        about: dict[str, Any] = (
-            _about(services, seen, name) if name in seen.pointers else {"table": str(name), "kind": "view"}
-        )
-        text = f"SELECT * FROM {quote(name.namespace)}.{quote(name.table)}"  # noqa: S608 - quoted
-        with query(services, f"{text} LIMIT {limit}", seen) as reader:
-            found = head(reader, None)
-        types = found.columns
-        if name in seen.pointers:
-            types = {c.name: str(c.type) for c in services.catalog.load(name, seen.pointers[name]).schema}
-    if invocation.json:
-        schema = [{"name": n, "type": t} for n, t in types.items()]
-        out.object({"branch": seen.ref, **about, "schema": schema, "shown": found.objects()})
+    out, ref = invocation.out, tell_ref(invocation)
+    if failing:
+        show_failing(invocation, table, ref, limit)
         return
-    facts = [("table", str(name)), ("branch", seen.ref)]
+    about, found = invocation.installation.lake.table(table, ref, limit)
+    if invocation.json:
+        out.object({**about, "shown": found.objects()})
+        return
+    facts = [("table", about["table"]), ("branch", ref)]
     if about["kind"] == "table":
         facts += [("rows", count(about["rows"])), ("write", " by ".join([about["write"], *_keys(about)]))]
         facts += [("last batch", str(about["last_batch"] or "-"))]
@@ -139,7 +99,7 @@ def show(invocation: Invocation, table: str, limit: int, failing: bool) -> None:
         facts.append(("about", cut(plain(about["doc"]), (out.width or 120) - 12)))
     out.facts(facts)
     out.line()
-    out.grid([Column("column"), Column("type")], types.items(), longest=60)
+    out.grid([Column("column"), Column("type")], [[one["name"], one["type"]] for one in about["schema"]], longest=60)
     out.line()
     print_rows(out, found, total=about.get("rows"))
 
@@ -148,7 +108,7 @@ def _keys(about: dict[str, Any]) -> list[str]:
     return [f"({', '.join(about['key'])})"] if about["key"] else []
 
 
-@data.command(cls=Command, reads=True)
+@data.command(cls=Command, reads=True, asks=True)
 @click.argument("table")
 @limit_option(20, "Snapshots; 0: all.")
 @pass_invocation
@@ -157,41 +117,27 @@ def history(invocation: Invocation, table: str, limit: int) -> None:
 
     `tidemill query ... --at SNAPSHOT` reads one of them.
     """
-    from tidemill.flow.query import reading
-    from tidemill.model.errors import UserError
-
     out = invocation.out
-    with reading(invocation.services, tell_ref(invocation)) as seen:
-        name = seen.resolve(table)
-        if name not in seen.pointers:
-            raise UserError(f'"{name}" is a view: it has no snapshots.', hint=f"tidemill data show {name}")
-        snapshots = invocation.services.catalog.history(name, seen.pointers[name])[::-1]
-    shown = snapshots[:limit] if limit else snapshots
+    found = invocation.installation.lake.history(table, tell_ref(invocation), limit or None)
+    shown, name = found["snapshots"], found["table"]
     if invocation.json:
-        out.object(
-            {
-                "branch": seen.ref,
-                "table": str(name),
-                "snapshots": [{f: getattr(s, f) for f in s.__dataclass_fields__} for s in shown],
-                "total": len(snapshots),
-            }
-        )
+        out.object(found)
         return
     columns = [Column("snapshot"), Column("at"), Column("change"), Column("batch", right=True),
                Column("added", right=True), Column("removed", right=True), Column("rows", right=True)]  # fmt: skip
     rows = [
-        [str(s.snapshot_id), moment(s.committed_at), s.kind or s.operation, str(s.batch_id or "-"),
-         count(s.added_rows), count(s.removed_rows), count(s.rows)]
+        [str(s["snapshot_id"]), moment(s["committed_at"]), s["kind"] or s["operation"], str(s["batch_id"] or "-"),
+         count(s["added_rows"]), count(s["removed_rows"]), count(s["rows"])]
         for s in shown
     ]  # fmt: skip
     out.grid(columns, rows)
-    if len(shown) < len(snapshots):
-        out.note(f"{len(snapshots) - len(shown)} older snapshots not shown: --limit 0")
+    if len(shown) < found["total"]:
+        out.note(f"{found['total'] - len(shown)} older snapshots not shown: --limit 0")
     if shown:
-        out.next(f'tidemill query "from {name}" --at {shown[-1].snapshot_id}')
+        out.next(f'tidemill query "from {name}" --at {shown[-1]["snapshot_id"]}')
 
 
-@data.command(cls=Command)
+@data.command(cls=Command, asks=True)
 @click.argument("which", required=False, metavar="[PIPELINE|BATCH]")
 @limit_option(20, "Batches; 0: all.")
 @pass_invocation
@@ -242,5 +188,5 @@ def vacuum(invocation: Invocation, grace: timedelta, keep: timedelta, compact: b
     invocation.out.facts(facts)
 
 
-for _other in (deliver, deliveries, crawl, slots, drop_slot):
+for _other in (deliver, deliveries, crawl, slots, drop_slot, lineage):
     data.add_command(_other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from tidemill.cli.invocation import Invocation, pass_invocation
 from tidemill.cli.text import size
 from tidemill.model.cdc import lsn_text
 
+if TYPE_CHECKING:
+    from tidemill.ports.slots import Slot
+
 
 @click.command(cls=Command)
 @click.argument("connection")
@@ -19,7 +23,8 @@ from tidemill.model.cdc import lsn_text
 def slots(invocation: Invocation, connection: str) -> None:
     """List a server's replication slots, and how far behind each is.
 
-    A server keeps its log from where a slot stands. One that nobody reads any more fills its disk.
+    A server keeps its log from where a slot stands. One that nobody reads any more fills its disk, or, where
+    max_slot_wal_keep_size bounds what is kept, is lost: "left" is what may still be written before that.
     """
     from tidemill.wiring.databases import open_slots
 
@@ -33,17 +38,24 @@ def slots(invocation: Invocation, connection: str) -> None:
         return
     columns = [
         Column("slot"), Column("database"), Column("plugin"), Column("state"), Column("confirmed"),
-        Column("kept", right=True),
+        Column("kept", right=True), Column("left", right=True),
     ]  # fmt: skip
-    states = [
-        ("lost", "bad") if one.is_lost else ("read", "good") if one.is_active else ("idle", "dim") for one in found
-    ]
+    states = [_state(one) for one in found]
     out.grid(columns, [
         [one.name, one.database, one.plugin, Styled(*state), lsn_text(one.lsn),
-         "-" if one.lag is None else size(one.lag)]
+         "-" if one.lag is None else size(one.lag), "-" if one.left is None else size(max(one.left, 0))]
         for one, state in zip(found, states, strict=True)
     ])  # fmt: skip
     out.next(f"tidemill data drop-slot {connection} SLOT")
+
+
+def _state(slot: Slot) -> tuple[str, str]:
+    """In a word, and how it looks."""
+    if slot.is_lost:
+        return "lost", "bad"
+    if slot.left is not None and slot.left <= 0:
+        return "nearly lost", "warn"
+    return ("read", "good") if slot.is_active else ("idle", "dim")
 
 
 @click.command("drop-slot", cls=Command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cached_property, update_wrapper
 from pathlib import Path
@@ -14,6 +15,7 @@ from tidemill.model.errors import UserError
 
 if TYPE_CHECKING:
     from tidemill.flow.services import Services
+    from tidemill.ports.installation import Installation
     from tidemill.ports.metadata import Metadata
     from tidemill.wiring.settings import Settings
     from tidemill.wiring.stream_care import StreamCare
@@ -28,6 +30,8 @@ class Invocation:
     def __init__(self) -> None:
         self.arguments: list[str] = []
         self.project: Path | None = None
+        #: An installation's server, by address or name, as the command line says it.
+        self.server: str | None = None
         self.branch: str | None = None
         self.json = False
         self.verbose = 0
@@ -93,6 +97,27 @@ class Invocation:
             own_process()
             self._services = services_of(self.known_settings())
         return self._services
+
+    @property
+    def remote(self) -> str | None:
+        """The server that is asked instead of a project: by `--server`, or by TIDEMILL_SERVER."""
+        return self.server or os.environ.get("TIDEMILL_SERVER") or None
+
+    @cached_property
+    def installation(self) -> Installation:
+        """What answers commands that need no files: the project here, or the server of one elsewhere.
+
+        Raises:
+            SettingsError: the server, or who asks it, is not said rightly.
+        """
+        if self.remote is None:
+            from tidemill.wiring.installation import here
+
+            return here(self.known_settings(), self.metadata, lambda: self.services, lambda: self.streams)
+        from tidemill.version import __version__
+        from tidemill.wiring.installation import elsewhere
+
+        return elsewhere(self.remote, os.environ, __version__, self.out.note)
 
     @cached_property
     def streams(self) -> StreamCare:

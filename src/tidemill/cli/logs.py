@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,9 +12,8 @@ from tidemill.cli.invocation import Invocation, pass_invocation
 from tidemill.cli.text import plain
 
 if TYPE_CHECKING:
-    from tidemill.model.batch import Batch
-    from tidemill.model.run import Run
-    from tidemill.ports.tasklogs import LogLine, TaskLogs, TryPlace
+    from tidemill.ports.installation import AskedLogs
+    from tidemill.ports.tasklogs import LogLine, TryPlace
 
 _INSTANCE = re.compile(r"(?P<task>.+)\[(?P<index>\d+)\]")
 _STYLES = {"ERROR": "bad", "CRITICAL": "bad", "WARNING": "warn", "DEBUG": "dim"}
@@ -24,7 +23,7 @@ _LOOK_EVERY = 0.2
 _PAGE = 1000
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, asks=True)
 @click.argument("run_id", type=click.IntRange(min=1), metavar="RUN")
 @click.argument("task", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines come, until the run has ended.")
@@ -35,11 +34,9 @@ def logs(invocation: Invocation, run_id: int, task: str | None, follow: bool, nu
 
     TASK is a task's id, or one instance of a mapped task: load[3]. Without it, all tasks of the run.
     """
-    from tidemill.wiring.performing import open_logs
-
-    settings = invocation.known_settings()
-    _, batch = _looked_up(invocation, run_id, task)
-    reading = _Reading(invocation, open_logs(settings), batch.pipeline, run_id, task, number)
+    installation = invocation.installation
+    run = _looked_up(installation.runs.one(run_id), task)
+    reading = _Reading(invocation, installation.logs, run["pipeline"], run_id, task, number)
     if invocation.json:
         invocation.out.object({"run_id": run_id, "lines": reading.objects()})
         return
@@ -48,40 +45,34 @@ def logs(invocation: Invocation, run_id: int, task: str | None, follow: bool, nu
         if not reading.seen:
             invocation.out.note(f"run {run_id} has said nothing{f' in {task}' if task else ''}")
         return
-    from tidemill.model.run import RUN_ENDS
     from tidemill.wiring.services import system_clock
 
     clock = system_clock()
     while True:
         # In this order: what was said before the end is read after it.
-        ended = _looked_up(invocation, run_id, None)[0].state in RUN_ENDS
+        ended = installation.runs.has_ended(run_id)
         reading.print_new()
         if ended:
             return
         clock.sleep(_LOOK_EVERY)
 
 
-def _looked_up(invocation: Invocation, run_id: int, task: str | None) -> tuple[Run, Batch]:
+def _looked_up(run: dict[str, Any], task: str | None) -> dict[str, Any]:
+    """The run, if it has such a task. Raises UnknownName."""
+    from tidemill.cli.runs import name_of
     from tidemill.model.errors import UnknownName
 
-    with invocation.metadata.read() as tx:
-        run = tx.runs.get(run_id)
-        if run is None:
-            raise UnknownName.of("run", str(run_id), (str(one.id) for one in tx.runs.recent(limit=50)))
-        batch = tx.batches.get(run.batch_id)
-        assert batch is not None
-        if task is not None:
-            known = {one.name for one in tx.runs.tasks(run_id)} | {one.task for one in tx.runs.tasks(run_id)}
-            if task not in known:
-                raise UnknownName.of("task", task, sorted(known), where=f"run {run_id}")
-    return run, batch
+    known = {name_of(one) for one in run["tasks"]} | {one["task"] for one in run["tasks"]}
+    if task is not None and task not in known:
+        raise UnknownName.of("task", task, sorted(known), where=f"run {run['run_id']}")
+    return run
 
 
 class _Reading:
     """Reads the logs of a run from where the last look ended."""
 
     def __init__(
-        self, invocation: Invocation, logs: TaskLogs, pipeline: str, run_id: int, task: str | None, number: int | None
+        self, invocation: Invocation, logs: AskedLogs, pipeline: str, run_id: int, task: str | None, number: int | None
     ) -> None:
         self._out = invocation.out
         self._logs = logs

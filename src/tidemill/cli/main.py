@@ -28,11 +28,12 @@ class Entry:
 TABLE: Mapping[str, Mapping[str, Entry]] = {
     "Begin": {
         "init": Entry("tidemill.cli.init:init", "Write a new project that runs as it is."),
+        "import": Entry("tidemill.cli.importing:imports", "Take over what another tool has: Airflow's DAGs and past."),
         "demo": Entry("tidemill.demo.command:demo", "Run a week of real flights through a pipeline, failure included."),
     },
     "Run": {
         "up": Entry("tidemill.cli.up:up", "Start all that a project needs to run by itself."),
-        "serve": Entry("tidemill.cli.up:serve", "Run one part of an installation in a process of its own."),
+        "serve": Entry("tidemill.cli.up:serve", "Run one part of an installation; say who may use it."),
         "stream": Entry("tidemill.cli.stream:stream", "Run streams, and look after them."),
         "run": Entry("tidemill.cli.run:run", "Run a pipeline: all of it is published, or nothing."),
         "backfill": Entry("tidemill.cli.backfill:backfill", "Run a pipeline for a range of intervals."),

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from tidemill.cli.grid import Column, Grid, render
-from tidemill.cli.text import count, jsonable
+from tidemill.cli.text import count
+from tidemill.model.json_values import jsonable
 
 _CODES = {"heading": "1", "null": "2", "good": "32", "bad": "31;1", "warn": "33", "dim": "2", "added": "32",
           "removed": "31", "changed": "33"}  # fmt: skip

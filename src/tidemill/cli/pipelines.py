@@ -11,14 +11,14 @@ from tidemill.cli.failure import short
 from tidemill.cli.grid import Column, Styled
 from tidemill.cli.invocation import Invocation, pass_invocation
 from tidemill.cli.text import count, duration, moment
+from tidemill.model.batch import Interval
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from tidemill.model.definition import Definition, TaskInfo
     from tidemill.model.graph import Node
-    from tidemill.ports.definitions import PipelineRecord, Unreadable
-    from tidemill.ports.metadata import Tx
+    from tidemill.ports.installation import Declared
 
 #: Runs in the strip of a pipeline, oldest first.
 _STRIP = 10
@@ -48,58 +48,44 @@ def pipeline_schema(invocation: Invocation) -> None:
     invocation.out.object(schema())
 
 
-@pipelines.command("ls", cls=Command)
+@pipelines.command("ls", cls=Command, asks=True)
 @pass_invocation
 def list_pipelines(invocation: Invocation) -> None:
     """List pipelines, with their next and their last runs.
 
     In the strip of last runs, the newest at its end, + is success, x failed, - cancelled, and > not ended yet.
     """
-    from tidemill.wiring.services import system_clock
-
-    _read_files(invocation)
-    now = system_clock().now()
-    with invocation.metadata.read() as tx:
-        errors = tx.definitions.errors()
-        records = tx.definitions.pipelines()
-        known = tx.definitions.get_all(record.definition_id for record in records)
-        unread = {error.file for error in errors}
-        listed = [_object(tx, record, known[record.definition_id], unread, now) for record in records]
+    found = invocation.installation.pipelines.listed(_STRIP)
+    listed = found["pipelines"]
     out = invocation.out
     if invocation.json:
-        out.object({"pipelines": listed, "errors": [_error(error) for error in errors]})
+        out.object(found)
         return
     if listed:
         columns = [Column("pipeline"), Column("schedule", wraps=True), Column("state"), Column("next run"),
                    Column("last runs"), Column("file", yields=1)]  # fmt: skip
         out.grid(columns, [_row(one) for one in listed])
     else:
-        out.note(f"no pipeline in {', '.join(invocation.settings.pipelines)}")
-    for error in errors:
+        out.note(f"no pipeline in {invocation.remote or ', '.join(invocation.settings.pipelines)}")
+    for error in found["errors"]:
         _tell(invocation, error)
     if listed:
         out.next(f"tidemill pipelines show {listed[0]['pipeline']}")
 
 
-@pipelines.command(cls=Command)
+@pipelines.command(cls=Command, asks=True)
 @_NAME
 @pass_invocation
 def show(invocation: Invocation, name: str) -> None:
     """Show one pipeline: its schedule, its tasks, what they touch."""
-    from tidemill.flow.control import known
-    from tidemill.wiring.services import system_clock
-
-    _read_files(invocation)
-    with invocation.metadata.read() as tx:
-        record, definition = known(tx, name)
-        errors = [error for error in tx.definitions.errors() if error.file == record.file]
-        about = _object(tx, record, definition, {error.file for error in errors}, system_clock().now())
+    pipelines = invocation.installation.pipelines
+    about, declared = pipelines.one(name, _STRIP), pipelines.declared(name)
+    definition, errors = declared.definition, about.pop("errors")
     out = invocation.out
     if invocation.json:
-        details = definition.as_json()
-        out.object({**about, "definition": details, "errors": [_error(error) for error in errors]})
+        out.object({**about, "definition": definition.as_json(), "errors": errors})
         return
-    out.facts(_facts(about, record, definition))
+    out.facts(_facts(about, declared))
     out.line()
     columns = [Column("task"), Column("kind"), Column("after", wraps=True), Column("tries", right=True, yields=2),
                Column("reads", wraps=True, yields=1), Column("writes", wraps=True),
@@ -110,37 +96,32 @@ def show(invocation: Invocation, name: str) -> None:
     out.next(f"tidemill pipelines next {name}" if about["next_at"] else f"tidemill run {name}")
 
 
-@pipelines.command("next", cls=Command)
+@pipelines.command("next", cls=Command, asks=True)
 @_NAME
 @click.option("-n", "most", type=click.IntRange(min=1), default=5, show_default=True, help="How many.")
 @pass_invocation
 def next_runs(invocation: Invocation, name: str, most: int) -> None:
     """Show the next runs of a schedule: when, for which interval."""
-    from tidemill.flow.control import known
-    from tidemill.plan.due import upcoming
     from tidemill.wiring.services import system_clock
 
-    _read_files(invocation)
-    now = system_clock().now()
-    with invocation.metadata.read() as tx:
-        record, definition = known(tx, name)
-    found = upcoming(definition, now, record.newest, most)
+    pipelines = invocation.installation.pipelines
+    about = pipelines.upcoming(name, most)
     out = invocation.out
     if invocation.json:
-        runs = [{"at": at, "interval": [one.start, one.end]} for at, one in found]
-        out.object({"pipeline": name, "paused": record.paused, "schedule": _schedule(definition), "next": runs})
+        out.object(about)
         return
+    now, found = system_clock().now(), [(one["at"], Interval(*one["interval"])) for one in about["next"]]
     if found:
         columns = [Column("begins"), Column("in", right=True), Column("interval")]
         out.grid(columns, [[moment(at), _until(at, now), str(one)] for at, one in found])
     else:
-        out.line(f"{name}: {_why_none(definition)}")
-    if record.paused and found:
+        out.line(f"{name}: {_why_none(pipelines.declared(name).definition)}")
+    if about["paused"] and found:
         out.note("it is paused: none of them begins before it is resumed")
         out.next(f"tidemill pipelines unpause {name}")
 
 
-@pipelines.command(cls=Command)
+@pipelines.command(cls=Command, asks=True)
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @pass_invocation
 def pause(invocation: Invocation, names: tuple[str, ...]) -> None:
@@ -148,7 +129,7 @@ def pause(invocation: Invocation, names: tuple[str, ...]) -> None:
     _pause(invocation, names, True)
 
 
-@pipelines.command(cls=Command)
+@pipelines.command(cls=Command, asks=True)
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @pass_invocation
 def unpause(invocation: Invocation, names: tuple[str, ...]) -> None:
@@ -157,55 +138,12 @@ def unpause(invocation: Invocation, names: tuple[str, ...]) -> None:
 
 
 def _pause(invocation: Invocation, names: tuple[str, ...], paused: bool) -> None:
-    from tidemill.wiring.services import system_clock
-    from tidemill.wiring.serving import ring
-
-    _read_files(invocation)
-    with invocation.metadata.write() as tx:
-        for name in names:
-            tx.definitions.pause(name, paused, system_clock().now())
-    ring(invocation.settings)
+    invocation.installation.pipelines.pause(names, paused)
     if invocation.json:
         invocation.out.object({"paused" if paused else "resumed": list(names)})
         return
     invocation.out.facts([("paused" if paused else "resumed", name) for name in names])
     invocation.out.next(f"tidemill pipelines {'unpause' if paused else 'next'} {names[0]}")
-
-
-def _read_files(invocation: Invocation) -> None:
-    """Where nothing follows the files, read them now: what is told must be what they say."""
-    from tidemill.wiring.parsing import parse_once, parser_runs
-    from tidemill.wiring.serving import ring
-
-    settings = invocation.known_settings()
-    if not parser_runs(settings) and parse_once(settings).changed:
-        ring(settings)
-
-
-def _object(tx: Tx, record: PipelineRecord, definition: Definition, unread: set[str], now: datetime) -> dict[str, Any]:
-    """What is told of one pipeline."""
-    from tidemill.plan.due import upcoming
-
-    runs = tx.runs.recent(pipeline=record.name, limit=_STRIP)
-    soon = [] if record.paused else upcoming(definition, now, record.newest, 1)
-    return {
-        "pipeline": record.name,
-        "kind": definition.kind.value,
-        "schedule": _schedule(definition),
-        "state": "paused" if record.paused else "active",
-        "readable": record.file not in unread,
-        "next_at": soon[0][0] if soon else None,
-        "next_interval": [soon[0][1].start, soon[0][1].end] if soon else None,
-        "due": bool(soon) and soon[0][0] <= now,
-        "last_runs": [run.state.value for run in reversed(runs)],
-        "tasks": len(definition.tasks),
-        "file": record.file,
-        "place": definition.place,
-        "code_version": record.code,
-        "owner": definition.owner,
-        "tags": list(definition.tags),
-        "doc": definition.doc,
-    }
 
 
 def _row(one: dict[str, Any]) -> list[str]:
@@ -220,13 +158,6 @@ def _row(one: dict[str, Any]) -> list[str]:
 def _task_row(node: Node, info: TaskInfo) -> list[str]:
     lists = [", ".join(names) or "-" for names in (node.upstream, info.inlets, info.outlets)]
     return [node.id, info.operator, lists[0], str(node.retry.times + 1), *lists[1:], info.place or "-"]
-
-
-def _schedule(definition: Definition) -> str:
-    text = definition.schedule.text
-    if not text:
-        return "by hand"
-    return text if definition.zone == "UTC" else f"{text} in {definition.zone}"
 
 
 def _why_none(definition: Definition) -> str:
@@ -245,7 +176,8 @@ def _until(at: datetime, now: datetime) -> str:
     return "now" if seconds <= 0 else duration(seconds)
 
 
-def _facts(about: dict[str, Any], record: PipelineRecord, definition: Definition) -> list[tuple[str, ...]]:
+def _facts(about: dict[str, Any], declared: Declared) -> list[tuple[str, ...]]:
+    definition = declared.definition
     kind = "tables, published together" if about["kind"] == "tables" else "tasks"
     facts: list[tuple[str, ...]] = [
         ("pipeline", about["pipeline"], f"{kind}, {count(about['tasks'], 'tasks')}"),
@@ -258,8 +190,8 @@ def _facts(about: dict[str, Any], record: PipelineRecord, definition: Definition
         facts.append(("interval", " ".join(filter(None, bounds)), "catching up" if definition.catchup else "newest"))
     if about["next_at"] is not None:
         facts.append(("next run", "now" if about["due"] else moment(about["next_at"])))
-    if record.newest is not None:
-        facts.append(("begun", str(record.newest)))
+    if declared.newest is not None:
+        facts.append(("begun", str(declared.newest)))
     at_once = "one after the other" if definition.sequential else f"{definition.max_active_runs} at the same time"
     facts.append(("runs", at_once))
     for name, length in (("timeout", definition.run_timeout), ("deadline", definition.deadline)):
@@ -269,19 +201,15 @@ def _facts(about: dict[str, Any], record: PipelineRecord, definition: Definition
               for name, schema in definition.params.items()]  # fmt: skip
     facts += [(name, value) for name, value in (("owner", definition.owner), ("tags", ", ".join(definition.tags)),
               ("for", definition.doc.split("\n", 1)[0])) if value]  # fmt: skip
-    facts.append(("code", record.code, f"read {moment(record.seen_at)}"))
+    facts.append(("code", about["code_version"], f"read {moment(declared.seen_at)}"))
     return facts
 
 
-def _error(error: Unreadable) -> dict[str, Any]:
-    return {name: getattr(error, name) for name in error.__dataclass_fields__}
-
-
-def _tell(invocation: Invocation, error: Unreadable) -> None:
+def _tell(invocation: Invocation, error: dict[str, Any]) -> None:
     """Why a file cannot be read, as a failure is told."""
     out = invocation.out
     out.line()
-    out.line(f"{out.styled('error:', 'bad')} {error.file} cannot be read: {error.what}")
-    out.line(f"  at: {error.place or error.file}")
-    if error.hint:
-        out.line(f"  try: {error.hint}")
+    out.line(f"{out.styled('error:', 'bad')} {error['file']} cannot be read: {error['what']}")
+    out.line(f"  at: {error['place'] or error['file']}")
+    if error["hint"]:
+        out.line(f"  try: {error['hint']}")

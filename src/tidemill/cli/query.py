@@ -12,32 +12,32 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from tidemill.cli.command import Command, limit_option
+from tidemill.cli.command import Command, Suggestion, limit_option
 from tidemill.cli.invocation import Invocation, current, pass_invocation
 from tidemill.cli.reading import tell_ref
 from tidemill.cli.text import count
 
 if TYPE_CHECKING:
-    from tidemill.cli.rows import Head
+    from tidemill.ports.asked import Head
 
 #: The engines of wiring/queries.py, which is not loaded for a list of them.
 _ENGINES = ("athena", "postgres", "redshift", "trino")
 #: Stands for standard output.
-_STDOUT = "-"
+STDOUT = "-"
 
 
 def _keep_json(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    if value == _STDOUT:
+    if value == STDOUT:
         current(ctx).json = True
     return value
 
 
-@click.command(cls=Command, reads=True, own=["json"])
+@click.command(cls=Command, reads=True, asks=True, own=["json"])
 @click.argument("sql", required=False, metavar="SQL")
 @click.option("--at", metavar="WHEN", help="Read a time ('2013-01-15 12:00'), or a snapshot id of the one table read.")
 @limit_option(100, "Rows to print; 0: all. Files and --json always get all.")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write CSV; - is standard output.")
-@click.option("--json", "json_file", metavar="[FILE]", is_flag=False, flag_value=_STDOUT, callback=_keep_json,
+@click.option("--json", "json_file", metavar="[FILE]", is_flag=False, flag_value=STDOUT, callback=_keep_json,
               help="Write one JSON object; without FILE to standard output.")  # fmt: skip
 @click.option("--parquet", "parquet_file", metavar="FILE", help="Write Parquet.")
 @click.option("--engine", type=click.Choice(_ENGINES), help="Ask another engine, in its own SQL.")
@@ -62,36 +62,47 @@ def query(
 
     All tables are read as of one moment: main's last publish, --branch, or --at.
 
+    With --server the first rows come from there, as many as its settings allow, and files whole, up to 64 MB.
+
     With --engine or --on, the statement goes elsewhere as it is: to Athena or Trino over the same tables, or to a
     warehouse. What they see is theirs, table by table.
     """
-    from tidemill.cli.rows import csv_rows, head, json_parts, print_rows
+    from tidemill.cli.rows import json_parts, print_rows
+    from tidemill.flow.facts.rows import csv_rows, head
 
     if sql is None and json_file is not None and " " in json_file:
         # `--json "select ..."`: the option may stand alone, so what follows it was taken for its file.
-        sql, json_file, invocation.json = json_file, _STDOUT, True
+        sql, json_file, invocation.json = json_file, STDOUT, True
     if invocation.json and json_file is None:
-        json_file = _STDOUT
+        json_file = STDOUT
     targets = [t for t in (csv_file, json_file, parquet_file) if t is not None]
     if len(targets) > 1:
         raise click.UsageError("One of --csv, --json and --parquet can be written at a time.")
     text = _statement(sql)
+    if invocation.remote is not None:
+        from tidemill.cli.query_there import query_there
+
+        if engine or on:
+            raise Suggestion("Another engine cannot be asked by a server.", "--engine and --on, where the project is")
+        form = next((f for f, file in (("csv", csv_file), ("jsonl", json_file), ("parquet", parquet_file)) if file), "")
+        query_there(invocation, text, at, limit, form, targets[0] if targets else None)
+        return
     with _asked(invocation, text, at, engine, on, None if targets else limit or None) as reader:
         if parquet_file is not None:
             from tidemill.adapters.arrow.export import write_parquet
 
             with _binary(parquet_file) as stream:
                 rows = write_parquet(reader, stream)
-            _wrote(invocation, parquet_file, rows)
+            wrote(invocation, parquet_file, rows)
         elif csv_file is not None:
             counted = _Counted(csv_rows(reader))
-            with _text(invocation, csv_file) as lines:
+            with text_stream(invocation, csv_file) as lines:
                 csv.writer(lines, lineterminator="\n").writerows(counted)
-            _wrote(invocation, csv_file, counted.passed - 1)
+            wrote(invocation, csv_file, counted.passed - 1)
         elif json_file is not None:
-            with _text(invocation, json_file) as lines:
+            with text_stream(invocation, json_file) as lines:
                 lines.writelines(json_parts(reader))
-            if json_file != _STDOUT:
+            if json_file != STDOUT:
                 invocation.out.note(f"wrote {json_file}")
         elif engine or on:
             _print_first(invocation, head(reader, None), limit)
@@ -126,7 +137,8 @@ def _asked(
 
 def _print_first(invocation: Invocation, found: Head, limit: int) -> None:
     """Print rows of which one more was asked for than are shown, to know whether there are more."""
-    from tidemill.cli.rows import Head, print_rows
+    from tidemill.cli.rows import print_rows
+    from tidemill.ports.asked import Head
 
     more = 0 < limit < len(found.rows)
     shown = Head(found.columns, found.rows[:limit] if limit else found.rows, min(found.total, limit or found.total))
@@ -143,8 +155,9 @@ def _statement(sql: str | None) -> str:
     return sql
 
 
-def _wrote(invocation: Invocation, file: str, rows: int) -> None:
-    if file != _STDOUT:
+def wrote(invocation: Invocation, file: str, rows: int) -> None:
+    """Say what was written."""
+    if file != STDOUT:
         invocation.out.facts([("wrote", file, count(rows, "rows"))])
 
 
@@ -162,27 +175,27 @@ class _Counted:
 
 
 @contextmanager
-def _text(invocation: Invocation, file: str) -> Iterator[IO[str]]:
+def text_stream(invocation: Invocation, file: str) -> Iterator[IO[str]]:
     """A text stream to standard output or into a file."""
-    if file == _STDOUT:
+    if file == STDOUT:
         yield invocation.out.stream
         invocation.out.stream.flush()
         return
-    with _whole(file) as path, path.open("w", encoding="utf-8", newline="") as stream:
+    with whole(file) as path, path.open("w", encoding="utf-8", newline="") as stream:
         yield stream
 
 
 @contextmanager
 def _binary(file: str) -> Iterator[IO[bytes]]:
     """A binary stream into a file."""
-    if file == _STDOUT:
+    if file == STDOUT:
         raise click.UsageError("Parquet goes into a file: it cannot be written to standard output.")
-    with _whole(file) as path, path.open("wb") as stream:
+    with whole(file) as path, path.open("wb") as stream:
         yield stream
 
 
 @contextmanager
-def _whole(file: str) -> Iterator[Path]:
+def whole(file: str) -> Iterator[Path]:
     """A path to write to that becomes `file` when all went well: a query that fails leaves what was there."""
     target = Path(file)
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")

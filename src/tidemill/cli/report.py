@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tidemill.cli.text import count, duration, size
+from tidemill.flow.facts.tables import is_inner
 from tidemill.flow.observe import RunReport, TableReport, TaskReport
 from tidemill.flow.services import Services
 from tidemill.model.batch import BatchKey
@@ -15,7 +16,7 @@ from tidemill.model.branch import MAIN
 from tidemill.model.pipeline import PipelineSpec, TaskKind
 from tidemill.model.place import told
 from tidemill.model.run import TaskState
-from tidemill.model.table import INPUT_SUFFIX, QUARANTINE_SUFFIX, TableName
+from tidemill.model.table import QUARANTINE_SUFFIX
 
 Fact = tuple[str, ...]
 
@@ -69,11 +70,6 @@ def left_by(services: Services, report: RunReport) -> Left:
         here, before = tx.refs.pointers(run.branch), tx.refs.bases(run.branch)
     written = [name for name, pointer in here.items() if before.get(name) != pointer and not is_inner(name)]
     return Left(run.branch, tuple(sorted(map(str, written))), tuple(sorted(published)))
-
-
-def is_inner(name: TableName) -> bool:
-    """True for tables that only Tidemill reads: the inputs of upsert and history tables."""
-    return name.table.endswith(INPUT_SUFFIX)
 
 
 # For people -----------------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class RunOptions:
         return words + [word for name, value in self.params.items() for word in ("--param", f"{name}={value}")]
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, asks=True)
 @click.argument("pipeline")
 @click.argument("when", required=False, metavar="[WHEN]")
 @click.option("--refetch", is_flag=True, help="Ask the sources again; the archive keeps both versions.")
@@ -73,6 +73,8 @@ def run(
 ) -> int:
     """Run a pipeline: all of it is published, or nothing.
 
+    With --server its schedulers run it, and this command follows it until it has ended.
+
     PIPELINE is a name, or a file: path/to/file.py, or path/to/file.py:name where the file has several.
 
     WHEN is a date (2013-01-15), a time (2013-01-15T03:00) or a range with both ends included
@@ -84,6 +86,10 @@ def run(
     from tidemill.cli.report import when_of
     from tidemill.wiring.runner import keys_of
 
+    if invocation.remote is not None:
+        from tidemill.cli.run_there import run_there
+
+        return run_there(invocation, pipeline, when, params, start, refetch=refetch)
     made = _declared(invocation, pipeline)
     if not hasattr(made, "spec"):
         from tidemill.cli.run_dag import run_dag

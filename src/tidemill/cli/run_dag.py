@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tidemill.cli.invocation import Invocation
+from tidemill.cli.runs import name_of
 from tidemill.cli.text import count, duration
 
 if TYPE_CHECKING:
     from tidemill.model.batch import Interval
     from tidemill.model.definition import Definition
-    from tidemill.model.run import Run
     from tidemill.ports.executor import JobEnded
 
 
@@ -23,16 +23,15 @@ def run_dag(
     from tidemill.plan.params import read_params
 
     conf = read_params(definition.params, params, where=definition.place)
-    for interval, key in _meant(invocation, definition, when):
+    for interval, key in meant(invocation, definition, when):
         code = _run_one(invocation, definition.name, interval, key, conf, start)
         if code:
             return code
     return 0
 
 
-def _meant(
-    invocation: Invocation, definition: Definition, when: str | None
-) -> list[tuple[Interval | None, str | None]]:
+def meant(invocation: Invocation, definition: Definition, when: str | None) -> list[tuple[Interval | None, str | None]]:
+    """The intervals or the run key that the user means by a date, a range, a key, or nothing."""
     from tidemill.plan.schedule import latest_complete, parse_intervals
     from tidemill.wiring.services import system_clock
 
@@ -56,37 +55,40 @@ def _run_one(
     conf: Mapping[str, Any],
     start: tuple[str, ...],
 ) -> int:
-    from tidemill.model.run import RunState
     from tidemill.wiring.running import run_here
 
     run = run_here(
         invocation.settings, name, interval=interval, run_key=key, conf=conf, only=start,
         ended=lambda end: _ended(invocation, end),
     )  # fmt: skip
-    with invocation.metadata.read() as tx:
-        tasks = tx.runs.tasks(run.id)
-    good = run.state is RunState.SUCCESS
+    return tell(invocation, name, str(interval or key or run.id), invocation.installation.runs.one(run.id))
+
+
+def tell(invocation: Invocation, name: str, when: str, run: dict[str, Any]) -> int:
+    """Say how a run has ended; returns the exit code."""
+    tasks, run_id, state = run["tasks"], run["run_id"], run["state"]
+    good = state == "success"
     if invocation.json:
-        listed = [{"task": task.name, "state": task.state, "tries": task.tries, "error": task.error} for task in tasks]
-        invocation.out.object({"ok": good, "run_id": run.id, "state": run.state, "error": run.error, "tasks": listed})
+        listed = [{"task": name_of(task), **{field: task[field] for field in _TOLD}} for task in tasks]
+        invocation.out.object({"ok": good, "run_id": run_id, "state": state, "error": run["error"], "tasks": listed})
         return 0 if good else 1
-    invocation.out.facts([(_verb(run), f"{name} {interval or key or run.id}", count(len(tasks), "tasks"), _took(run))])
-    bad = next((task for task in tasks if task.state.value == "failed"), None)
+    verb = "ran" if good else state
+    invocation.out.facts([(verb, f"{name} {when}", count(len(tasks), "tasks"), _took(run))])
+    bad = next((task for task in tasks if task["state"] == "failed"), None)
     if not good:
         sys.stdout.flush()
-        print(f"error: {run.error or run.state}", file=sys.stderr)
-    invocation.out.next(f"tidemill logs {run.id} {bad.name}" if bad else f"tidemill runs show {run.id}")
+        print(f"error: {run['error'] or state}", file=sys.stderr)
+    invocation.out.next(f"tidemill logs {run_id} {name_of(bad)}" if bad else f"tidemill runs show {run_id}")
     return 0 if good else 1
 
 
-def _verb(run: Run) -> str:
-    return {"success": "ran", "failed": "failed", "cancelled": "cancelled"}.get(run.state.value, run.state.value)
+_TOLD = ("state", "tries", "error")
 
 
-def _took(run: Run) -> str:
-    if run.started_at is None or run.ended_at is None:
+def _took(run: dict[str, Any]) -> str:
+    if run["started_at"] is None or run["ended_at"] is None:
         return ""
-    return duration((run.ended_at - run.started_at).total_seconds())
+    return duration((run["ended_at"] - run["started_at"]).total_seconds())
 
 
 def _ended(invocation: Invocation, end: JobEnded) -> None:

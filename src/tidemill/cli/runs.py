@@ -15,10 +15,7 @@ from tidemill.cli.text import count, duration, moment
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tidemill.flow.control import Clearing
-    from tidemill.model.batch import Batch
-    from tidemill.model.run import Run, TaskRun
-    from tidemill.ports.metadata import Tx
+    from tidemill.ports.installation import ToClear
 
 _STYLES = {
     "success": "good", "failed": "bad", "upstream_failed": "bad", "cancelled": "warn", "skipped": "dim",
@@ -39,7 +36,7 @@ def runs() -> None:
 _RUN = click.argument("run_id", type=click.IntRange(min=1), metavar="RUN")
 
 
-@runs.command("ls", cls=Command)
+@runs.command("ls", cls=Command, asks=True)
 @click.option("--pipeline", metavar="NAME", help="Only runs of this pipeline.")
 @click.option("--state", metavar="STATE", help="Only runs in this state: queued, running, success, failed ...")
 @limit_option(20, "How many, newest first; 0: all.")
@@ -51,16 +48,7 @@ def list_runs(invocation: Invocation, pipeline: str | None, state: str | None, l
 
     if state is not None and state not in list(RunState):
         raise UnknownName.of("state", state, list(RunState))
-    with invocation.metadata.read() as tx:
-        found = tx.runs.recent(
-            pipeline=pipeline, state=RunState(state) if state else None, limit=limit or None
-        )  # fmt: skip
-        listed = [_object(tx, run) for run in found]
-        if pipeline is not None and not listed:
-            known = {batch.pipeline for batch in tx.batches.recent()}
-            known |= {record.name for record in tx.definitions.pipelines()}
-            if pipeline not in known:
-                raise UnknownName.of("pipeline", pipeline, known)
+    listed = invocation.installation.runs.listed(pipeline, RunState(state) if state else None, limit or None)
     out = invocation.out
     if invocation.json:
         out.object({"runs": listed})
@@ -84,36 +72,6 @@ def _row(one: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def _object(tx: Tx, run: Run) -> dict[str, Any]:
-    batch = tx.batches.get(run.batch_id)
-    assert batch is not None
-    order = tx.runs.order(run.id)
-    return {
-        "run_id": run.id,
-        "batch_id": run.batch_id,
-        "attempt": run.attempt,
-        "pipeline": batch.pipeline,
-        "when": _when(batch),
-        "interval": [batch.key.interval.start, batch.key.interval.end] if batch.key.interval else None,
-        "run_key": batch.key.run_key,
-        "state": run.state.value,
-        "kind": order.kind.value if order else "by hand",
-        "conf": dict(order.conf) if order else {},
-        "backfill_id": order.backfill_id if order else None,
-        "created_at": run.created_at,
-        "started_at": run.started_at,
-        "ended_at": run.ended_at,
-        "branch": run.branch,
-        "code_version": run.code_version,
-        "holder": run.holder,
-        "error": run.error,
-    }
-
-
-def _when(batch: Batch) -> str:
-    return str(batch.key.interval or batch.key.run_key)
-
-
 def _state(state: str) -> str:
     style = _STYLES.get(state)
     return Styled(state, style) if style else state
@@ -127,33 +85,17 @@ def _first_line(error: str | None) -> str:
     return short(error or "").split("\n", 1)[0]
 
 
-@runs.command(cls=Command)
+@runs.command(cls=Command, asks=True)
 @_RUN
 @pass_invocation
 def show(invocation: Invocation, run_id: int) -> None:
     """Everything about one run: its tasks, their tries, and the error."""
-    from tidemill.model.errors import UnknownName
-
-    with invocation.metadata.read() as tx:
-        run = tx.runs.get(run_id)
-        if run is None:
-            raise UnknownName.of("run", str(run_id), (str(one.id) for one in tx.runs.recent(limit=50)))
-        about = _object(tx, run)
-        tasks = tx.runs.tasks(run_id)
-        tries = tx.runs.past_tries(run_id)
+    about = invocation.installation.runs.one(run_id)
     out = invocation.out
     if invocation.json:
-        fields = ("task", "map_index", "state", "tries", "queued_at", "started_at", "ended_at", "rows", "bytes",
-                  "worker", "error")  # fmt: skip
-        past = ("task", "map_index", "number", "started_at", "ended_at", "error", "worker")
-        out.object(
-            {
-                **about,
-                "tasks": [{name: getattr(task, name) for name in fields} for task in tasks],
-                "past_tries": [{name: getattr(one, name) for name in past} for one in tries],
-            }
-        )
+        out.object(about)
         return
+    tasks, error = about["tasks"], about["error"]
     facts = [
         ("run", str(run_id)),
         ("pipeline", f"{about['pipeline']} {about['when']}"),
@@ -168,26 +110,31 @@ def show(invocation: Invocation, run_id: int) -> None:
         facts.append(("branch", about["branch"]))
     facts += [("parameter", f"{name} = {value!r}") for name, value in about["conf"].items()]
     out.facts(facts)
-    if run.error:
-        head, *more = short(run.error).splitlines()
+    if error:
+        head, *more = short(error).splitlines()
         out.line(f"{out.styled('error:', 'bad')} {head}")
         for line in more:
             out.line(line if line.startswith("  ") else f"  {line}")
     if tasks:
         out.line()
-        _print_tasks(invocation, tasks, run.error)
-    bad = next((task for task in tasks if task.state.value == "failed"), None)
-    out.next(f"tidemill logs {run_id} {bad.name}" if bad else f"tidemill data batches {run.batch_id}")
+        _print_tasks(invocation, tasks, error)
+    bad = next((task for task in tasks if task["state"] == "failed"), None)
+    out.next(f"tidemill logs {run_id} {name_of(bad)}" if bad else f"tidemill data batches {about['batch_id']}")
 
 
-def _print_tasks(invocation: Invocation, tasks: list[TaskRun], told: str | None) -> None:
-    errors = ["" if told and task.error and task.error in told else _first_line(task.error) for task in tasks]
+def name_of(task: dict[str, Any]) -> str:
+    """A task instance as commands name it: `load`, or `load[3]`."""
+    return f"{task['task']}[{task['map_index']}]" if task["map_index"] >= 0 else str(task["task"])
+
+
+def _print_tasks(invocation: Invocation, tasks: list[dict[str, Any]], told: str | None) -> None:
+    errors = ["" if told and task["error"] and task["error"] in told else _first_line(task["error"]) for task in tasks]
     columns = [Column("task"), Column("state"), Column("tries", right=True), Column("rows", right=True, yields=1),
                Column("began"), Column("took", right=True),
                *([Column("error", wraps=True)] if any(errors) else [])]  # fmt: skip
     rows = [
-        [task.name, _state(task.state.value), str(task.tries), count(task.rows), moment(task.started_at),
-         _took(task.started_at, task.ended_at), *([error] if any(errors) else [])]
+        [name_of(task), _state(task["state"]), str(task["tries"]), count(task["rows"]), moment(task["started_at"]),
+         _took(task["started_at"], task["ended_at"]), *([error] if any(errors) else [])]
         for task, error in zip(tasks[:_MOST_TASKS], errors, strict=False)
     ]  # fmt: skip
     invocation.out.grid(columns, rows)
@@ -198,25 +145,20 @@ def _print_tasks(invocation: Invocation, tasks: list[TaskRun], told: str | None)
 # Changing -------------------------------------------------------------------------------------------------------------
 
 
-@runs.command(cls=Command)
+@runs.command(cls=Command, asks=True)
 @_RUN
 @pass_invocation
 def cancel(invocation: Invocation, run_id: int) -> None:
     """Stop a run and its tasks; main never sees it, its branch stays."""
-    from tidemill.flow import control
-    from tidemill.wiring.services import system_clock
-    from tidemill.wiring.serving import ring
-
-    run = control.cancel(invocation.metadata, run_id, system_clock().now())
-    ring(invocation.settings)
+    invocation.installation.runs.cancel(run_id)
     if invocation.json:
-        invocation.out.object({"run_id": run.id, "cancelled": True})
+        invocation.out.object({"run_id": run_id, "cancelled": True})
         return
-    invocation.out.facts([("stopping", f"run {run.id}")])
-    invocation.out.next(f"tidemill runs show {run.id}")
+    invocation.out.facts([("stopping", f"run {run_id}")])
+    invocation.out.next(f"tidemill runs show {run_id}")
 
 
-@runs.command(cls=Command)
+@runs.command(cls=Command, asks=True)
 @_RUN
 @click.argument("tasks", nargs=-1, metavar="[TASK]...")
 @click.option("--only", is_flag=True, help="Only these tasks, not those that depend on them.")
@@ -229,11 +171,8 @@ def clear(invocation: Invocation, run_id: int, tasks: tuple[str, ...], only: boo
     TASK is a task's id, a group's or a table's name. Without any: the tasks that failed, or could not run because of
     that. A run that has ended is not changed: its batch gets the next attempt, which takes over what is not cleared.
     """
-    from tidemill.flow import control
-    from tidemill.wiring.services import system_clock
-    from tidemill.wiring.serving import ring
-
-    clearing = control.preview_clearing(invocation.metadata, run_id, tasks, downstream=not only)
+    runs = invocation.installation.runs
+    clearing = runs.preview_clearing(run_id, tasks, downstream=not only)
     if not invocation.json:
         _show_clearing(invocation, clearing)
     if dry_run:
@@ -242,22 +181,21 @@ def clear(invocation: Invocation, run_id: int, tasks: tuple[str, ...], only: boo
         return
     if not (yes or invocation.json):
         click.confirm(f"Clear {count(len(clearing.tasks), 'tasks')}?", abort=True, err=True)
-    run = control.clear(invocation.metadata, clearing, system_clock().now())
-    ring(invocation.settings)
+    into, attempt = runs.clear(clearing)
     if invocation.json:
-        invocation.out.object({"run_id": run.id, "attempt": run.attempt, "tasks": list(clearing.tasks)})
+        invocation.out.object({"run_id": into, "attempt": attempt, "tasks": list(clearing.tasks)})
         return
-    invocation.out.facts([("cleared", count(len(clearing.tasks), "tasks"), f"run {run.id}, attempt {run.attempt}")])
-    invocation.out.next(f"tidemill runs show {run.id}")
+    invocation.out.facts([("cleared", count(len(clearing.tasks), "tasks"), f"run {into}, attempt {attempt}")])
+    invocation.out.next(f"tidemill runs show {into}")
 
 
-def _show_clearing(invocation: Invocation, clearing: Clearing) -> None:
-    how = "within this attempt" if clearing.same_attempt else f"as attempt {clearing.run.attempt + 1}"
+def _show_clearing(invocation: Invocation, clearing: ToClear) -> None:
+    how = "within this attempt" if clearing.same_attempt else f"as attempt {clearing.attempt}"
     invocation.out.facts([("would clear", task) for task in clearing.tasks])
     invocation.out.note(f"{count(len(clearing.tasks), 'tasks')} {how}" + (f": {clearing.why}" if clearing.why else ""))
 
 
-@runs.command(cls=Command)
+@runs.command(cls=Command, asks=True)
 @_RUN
 @click.argument("task")
 @click.argument("state", type=click.Choice(["success", "failed", "skipped"]))
@@ -268,16 +206,12 @@ def mark(invocation: Invocation, run_id: int, task: str, state: str, index: int 
 
     What depends on it runs again.
     """
-    from tidemill.flow import control
+    from tidemill.flow.control import whole
     from tidemill.model.run import TaskState
-    from tidemill.wiring.services import system_clock
-    from tidemill.wiring.serving import ring
 
-    key = control.whole(task, index)
-    run = control.mark(invocation.metadata, run_id, key, TaskState(state), system_clock().now())
-    ring(invocation.settings)
+    into, attempt = invocation.installation.runs.mark(run_id, whole(task, index), TaskState(state))
     if invocation.json:
-        invocation.out.object({"run_id": run.id, "attempt": run.attempt, "task": task, "state": state})
+        invocation.out.object({"run_id": into, "attempt": attempt, "task": task, "state": state})
         return
-    invocation.out.facts([("marked", f"{task} {state}", f"run {run.id}, attempt {run.attempt}")])
-    invocation.out.next(f"tidemill runs show {run.id}")
+    invocation.out.facts([("marked", f"{task} {state}", f"run {into}, attempt {attempt}")])
+    invocation.out.next(f"tidemill runs show {into}")

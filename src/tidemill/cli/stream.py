@@ -13,15 +13,24 @@ from tidemill.cli.grid import Column, Styled
 from tidemill.cli.invocation import Invocation, pass_invocation
 from tidemill.cli.stream_letters import dlq, redrive
 from tidemill.cli.stream_past import replay, reset
+from tidemill.cli.stream_pauses import pause, resume
 from tidemill.cli.stream_sources import refeed, sources
 from tidemill.cli.stream_topics import feed, peek, topics
 from tidemill.cli.text import count, duration, moment, size
 
 if TYPE_CHECKING:
-    from tidemill.flow.stream.lag import Lag
-    from tidemill.wiring.stream_care import Overview
+    from tidemill.ports.asked import Facts
 
-_STYLES = {"running": "good", "recovering": "warn", "failed": "bad", "wrong": "bad", "gone": "bad", "stopped": "dim"}
+_STYLES = {
+    "running": "good",
+    "recovering": "warn",
+    "failed": "bad",
+    "wrong": "bad",
+    "gone": "bad",
+    "stopped": "dim",
+    "pausing": "warn",
+    "paused": "warn",
+}
 
 
 @click.group(cls=Group)
@@ -36,7 +45,8 @@ def stream() -> None:
 def run(invocation: Invocation, names: tuple[str, ...], metrics: str | None) -> int:
     """Run streams in this process until Ctrl-C.
 
-    STREAM is `pipeline.stream`, or a pipeline's name for all of its; without one every stream of the project runs.
+    STREAM is `pipeline.stream`, its own name where no other is called so, or a pipeline's name for all of its; without
+    one every stream of the project runs.
     More processes, also on other computers, share the work.
     """
     from tidemill.wiring.serving import asked_to_stop
@@ -48,16 +58,14 @@ def run(invocation: Invocation, names: tuple[str, ...], metrics: str | None) -> 
         return run_streams(settings, names, stopping, invocation.out.note, shown)
 
 
-@stream.command("ls", cls=Command)
+@stream.command("ls", cls=Command, asks=True)
 @pass_invocation
 def list_streams(invocation: Invocation) -> None:
     """List streams: where from and to, who works on them, what waits."""
-    from dataclasses import asdict
-
-    found = invocation.streams.overview()
+    found = invocation.installation.streams.listed()
     out = invocation.out
     if invocation.json:
-        out.object({"streams": [asdict(one) for one in found]})
+        out.object({"streams": found})
         return
     if not found:
         out.note("no pipeline declares a stream; see @pipeline.stream")
@@ -69,25 +77,25 @@ def list_streams(invocation: Invocation) -> None:
     ]  # fmt: skip
     out.grid(columns, [_row(one) for one in found])
     for one in found:
-        if one.error and one.state in ("failed", "wrong"):
+        if one["error"] and one["state"] in ("failed", "wrong"):
             out.line()
-            head, *more = short(one.error).splitlines()
-            out.line(f"{out.styled('error:', 'bad')} {one.stream}: {head}")
+            head, *more = short(one["error"]).splitlines()
+            out.line(f"{out.styled('error:', 'bad')} {one['stream']}: {head}")
             for line in more:
                 out.line(line)
-    out.next(f"tidemill stream show {found[0].stream}")
+    out.next(f"tidemill stream show {found[0]['stream']}")
 
 
-def _row(one: Overview) -> list[str]:
-    letters = count(one.dead_letters)
+def _row(one: Facts) -> list[str]:
+    letters = count(one["dead_letters"])
     return [
-        one.stream, Styled(one.state, _STYLES[one.state]), ", ".join(one.reads), ", ".join(one.writes) or "-",
-        one.guarantee, count(one.members), _rate(one.counts["rate"]), count(one.lag),
-        Styled(letters, "warn") if one.dead_letters else letters,
+        one["stream"], Styled(one["state"], _STYLES[one["state"]]), ", ".join(one["reads"]),
+        ", ".join(one["writes"]) or "-", one["guarantee"], count(one["members"]), _rate(one["counts"]["rate"]),
+        count(one["lag"]), Styled(letters, "warn") if one["dead_letters"] else letters,
     ]  # fmt: skip
 
 
-@stream.command(cls=Command)
+@stream.command(cls=Command, asks=True)
 @click.argument("name", metavar="STREAM")
 @pass_invocation
 def show(invocation: Invocation, name: str) -> None:
@@ -95,7 +103,7 @@ def show(invocation: Invocation, name: str) -> None:
 
     A stage is what one task does with a partition. An exchange sends rows to where those of equal keys meet.
     """
-    found = invocation.streams.show(name)
+    found = invocation.installation.streams.one(name)
     out = invocation.out
     if invocation.json:
         out.object(found)
@@ -194,7 +202,7 @@ def _print_processes(invocation: Invocation, processes: list[dict[str, Any]]) ->
     invocation.out.grid(columns, rows)
 
 
-@stream.command(cls=Command)
+@stream.command(cls=Command, asks=True)
 @click.argument("name", metavar="[STREAM]", required=False)
 @pass_invocation
 def lag(invocation: Invocation, name: str | None) -> None:
@@ -202,14 +210,13 @@ def lag(invocation: Invocation, name: str | None) -> None:
 
     Topics between a stream's own stages are among them, and rows on their way to a table.
     """
-    from tidemill.wiring.stream_care import lag_json
+    from tidemill.wiring.services import system_clock
 
-    care = invocation.streams
-    found = care.lag(name)
+    found = invocation.installation.streams.lag(name)
     if invocation.json:
-        invocation.out.object({stream: [lag_json(one) for one in lags] for stream, lags in found.items()})
+        invocation.out.object(found)
         return
-    now = care.clock.now()
+    now = system_clock().now()
     columns = [
         Column("stream"), Column("topic"), Column("partition", right=True), Column("committed", right=True),
         Column("end", right=True), Column("lag", right=True), Column("waits for", right=True),
@@ -217,12 +224,11 @@ def lag(invocation: Invocation, name: str | None) -> None:
     invocation.out.grid(columns, [_lag_row(stream, one, now) for stream, lags in found.items() for one in lags])
 
 
-def _lag_row(stream: str, one: Lag, now: datetime) -> list[str]:
-    since = one.waiting_since
-    behind = count(one.behind)
+def _lag_row(stream: str, one: Facts, now: datetime) -> list[str]:
+    since, behind = one["waiting_since"], count(one["lag"])
     return [
-        stream, one.partition.topic, str(one.partition.number), count(one.committed), count(one.end),
-        Styled(behind, "warn") if one.behind else behind,
+        stream, one["topic"], str(one["partition"]), count(one["committed"]), count(one["end"]),
+        Styled(behind, "warn") if one["lag"] else behind,
         "-" if since is None else duration(max(0.0, (now - since).total_seconds())),
     ]  # fmt: skip
 
@@ -231,5 +237,5 @@ def _rate(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 100 or rate == 0 else f"{rate:.1f}"
 
 
-for _command in (topics, feed, peek, sources, refeed, dlq, redrive, reset, replay):
+for _command in (topics, feed, peek, sources, refeed, dlq, redrive, pause, resume, reset, replay):
     stream.add_command(_command)

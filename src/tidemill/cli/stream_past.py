@@ -9,12 +9,13 @@ import click
 
 from tidemill.cli.command import Command
 from tidemill.cli.invocation import Invocation, pass_invocation
-from tidemill.cli.text import count, jsonable
+from tidemill.cli.text import count
+from tidemill.model.json_values import jsonable
 
 _STREAM = click.argument("name", metavar="STREAM")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, asks=True)
 @_STREAM
 @click.option("--to", default="earliest", show_default=True, metavar="WHERE",
               help="earliest, latest, a time ('2026-01-15 12:00'), or an offset.")  # fmt: skip
@@ -25,42 +26,38 @@ def reset(invocation: Invocation, name: str, to: str, dry_run: bool, yes: bool) 
     """Let a stream begin anew, from chosen offsets of its topics.
 
     What it remembers goes: its state, its changelogs, rows between its stages. What it has written stays, so results
-    come again for messages that it reads again. It must not be running.
+    come again for messages that it reads again. It must not be running: `tidemill stream pause` lets it
+    rest beside `tidemill up`.
     """
-    from tidemill.wiring.stream_reset import begin_anew, preview
-
-    found = preview(invocation.streams, name, to)
-    out = invocation.out
+    streams, out = invocation.installation.streams, invocation.out
+    found = streams.preview_reset(name, to)
     if not invocation.json:
         out.facts([
-            ("would read", str(partition), f"from {'its table' if offset is None else count(offset)}",
-             f"instead of {count(found.before[partition])}" if partition in found.before else "as at first")
-            for partition, offset in sorted(found.positions.items())
+            ("would read", f"{one['topic']}[{one['partition']}]",
+             f"from {'its table' if one['offset'] is None else count(one['offset'])}",
+             f"instead of {count(one['before'])}" if one["before"] is not None else "as at first")
+            for one in found["positions"]
         ])  # fmt: skip
-        out.facts([*(("would empty", topic) for topic in found.cleared),
-                   *(("would remove", f"state {store}") for store in found.stores)])  # fmt: skip
+        out.facts([*(("would empty", topic) for topic in found["cleared"]),
+                   *(("would remove", f"state {store}") for store in found["stores"])])  # fmt: skip
     if not dry_run:
         if not (yes or invocation.json):
-            click.confirm(f"Reset {found.stream}?", abort=True, err=True)
-        begin_anew(invocation.streams, name, found)
+            click.confirm(f"Reset {found['stream']}?", abort=True, err=True)
+        streams.reset(name, to)
     if invocation.json:
-        out.object({
-            "stream": found.stream, "dry_run": dry_run, "cleared": list(found.cleared), "stores": list(found.stores),
-            "positions": [{"topic": p.topic, "partition": p.number, "offset": offset, "before": found.before.get(p)}
-                          for p, offset in sorted(found.positions.items())],
-        })  # fmt: skip
+        out.object({**found, "dry_run": dry_run})
     elif not dry_run:
-        out.facts([("reset", found.stream)])
-        out.next(f"tidemill stream lag {found.stream}")
+        out.facts([("reset", found["stream"])])
+        out.next(f"tidemill stream lag {found['stream']}")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, here="it runs the stream's code over all of the range, on this computer")
 @_STREAM
 @click.option("--from", "since", required=True, metavar="TIME", help="Messages of this time and later.")
-@click.option("--until", required=True, metavar="TIME", help="Up to, not including, this time.")
+@click.option("--until", metavar="TIME", help="Up to, not including, this time; left out, now.")
 @click.option("--to", metavar="TOPIC", help="Send the rows there; else they are shown, a JSON object a line.")
 @pass_invocation
-def replay(invocation: Invocation, name: str, since: str, until: str, to: str | None) -> None:
+def replay(invocation: Invocation, name: str, since: str, until: str | None, to: str | None) -> None:
     """Run a range of the past through a stream's function.
 
     The code is that of today.
@@ -70,6 +67,7 @@ def replay(invocation: Invocation, name: str, since: str, until: str, to: str | 
     """
     import json
 
+    from tidemill.wiring.services import system_clock
     from tidemill.wiring.stream_replay import replay as replay_stream
     from tidemill.wiring.stream_reset import read_time
 
@@ -82,9 +80,8 @@ def replay(invocation: Invocation, name: str, since: str, until: str, to: str | 
         else:
             out.line(json.dumps(jsonable(row), ensure_ascii=False))
 
-    done = replay_stream(
-        invocation.streams, name, read_time(since), read_time(until), shown if to is None else None, to
-    )  # fmt: skip
+    end = system_clock().now() if until is None else read_time(until)
+    done = replay_stream(invocation.streams, name, read_time(since), end, shown if to is None else None, to)
     counts = {"messages": done.messages, "rows": done.rows, "failed": done.failed, "late": done.late}
     if invocation.json:
         out.object({"stream": name, **counts, **({"topic": to} if to else {"results": rows})})

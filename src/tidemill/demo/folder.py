@@ -18,8 +18,8 @@ from tidemill.model.errors import Refused
 _HERE = Path(__file__).parent
 TEMPLATE, DATA = _HERE / "project", _HERE / "data"
 
-#: The day whose feed arrives spoilt.
-BAD_DAY = "2013-01-08"
+#: The day whose feed arrives spoilt; and one that is left so for whoever looks at the pages.
+BAD_DAY, LEFT_DAY = "2013-01-08", "2013-01-09"
 #: Written first: a folder that has it was begun by the demo.
 _MARK = "feeds/ORIGIN.md"
 #: The pipeline's last day is that of the data. The template holds the first of these, once.
@@ -35,12 +35,20 @@ class DemoFolder:
     @property
     def feed(self) -> Path:
         """The feed of the bad day, as the pipeline is given it."""
-        return self.root / "feeds" / "flights" / f"{BAD_DAY}.csv.gz"
+        return self.feed_of(BAD_DAY)
 
     @property
     def original(self) -> Path:
         """The good feed of the bad day, kept beside it."""
-        return self.root / "feeds" / "flights" / f"{BAD_DAY}.original.csv.gz"
+        return self.original_of(BAD_DAY)
+
+    def feed_of(self, day: str) -> Path:
+        """The feed of a day."""
+        return self.root / "feeds" / "flights" / f"{day}.csv.gz"
+
+    def original_of(self, day: str) -> Path:
+        """Where the good feed of a day is kept that was spoilt."""
+        return self.root / "feeds" / "flights" / f"{day}.original.csv.gz"
 
     def days(self) -> list[str]:
         """The days of which there is a feed."""
@@ -93,9 +101,10 @@ class DemoFolder:
 
     # -- the bad day -----------------------------------------------------------------------------------------
 
-    def spoil(self) -> None:
-        """Deliver the spoilt feed of the bad day."""
-        self.feed.write_bytes(spoilt(self.original.read_bytes()))
+    def spoil(self, day: str = BAD_DAY) -> None:
+        """Deliver the spoilt feed of a day; the good one stays beside it."""
+        _put(self.original_of(day), self.feed_of(day))
+        self.feed_of(day).write_bytes(spoilt(self.original_of(day).read_bytes()))
 
     def repair(self) -> None:
         """Deliver the good feed of the bad day: `cp` of the original."""

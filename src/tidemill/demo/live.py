@@ -34,19 +34,23 @@ _SLICE, _LOOK, _KILL = 0.1, 1.0, 3
 _PATIENCE = 60.0
 
 _COLUMNS = "origin, window_start, departures, mean_dep_delay"
+#: The last hour that the story is about is before this: flights that leave later are told of while pages are served.
+_END = "timestamptz '2013-01-09 05:00:00+00'"
 #: Hours that are in one of the two tables and not, or otherwise, in the other; of the batch's those that the stream has
 #: closed, which it does in the order of their ends, each airport for itself.
 DIFFERENT = f"""with
     closed as (select origin, max(window_end) as until from {TABLE} group by origin),
-    stream as (select {_COLUMNS} from {TABLE}),
+    stream as (select {_COLUMNS} from {TABLE} where window_start < {_END}),
     batch as (select {_COLUMNS} from flights.{TABLE.table}
-        join closed using (origin) where window_end <= until)
+        join closed using (origin) where window_end <= until and window_start < {_END})
     (from stream except all from batch) union all (from batch except all from stream)"""
 _DEPARTURES = """select scheduled_at, origin, carrier, flight, dep_delay,
         epoch(scheduled_at) + coalesce(dep_delay, 0) * 60 as departed
     from flights.clean_departures where flight_date <= '{until}' order by departed, origin, carrier, flight"""
 _HOURS = f"""select origin, count(*) as hours, sum(departures) as departures, max(window_end) as until
     from {TABLE} group by origin order by origin"""
+
+_COUNTED = f"select count(*) as hours from {TABLE} where window_start < {_END}"
 
 Rows = Callable[[str], list[dict[str, Any]]]
 
@@ -88,8 +92,8 @@ class LiveStory:
         self._rows = rows
         self._has = has
 
-    def tell(self, until: str) -> None:
-        """Replay the flights up to a day, unless they are all in the topic, and compare what comes out.
+    def tell(self, until: str) -> int:
+        """Replay the flights up to a day, unless they are all in the topic, and compare what comes out; how many.
 
         Raises:
             RunFailed: the stream's table is another than the batch's, or its process does not do its work.
@@ -108,6 +112,7 @@ class LiveStory:
         screen.chapter("Hours that the stream has closed, against the batch's table:")
         screen.command(f'tidemill query "{DIFFERENT}"')
         screen.table(self._rows(DIFFERENT))
+        return len(found)
 
     def _replay(self, rows: list[dict[str, Any]]) -> None:
         """Send rows at their time while the stream runs; in the middle its process is killed."""
@@ -183,7 +188,7 @@ class LiveStory:
         different = self._rows(DIFFERENT)
         if different:
             raise RunFailed(f"{len(different)} hours of {TABLE} are others than the batch's: {different[0]}.")
-        (hours,) = (row["hours"] for row in self._rows(f"select count(*) as hours from {TABLE}"))
+        (hours,) = (row["hours"] for row in self._rows(_COUNTED))
         return f"{hours:>3} closed hours, 0 differ"
 
 

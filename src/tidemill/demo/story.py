@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidemill.authoring.pipeline import Pipeline
-from tidemill.demo.folder import BAD_DAY, DemoFolder
+from tidemill.demo.folder import BAD_DAY, LEFT_DAY, DemoFolder
 from tidemill.demo.live import LiveStory
 from tidemill.demo.screen import Screen
 from tidemill.demo.spoil import BROKEN
@@ -79,14 +79,30 @@ class Story:
 
     def bad_day(self) -> RunReport:
         """The spoilt feed: a check refuses it, and `main` is as it was."""
-        screen, again = self.screen, self._is_archived()
+        screen, again = self.screen, self._is_archived(BAD_DAY)
         screen.chapter(
             f"On the 8th the feed is bad. The demo has spoilt it: JetBlue's delays in seconds, {BROKEN} broken lines."
         )
         self.folder.spoil()
+        report = self._refused(BAD_DAY, again=again)
+        screen.chapter("What was refused can be read on that branch, and only there.")
+        assert report.branch is not None
+        self._ask(_REFUSED, report.branch)
+        return report
+
+    def left_to_the_reader(self) -> None:
+        """Another bad feed: its run fails, and its branch stays to be repaired by whoever looks at the pages."""
+        again = self._is_archived(LEFT_DAY)
+        self.screen.chapter(f"The feed of {LEFT_DAY} is spoilt, too. This one is yours to repair.")
+        self.folder.spoil(LEFT_DAY)
+        self._refused(LEFT_DAY, again=again)
+
+    def _refused(self, day: str, *, again: bool) -> RunReport:
+        """Run a day whose feed is bad; says what its checks found, and that `main` is as it was."""
+        screen = self.screen
         before = self._pointers(MAIN)
-        screen.command(f"tidemill run flights {BAD_DAY}" + (" --refetch" if again else ""))
-        report = self._run("flights", BAD_DAY, refetch=again)
+        screen.command(f"tidemill run flights {day}" + (" --refetch" if again else ""))
+        report = self._run("flights", day, refetch=again)
         if report.branch is None:
             raise report.error or RunFailed(
                 "The spoilt feed was published.", hint="pipelines/flights.py has lost its check of delays"
@@ -103,8 +119,6 @@ class Story:
         on_branch = self._pointers(report.branch)
         written = [n.table for n in sorted(on_branch) if on_branch[n] != before.get(n) and not _is_inner(n)]
         screen.fact("kept", f"branch {report.branch}: {', '.join(written)}")
-        screen.chapter("What was refused can be read on that branch, and only there.")
-        self._ask(_REFUSED, report.branch)
         return report
 
     def repair(self, failed: RunReport) -> None:
@@ -123,11 +137,11 @@ class Story:
             f"    where {batch} and source = 'departures' order by version desc limit 2"
         )
 
-    def live(self) -> None:
-        """The same flights as messages of a topic, and a stream over them."""
+    def live(self) -> int:
+        """The same flights as messages of a topic, and a stream over them; how many messages."""
         care = StreamCare(load_settings(self.folder.root), self.services.metadata)
         try:
-            LiveStory(
+            return LiveStory(
                 self.folder.root, care, self.services.clock, self.screen,
                 lambda sql: self._rows(sql, MAIN), lambda name: name in self._pointers(MAIN),
             ).tell(BAD_DAY)  # fmt: skip
@@ -170,9 +184,9 @@ class Story:
         (report,) = self._runs(pipeline, when, refetch=refetch)
         return report
 
-    def _is_archived(self) -> bool:
-        """Whether the bad day was run before, by an earlier demo: then only --refetch looks at its file again."""
-        (key,) = keys_of(self.pipelines["flights"].spec(), BAD_DAY, self.services)
+    def _is_archived(self, day: str) -> bool:
+        """Whether a day was run before, by an earlier demo: then only --refetch looks at its file again."""
+        (key,) = keys_of(self.pipelines["flights"].spec(), day, self.services)
         with self.services.metadata.read() as tx:
             return tx.batches.find(key) is not None
 

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
+from typing import Protocol
 
 from tidemill.flow.attempt import Attempt, open_attempt
 from tidemill.flow.merge import write_merged
 from tidemill.flow.publish import Look, PublishConflict, PublishPlan, look, plan_publish, publish_run, swap
+from tidemill.flow.row_versions import activations_of, commit_marked, marks_of, without_own
 from tidemill.flow.services import Services
 from tidemill.flow.stage import Stage, spec_from
-from tidemill.flow.versions import newest_activation
 from tidemill.flow.write import commit_rows
 from tidemill.model.batch import Batch, BatchState, topic_of
-from tidemill.model.branch import MAIN, ChangeKind, Ref, RefKind, RefState, StagedFile
+from tidemill.model.branch import (
+    MAIN,
+    REF_ENDS,
+    ChangeKind,
+    Ref,
+    RefKind,
+    RefState,
+    StagedFile,
+    ref_name,
+    taken_name,
+)
 from tidemill.model.errors import Conflict, Fenced, Refused, UnknownName
 from tidemill.model.pipeline import PipelineSpec
 from tidemill.model.run import RunState
@@ -29,25 +41,40 @@ from tidemill.model.table import (
     TableSpec,
     WriteMode,
 )
+from tidemill.ports.clock import Clock
+from tidemill.ports.metadata import Metadata, Tx
 
 #: How often a merge is planned again because the target moved meanwhile.
 _TRIES = 20
 
 
-def create_branch(services: Services, name: str, *, kind: RefKind = RefKind.BRANCH, source: str = MAIN) -> Ref:
+class Records(Protocol):
+    """The database and the time, which is all that refs need; `Services` are more."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """Where refs are."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """When they were made."""
+        ...
+
+
+def create_branch(services: Records, name: str, *, kind: RefKind = RefKind.BRANCH, source: str = MAIN) -> Ref:
     """Make a branch or a tag of `source` as it is now: pointers are copied, no data.
 
     Raises:
+        UserError: nothing can be called `name`.
         UnknownName: there is no ref `source`.
         Refused: `name` exists.
     """
     now = services.clock.now()
     with services.metadata.write() as tx:
-        origin = tx.refs.get(source)
-        if origin is None or origin.state not in (RefState.OPEN, RefState.FAILED):
-            raise UnknownName.of("branch", source, (r.name for r in tx.refs.all(states=[RefState.OPEN])))
+        origin = _origin(tx, source)
         return tx.refs.create(
-            name,
+            ref_name(name),
             kind,
             now=now,
             pointers=tx.refs.pointers(source),
@@ -57,25 +84,54 @@ def create_branch(services: Services, name: str, *, kind: RefKind = RefKind.BRAN
         )
 
 
-def drop_branch(services: Services, name: str) -> None:
+def preview_branch(services: Records, name: str, *, source: str = MAIN) -> int:
+    """How many tables `create_branch` would put on it. Raises the same."""
+    ref_name(name)
+    with services.metadata.read() as tx:
+        _origin(tx, source)
+        here = tx.refs.get(name)
+        if here is not None and here.state not in REF_ENDS:
+            raise taken_name(name)
+        return len(tx.refs.pointers(source))
+
+
+def _origin(tx: Tx, source: str) -> Ref:
+    origin = tx.refs.get(source)
+    if origin is None or origin.state not in (RefState.OPEN, RefState.FAILED):
+        raise UnknownName.of("branch", source, (r.name for r in tx.refs.all(states=[RefState.OPEN])))
+    return origin
+
+
+def drop_branch(services: Records, name: str) -> None:
     """Drop a branch or tag: its pointers go, its record stays; the collector takes what nobody else needs.
 
     Raises:
+        UnknownName: there is none of that name, or none any more.
         Refused: it is `main`, or a live run writes it.
     """
-    now = services.clock.now()
     with services.metadata.write() as tx:
-        ref = tx.refs.get(name)
-        if ref is None:
-            raise UnknownName.of("branch", name, (r.name for r in tx.refs.all(states=[RefState.OPEN, RefState.FAILED])))
-        if ref.kind is RefKind.MAIN:
-            raise Refused(f'"{MAIN}" cannot be dropped.')
-        run = tx.runs.get(ref.run_id) if ref.run_id is not None else None
-        live = run is not None and run.state in (RunState.RUNNING, RunState.PUBLISHING)
-        if live and run is not None and run.lease_until is not None and run.lease_until > now:
-            raise Refused(f'Branch "{name}" is being written by run {run.id}.', hint="wait for it, or stop it")
+        _droppable(tx, name, services.clock.now())
         tx.refs.remove_pointers(name)
         tx.refs.update(name, state=RefState.DROPPED)
+
+
+def preview_drop(services: Records, name: str) -> Ref:
+    """What `drop_branch` would drop. Raises the same."""
+    with services.metadata.read() as tx:
+        return _droppable(tx, name, services.clock.now())
+
+
+def _droppable(tx: Tx, name: str, now: datetime) -> Ref:
+    ref = tx.refs.get(name)
+    if ref is None or ref.state in REF_ENDS:
+        raise UnknownName.of("branch", name, (r.name for r in tx.refs.all(states=[RefState.OPEN, RefState.FAILED])))
+    if ref.kind is RefKind.MAIN:
+        raise Refused(f'"{MAIN}" cannot be dropped.')
+    run = tx.runs.get(ref.run_id) if ref.run_id is not None else None
+    live = run is not None and run.state in (RunState.RUNNING, RunState.PUBLISHING)
+    if live and run is not None and run.lease_until is not None and run.lease_until > now:
+        raise Refused(f'Branch "{name}" is being written by run {run.id}.', hint="wait for it, or stop it")
+    return ref
 
 
 def merge_branch(services: Services, name: str, onto: str = MAIN) -> PublishPlan:
@@ -86,16 +142,25 @@ def merge_branch(services: Services, name: str, onto: str = MAIN) -> PublishPlan
         Refused: the branch belongs to a run, or was merged or dropped.
     """
     for _ in range(_TRIES):
-        seen = look(services, name, onto)
-        if seen.branch.kind is not RefKind.BRANCH:
-            raise Refused(
-                f'"{name}" is a {seen.branch.kind} and cannot be merged.',
-                hint="a run's branch is published by running its batch again: tidemill replay <batch>",
-            )
-        plan = plan_publish(services, seen)
+        seen, plan = _planned(services, name, onto)
         if _merge(services, seen, plan):
             return plan
     raise Conflict(f'"{onto}" moved {_TRIES} times while "{name}" was being merged.', hint="merge it again")
+
+
+def preview_merge(services: Services, name: str, onto: str = MAIN) -> PublishPlan:
+    """What `merge_branch` would move now. Raises the same."""
+    return _planned(services, name, onto)[1]
+
+
+def _planned(services: Services, name: str, onto: str) -> tuple[Look, PublishPlan]:
+    seen = look(services, name, onto)
+    if seen.branch.kind is not RefKind.BRANCH:
+        raise Refused(
+            f'"{name}" is a {seen.branch.kind} and cannot be merged.',
+            hint="a run's branch is published by running its batch again: tidemill replay <batch>",
+        )
+    return seen, plan_publish(services, seen)
 
 
 def _merge(services: Services, seen: Look, plan: PublishPlan) -> bool:
@@ -128,6 +193,33 @@ def revert_batch(services: Services, batch_id: int) -> PublishPlan:
         UnknownName: there is no such batch.
         Refused: it is not published.
     """
+    batch, touched = revertible(services, batch_id)
+    past = [(name, before) for name, befores in touched.items() for before in befores if before]
+    bare = PipelineSpec(batch.pipeline, None, None, None, False, {}, {}, {})
+    lost_on: tuple[TableName, ...] = ()
+    while True:
+        with open_attempt(services, bare, batch, tickets=lost_on, past=past) as attempt:
+            try:
+                return _revert(attempt, batch, touched)
+            except PublishConflict as conflict:
+                attempt.end(RunState.FAILED, conflict, keep=False)
+                if lost_on:  # with the tickets of the first time, only a schema or a drop can be in the way
+                    raise
+                lost_on = tuple(c.table for c in conflict.conflicts)
+            except Fenced:
+                raise
+            except BaseException as error:
+                attempt.end(RunState.FAILED, error, keep=False)
+                raise
+
+
+def revertible(services: Services, batch_id: int) -> tuple[Batch, dict[TableName, list[str | None]]]:
+    """A batch that can be reverted, and the tables that it touched, with their versions before each time.
+
+    Raises:
+        UnknownName: there is no such batch.
+        Refused: it is not published.
+    """
     with services.metadata.read() as tx:
         batch = tx.batches.get(batch_id)
         if batch is None:
@@ -146,23 +238,7 @@ def revert_batch(services: Services, batch_id: int) -> PublishPlan:
     for commit in commits:
         for name, (before, _) in commit.changes.items():
             touched.setdefault(name, []).append(before)
-    past = [(name, before) for name, befores in touched.items() for before in befores if before]
-    bare = PipelineSpec(batch.pipeline, None, None, None, False, {}, {}, {})
-    lost_on: tuple[TableName, ...] = ()
-    while True:
-        with open_attempt(services, bare, batch, tickets=lost_on, past=past) as attempt:
-            try:
-                return _revert(attempt, batch, touched)
-            except PublishConflict as conflict:
-                attempt.end(RunState.FAILED, conflict, keep=False)
-                if lost_on:  # with the tickets of the first time, only a schema or a drop can be in the way
-                    raise
-                lost_on = tuple(c.table for c in conflict.conflicts)
-            except Fenced:
-                raise
-            except BaseException as error:
-                attempt.end(RunState.FAILED, error, keep=False)
-                raise
+    return batch, touched
 
 
 def _revert(attempt: Attempt, batch: Batch, touched: Mapping[TableName, Sequence[str | None]]) -> PublishPlan:
@@ -188,15 +264,15 @@ def _without(
         return None
     if spec.write is WriteMode.APPEND:
         with Stage(attempt, spec) as stage:
-            return commit_rows(stage)
+            if not spec.marks:
+                return commit_rows(stage)
+            feed = spec.parent or name
+            return commit_marked(stage, marks_of(attempt, feed, activations_of(attempt, feed, with_own=False)))
     if spec.write is WriteMode.REPLACE:
         return _replaced_before(attempt, spec, batch, touched[name])
     given = attempt.services.catalog.load(spec.name.input, attempt.fork[spec.name.input])
     schema = given.schema.without((BATCH_ID, LOADED_AT, ORDER, ROW, DELETED))
-    last = newest_activation(attempt, name)
-    every_key = last is not None and last.batch == batch.id
-    before = newest_activation(attempt, name, with_own=False) if every_key else last
-    moves, _ = write_merged(attempt, spec, schema, (), activation=before, every_key=every_key)
+    moves, _ = write_merged(attempt, spec, schema, (), **without_own(attempt, spec))
     attempt.commit({n: p for n, p in moves.items() if n != name})
     return moves[name]
 

@@ -21,6 +21,7 @@ from tidemill.model.errors import UnknownName
 from tidemill.model.graph import WHOLE
 from tidemill.model.run import RunInfo, RunKind
 from tidemill.plan.params import params_of
+from tidemill.plan.partitions import RunKey, key_of
 from tidemill.plan.schedule import interval_at, tick_at_or_before
 from tidemill.ports.executor import Job
 from tidemill.ports.xcoms import RETURNED
@@ -33,6 +34,17 @@ class RunView:
     info: RunInfo
     run_id: str
     params: Mapping[str, Any]
+    partition: RunKey | None = None
+
+    @property
+    def partition_key(self) -> str | None:
+        """The partition of assets that it is for."""
+        return self.partition.key if self.partition else None
+
+    @property
+    def partition_date(self) -> datetime | None:
+        """When that begins, where it is one of time."""
+        return self.partition.date if self.partition else None
 
     @property
     def id(self) -> int:
@@ -179,7 +191,7 @@ def context_of(dag: DAG, task: BaseOperator, job: Job, services: TaskServices, h
     info = job.run or RunInfo(job.run_id, job.run_id, 1, dag.name, "", "", run_key=str(job.run_id))
     params = params_of({**dag.params, **_schemas(task)}, info.conf, where=dag.place)
     name = _run_name(info)
-    run = RunView(info, name, params)
+    run = RunView(info, name, params, key_of(dag.schedule, info.interval, info.conf))
     ti = TryView(task, run, job.key[1], job.failed + 1, handing, services.clock.now())
     values: dict[str, Any] = {
         **dag.macros,
@@ -192,6 +204,7 @@ def context_of(dag: DAG, task: BaseOperator, job: Job, services: TaskServices, h
         "map_index": job.key[1],
         "outlets": list(task.outlets),
         "params": params,
+        "partition_key": run.partition_key,
         "pipeline": dag.name,
         "run_id": name,
         "task": task,

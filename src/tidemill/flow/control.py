@@ -84,7 +84,7 @@ def trigger(
     """
     with metadata.write() as tx:
         record, definition = known(tx, pipeline)
-        chosen = _below(definition, only) if only else frozenset()
+        chosen = chosen_tasks(definition, only) if only else frozenset()
         if interval is None and run_key is None:
             run_key = f"{kind}-{now:%Y-%m-%dT%H:%M:%S.%f}"
         batch = tx.batches.open(BatchKey(pipeline, interval, None if interval else run_key), now)
@@ -116,7 +116,7 @@ def preview_clearing(metadata: Metadata, run_id: int, tasks: Sequence[str], *, d
     if not tasks:
         bad = (TaskState.FAILED, TaskState.UPSTREAM_FAILED)
         tasks = [id_ for id_ in ids if states.get(id_) in bad or id_ not in states] or ids
-    chosen = _below(definition, tasks) if downstream else _named(definition, tasks)
+    chosen = chosen_tasks(definition, tasks) if downstream else _named(definition, tasks)
     why = ""
     if definition.kind is Kind.TABLES and run.state in RUN_ENDS and not published:
         # What the failed attempt wrote is on its branch only, and the next one forks `main`.
@@ -172,10 +172,23 @@ def cancel(metadata: Metadata, run_id: int, now: datetime) -> Run:
     with metadata.write() as tx:
         run = _run(tx, run_id)
         if not tx.runs.cancel(run_id, now):
-            ended = run.state in RUN_ENDS
-            what = f"has ended: {run.state}" if ended else f"is driven by {run.holder}, which is no scheduler"
-            raise Refused(f"Run {run_id} {what}.", hint=f"tidemill runs show {run_id}")
+            raise _not_cancelled(run)
     return run
+
+
+def preview_cancelling(metadata: Metadata, run_id: int) -> Run:
+    """The run that `cancel` would ask to stop. Raises UnknownName, Refused."""
+    with metadata.read() as tx:
+        run = _run(tx, run_id)
+        if run.state in RUN_ENDS or tx.runs.order(run_id) is None:
+            raise _not_cancelled(run)
+    return run
+
+
+def _not_cancelled(run: Run) -> Refused:
+    ended = run.state in RUN_ENDS
+    what = f"has ended: {run.state}" if ended else f"is driven by {run.holder}, which is no scheduler"
+    return Refused(f"Run {run.id} {what}.", hint=f"tidemill runs show {run.id}")
 
 
 # -- backfills
@@ -245,7 +258,7 @@ def start_backfill(
         raise UserError(f"A backfill cannot run {concurrency} at a time.", hint="--concurrency 1")
     with metadata.write() as tx:
         _, definition = known(tx, pipeline)
-        chosen = sorted(_below(definition, tasks)) if tasks else ()
+        chosen = sorted(chosen_tasks(definition, tasks)) if tasks else ()
         return tx.backfills.add(
             pipeline, intervals, now, policy=policy, concurrency=concurrency, tasks=chosen, conf=conf
         )
@@ -319,7 +332,8 @@ def _named(definition: Definition, tasks: Iterable[str]) -> set[str]:
     return found
 
 
-def _below(definition: Definition, tasks: Iterable[str]) -> set[str]:
+def chosen_tasks(definition: Definition, tasks: Iterable[str]) -> set[str]:
+    """Tasks by id, group or table, with all that depends on them. Raises UnknownName."""
     named = _named(definition, tasks)
     return named | definition.graph.below(named)
 

@@ -7,7 +7,7 @@ Doing it again does nothing; whoever comes second meets the position of the firs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tidemill.flow.query import Reading, reading
@@ -168,6 +168,8 @@ def _bring(
                 if not tries_left:
                     raise
                 continue
+            finally:
+                _end(loads)
         return rows, changed, pointers
     raise AssertionError("the last try returns or raises")
 
@@ -239,6 +241,14 @@ def _rows(services: Services, sql: str, inputs: Mapping[str, Scan]) -> Iterator[
     """The result's record batches; the query begins when the first is asked for."""
     with services.sql.query(sql, inputs) as reader:
         yield from reader
+
+
+def _end(loads: Iterable[TableLoad]) -> None:
+    """End the queries that a load which has failed did not read to their ends."""
+    for load in loads:
+        for given in (load.rows, load.gone):
+            if isinstance(given, Generator):
+                given.close()
 
 
 def _asks(services: Services, sql: str, inputs: Mapping[str, Scan]) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -68,6 +68,8 @@ class TableDiff:
     rows: tuple[RowChange, ...]
     #: True where main has changed the table since the fork.
     moved: bool = False
+    #: Columns that are compared, and what they hold, by the name of its type.
+    types: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,10 @@ def _diff_table(services: Services, sides: _Sides, name: TableName, limit: int) 
             key = ()
         counts, rows = compare_rows(services.sql, sources, old_names, key, limit)
     moved = sides.ref.kind is not RefKind.TAG and sides.main.get(name) != before
-    return TableDiff(name, change, key, columns, counts["added"], counts["removed"], counts["changed"], rows, moved)
+    types = {column.name: str(column.type) for column in schema}
+    return TableDiff(
+        name, change, key, columns, counts["added"], counts["removed"], counts["changed"], rows, moved, types
+    )  # fmt: skip
 
 
 def _match(old: Scan | None, new: Scan | None) -> tuple[Schema, dict[str, str | None], tuple[ColumnChange, ...]]:

@@ -17,8 +17,8 @@ from tidemill.flow.attempt import Attempt
 from tidemill.flow.merge import input_columns, input_stage, merge_input
 from tidemill.flow.policies import LoadPolicies
 from tidemill.flow.quarantine import Quarantine, too_many
+from tidemill.flow.row_versions import LoadVersions
 from tidemill.flow.stage import Stage, spec_from
-from tidemill.flow.versions import LoadVersions
 from tidemill.flow.write import commit_rows
 from tidemill.model.batch import Contents, Manifest, Part
 from tidemill.model.connector import Connector
@@ -224,7 +224,7 @@ def _load_once(
             is_ended = versions is not None and chunk.part in versions.ended
             if chunk.batch is not None and chunk.batch.num_rows and not is_ended:
                 staged = stage(child_name(table, chunk.child))
-                staged.fill(versions.fill(chunk.part) if versions else {})
+                staged.fill(versions.fill(chunk.part, attempt.batch.id) if versions else {})
                 staged.write(chunk.batch, columns(chunk.schema, chunk.child))
             loaded.schemas[chunk.child] = chunk.schema
             quarantine.add(chunk.rejected)
@@ -245,11 +245,8 @@ def _load_once(
             schema = loaded.schemas.get("", tables.get("", Schema()))
             stages[table].shape(columns(schema, ""))
             schema = versions.schema(schema) if versions else schema
-            last = versions.activation if versions else None
-            merged = merge_input(
-                attempt, source.table, schema, stages.pop(table), quarantine,
-                activation=last, every_key=last is not None and last.batch == attempt.batch.id,
-            )  # fmt: skip
+            ends = versions.ends(attempt) if versions else {}
+            merged = merge_input(attempt, source.table, schema, stages.pop(table), quarantine, **ends)
             loaded.moves.update(merged)
         commit = versions.commit if versions else commit_rows
         loaded.moves.update({name: commit(staged) for name, staged in stages.items()})
@@ -276,7 +273,12 @@ def _child(attempt: Attempt, source: SourceSpec, name: TableName) -> TableSpec:
         )
     check_name(name.table, "table")
     return TableSpec(
-        name, WriteMode.APPEND, publish=parent.publish, parent=parent.name, doc=f"lists within {parent.name}"
+        name,
+        WriteMode.APPEND,
+        publish=parent.publish,
+        parent=parent.name,
+        marks=parent.marks,
+        doc=f"lists within {parent.name}",
     )
 
 

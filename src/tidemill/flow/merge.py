@@ -9,7 +9,7 @@ the input table. Only files that hold touched keys are rewritten.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +18,8 @@ from tidemill.flow.quarantine import Quarantine
 from tidemill.flow.stage import Stage, own_files
 from tidemill.model.branch import ChangeKind
 from tidemill.model.cdc import OP, UNCHANGED
-from tidemill.model.errors import DefinitionError
-from tidemill.model.singer import VERSION
+from tidemill.model.errors import DefinitionError, NeedsMemory
+from tidemill.model.singer import MARK, VERSION
 from tidemill.model.table import (
     BATCH_ID,
     DELETED,
@@ -37,12 +37,15 @@ from tidemill.model.table import (
 from tidemill.model.types import BOOLEAN, LONG, TIMESTAMPTZ, Type
 from tidemill.plan.history import History, history_schema
 from tidemill.plan.merge import ERROR, FILE, INCOMING, INPUT, OTHERS, REWRITTEN, TARGET, KeyedWrite, Query, Upsert
-from tidemill.plan.versions import Activation
+from tidemill.plan.row_versions import Ended, Marks
 from tidemill.ports.decoder import Rejected
 from tidemill.ports.engine import WithFiles
 
 #: Relation: the batch's rows as an earlier version of it wrote them.
 _WAS = "was"
+#: Bytes that a statement here holds for each processor; the rest waits on the disk. So memory does not grow with the
+#: batch, and 1M rows take no more time than with any memory; with half of it, a hash table finds no room.
+_MEMORY = 50 << 20
 
 
 def write_merged(
@@ -52,12 +55,13 @@ def write_merged(
     batches: Iterable[Any],
     progress: Callable[[int], None] = lambda _: None,
     *,
-    activation: Activation | None = None,
+    ended: Ended | None = None,
+    marks: Marks | None = None,
     every_key: bool = False,
 ) -> tuple[dict[TableName, str], int]:
     """Write a batch's rows into an upsert or history table; returns the pointers to move and the rows given.
 
-    `activation` and `every_key` are those of `merge_input`.
+    `ended`, `marks` and `every_key` are those of `merge_input`.
 
     Raises:
         DefinitionError: a key, order or delete column is not among the rows' columns.
@@ -68,7 +72,7 @@ def write_merged(
         for batch in batches:
             given.write(batch, inputs)
             progress(given.rows)
-        moves = merge_input(attempt, spec, schema, given, quarantine, activation=activation, every_key=every_key)
+        moves = merge_input(attempt, spec, schema, given, quarantine, ended=ended, marks=marks, every_key=every_key)
         rejected = quarantine.commit()
         if rejected:
             moves[spec.name.quarantine] = rejected
@@ -108,7 +112,8 @@ def merge_input(
     given: Stage,
     quarantine: Quarantine,
     *,
-    activation: Activation | None = None,
+    ended: Ended | None = None,
+    marks: Marks | None = None,
     every_key: bool = False,
 ) -> dict[TableName, str]:
     """Commit the input table, and apply the batch's rows to the table; returns the pointers of both.
@@ -119,7 +124,8 @@ def merge_input(
         schema: the rows' columns.
         given: the input table's stage, with all rows written.
         quarantine: gets the rows that have no key or order.
-        activation: ends rows of other versions; None: none are ended.
+        ended: ends rows of other versions; None: none are ended.
+        marks: what rows of other versions get in place of their end; None: they end.
         every_key: the batch is about keys that its rows do not have, too: it activates a version, or did.
     """
     own, mixed = own_files(given)
@@ -138,7 +144,7 @@ def merge_input(
         _WAS: replace(whole, files=tuple(f for f in earlier if f.batch_id == attempt.batch.id)),
         OTHERS: replace(whole, files=tuple(f for f in earlier if f.batch_id != attempt.batch.id)),
     }
-    target = _merge(attempt, spec, schema, relations, quarantine, activation, every_key=every_key)
+    target = _merge(attempt, spec, schema, relations, quarantine, ended, marks, every_key=every_key)
     return {spec.name.input: pointer, spec.name: target}
 
 
@@ -166,7 +172,8 @@ def _merge(
     schema: Schema,
     relations: dict[str, Scan],
     quarantine: Quarantine,
-    activation: Activation | None,
+    ended: Ended | None,
+    marks: Marks | None,
     *,
     every_key: bool,
 ) -> str:
@@ -177,13 +184,15 @@ def _merge(
     if spec.write is WriteMode.HISTORY:
         business = history_schema(business, _order_type(spec, schema), spec.surrogate_key)
     business = business.without((BATCH_ID, LOADED_AT))
+    if marks is not None:
+        business = business.with_columns((Column(MARK, TIMESTAMPTZ),))
     with Stage(attempt, spec, mixed=True) as stage:
         shaped = stage.shape(business)
         target = services.catalog.scan(spec.name, shaped)
         columns = tuple(n for n in target.schema.names if n not in (BATCH_ID, LOADED_AT))
         write = _keyed(spec, (*columns, *(c.name for c in SYSTEM_COLUMNS)))
         tables: dict[str, Scan | WithFiles] = {**relations, TARGET: WithFiles(target, FILE)}
-        write = replace(write, activation=activation if VERSION in schema else None)
+        write = replace(write, ended=ended if VERSION in schema else None, marks=marks)
         touched: tuple[str, ...] = (INPUT, INCOMING, _WAS) if every_key else (INCOMING, _WAS)
         plain = True
         if spec.changes:
@@ -200,18 +209,31 @@ def _merge(
             files, content = write.recompute_files(touched), write.recompute(touched)
         paths = {row[FILE] for row in _rows(attempt, files, tables)}
         tables[REWRITTEN] = replace(target, files=tuple(f for f in target.files if f.path in paths))
-        with services.sql.query(content.sql, _given(content, tables)) as result:
-            for batch in result:
+        try:
+            for batch in _batches(attempt, content, tables, _MEMORY):
                 stage.write(batch, business)
-        pointer = stage.commit(ChangeKind.UPSERT, sorted(paths))
-    invalid = write.invalid()
-    with services.sql.query(invalid.sql, _given(invalid, tables)) as rows:
-        for batch in rows:
-            quarantine.add(
-                Rejected(spec.name.table, row[ROW] + 1, json.dumps(_plain(row), default=str), row[ERROR])
-                for row in batch.to_pylist()
-            )
+            pointer = stage.commit(ChangeKind.UPSERT, sorted(paths))
+        except NeedsMemory:
+            with Stage(attempt, spec, mixed=True) as again:
+                again.shape(business)
+                for batch in _batches(attempt, content, tables, None):
+                    again.write(batch, business)
+                pointer = again.commit(ChangeKind.UPSERT, sorted(paths))
+    for batch in _batches(attempt, write.invalid(), tables, None):
+        quarantine.add(
+            Rejected(spec.name.table, row[ROW] + 1, json.dumps(_plain(row), default=str), row[ERROR])
+            for row in batch.to_pylist()
+        )
     return pointer
+
+
+def _batches(
+    attempt: Attempt, query: Query, tables: Mapping[str, Scan | WithFiles], memory: int | None
+) -> Iterator[Any]:
+    """The record batches that a query answers."""
+    given = {name: tables[name] for name in query.reads}
+    with attempt.services.sql.query(query.sql, given, memory=memory) as result:
+        yield from result
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,13 +241,12 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in row.items() if not k.startswith("_")}
 
 
-def _given(query: Query, tables: Mapping[str, Scan | WithFiles]) -> dict[str, Scan | WithFiles]:
-    return {name: tables[name] for name in query.reads}
-
-
 def _rows(attempt: Attempt, query: Query, tables: Mapping[str, Scan | WithFiles]) -> list[dict[str, Any]]:
-    with attempt.services.sql.query(query.sql, _given(query, tables)) as result:
-        return [row for batch in result for row in batch.to_pylist()]
+    """The rows that a query answers: few."""
+    try:
+        return [row for batch in _batches(attempt, query, tables, _MEMORY) for row in batch.to_pylist()]
+    except NeedsMemory:
+        return [row for batch in _batches(attempt, query, tables, None) for row in batch.to_pylist()]
 
 
 def _one(attempt: Attempt, query: Query, tables: Mapping[str, Scan | WithFiles]) -> bool:

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from tidemill.flow.stream.facts import ProcessFacts
 from tidemill.flow.stream.lag import Lag
+from tidemill.flow.stream.topic_archive import Archived
 from tidemill.model.metric import Metric, Sample
 from tidemill.model.run import RUN_ENDS, RunState
 from tidemill.ports.metadata import Tx
@@ -75,6 +76,15 @@ LAG = Metric(
     "Messages that a partition holds and the stream has not committed yet, exchanges and rows for tables included.",
     ("stream", "topic", "partition"), "{message}",
 )  # fmt: skip
+ARCHIVE_LAG = Metric(
+    "tidemill_topic_archive_lag_messages", "gauge",
+    "Messages that a partition holds and the topic's archive does not have yet; missing while it has none.",
+    ("topic", "partition"), "{message}",
+)  # fmt: skip
+ARCHIVED = Metric(
+    "tidemill_topic_archived_batches_total", "counter", "Batches of raw messages in the topic's archive.",
+    ("topic",), "{batch}",
+)  # fmt: skip
 RUNS = Metric("tidemill_runs", "gauge", "Runs that have not ended, by state.", ("pipeline", "state"), "{run}")
 ENDED = Metric(
     "tidemill_runs_ended_total", "counter", "Runs that have ended since these metrics began to be looked at, by state.",
@@ -97,7 +107,7 @@ OF_PROCESSES = (READ, WRITTEN, LATE, FAILED, LETTERS, LOST, CHECKPOINTS, RESTART
 #: What no process of a stream knows of itself.
 OF_INSTALLATION = (PROCESSES, RUNS, ENDED, TASKS_OF_RUNS, QUEUED)
 #: All, in the order in which they are shown.
-METRICS = (*OF_PROCESSES, LAG, *OF_INSTALLATION, ANSWERED)
+METRICS = (*OF_PROCESSES, LAG, ARCHIVE_LAG, ARCHIVED, *OF_INSTALLATION, ANSWERED)
 
 _STATES = ("running", "recovering", "failed", "gone")
 
@@ -148,6 +158,14 @@ def of_lag(lags: Mapping[str, Iterable[Lag]]) -> Iterator[Sample]:
     for stream, found in lags.items():
         for lag in found:
             yield Sample(LAG, (stream, lag.partition.topic, str(lag.partition.number)), lag.behind)
+
+
+def of_archives(archives: Mapping[str, tuple[Archived, Iterable[Lag]]]) -> Iterator[Sample]:
+    """How far topics are archived, by topic."""
+    for topic, (archived, found) in archives.items():
+        for lag in found:
+            yield Sample(ARCHIVE_LAG, (topic, str(lag.partition.number)), lag.behind)
+        yield Sample(ARCHIVED, (topic,), archived.batches)
 
 
 def of_streams(told: Collection[ProcessFacts], declared: Iterable[str], now: datetime) -> Iterator[Sample]:

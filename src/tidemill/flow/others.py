@@ -82,6 +82,16 @@ class OtherPipelines(Pipelines):
         with self._metadata().read() as tx:
             return [one.state for one in tx.runs.tasks(run_id) if one.task == task]
 
+    def group_states_at(self, pipeline: str, group: str, moment: datetime) -> list[TaskState]:
+        """The states of all instances of the tasks of a group there."""
+        run_id = self._run_at(pipeline, moment)
+        if run_id is None:
+            return []
+        with self._metadata().read() as tx:
+            _, definition = known(tx, pipeline)
+            within = {id_ for id_, info in definition.tasks.items() if group in info.group}
+            return [one.state for one in tx.runs.tasks(run_id) if one.task in within]
+
     def published(self, table: str, interval: Interval | None) -> bool:
         """Whether a batch of the table was published: that of the interval, or any."""
         name = TableName.parse(table)

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from tidemill.flow.reading import Crew
 from tidemill.model.errors import Conflict, SettingsError, TidemillError, Unreachable
-from tidemill.plan.due import renewal
+from tidemill.plan.due import late_again, renewal
 from tidemill.ports.clock import Clock
 from tidemill.ports.codesource import Code, CodeSource, KeptVersion, Stamp
 from tidemill.ports.definitions import Unreadable
@@ -71,6 +71,7 @@ class ParserParts:
         clean: deletes kept versions but those that are needed, and those that are younger than a time.
         reader: begins a process that reads files in a folder, in a transaction-free moment.
         is_pipeline: whether a path is that of a pipeline file.
+        left_out: of a folder of code, which of those are none all the same.
         clock: the time.
         changed: is told the names of pipelines that are new, gone, or have changed, once that is recorded.
         recorded: is called whenever something was recorded.
@@ -90,6 +91,7 @@ class ParserParts:
     changed: Callable[[Sequence[str]], None]
     recorded: Callable[[], None] = lambda: None
     watch: Watch | None = None
+    left_out: Callable[[Path], Callable[[str], bool]] = lambda _: lambda _: False
     limit: float = 30.0
     readers: int = 2
 
@@ -119,8 +121,10 @@ class Parser:
         #: Pipeline files that are there, and of each what it used, once it was read.
         self._files: frozenset[str] | None = None
         self._used: dict[str, frozenset[str]] = {}
-        #: Files with a timetable of their own: when they are read again, to know more of its intervals.
+        #: When files are read again without a change: those with a timetable of their own, to know more of its
+        #: intervals, and those that took too long, which may have waited for something; and how often that was.
         self._renew_at: dict[str, datetime] = {}
+        self._late: dict[str, int] = {}
         self._failed: set[str] = set()
         self._gone: set[str] = set()
         self._crew = Crew(self._reader, parts.clock, parts.limit, parts.readers)
@@ -240,7 +244,9 @@ class Parser:
         before, self._digests, self._code = self._digests, digests, code
         changed = {path for path, digest in digests.items() if before.get(path) != digest}
         changed |= before.keys() - digests.keys()
-        files = frozenset(filter(self._parts.is_pipeline, code))
+        left_out = self._parts.left_out(root)
+        files = frozenset(file for file in filter(self._parts.is_pipeline, code) if not left_out(file))
+        changed |= files - known if self._files is not None else set()
         self._gone = (self._gone | known) - files
         self._files = files
         if kept.name != self._version:
@@ -249,11 +255,12 @@ class Parser:
             late = [file for file in self._failed & files if file not in changed]
             touched = changed | _folders_of(before.keys() ^ digests.keys())
             using = [file for file in files - changed - self._failed if self._used.get(file, frozenset()) & touched]
+            self._late = {file: times for file, times in self._late.items() if file in files - changed}
             for file in (*sorted(files & changed), *sorted(using), *sorted(late)):
                 self._enqueue(file, code[file][0])
 
     def _renew(self) -> None:
-        """Have files read whose own timetables run out."""
+        """Have files read whose own timetables run out, or that were late."""
         now = self._parts.clock.now()
         for file in sorted(file for file, at in self._renew_at.items() if at <= now):
             del self._renew_at[file]
@@ -326,8 +333,14 @@ class Parser:
         self._read[answer.file] = answer
         self._refused.pop(answer.file, None)
         self._renew_at.pop(answer.file, None)
+        now = self._parts.clock.now()
         if (at := renewal(answer.definitions)) is not None:
-            self._renew_at[answer.file] = max(at, self._parts.clock.now() + _RENEW_LEAST)
+            self._renew_at[answer.file] = max(at, now + _RENEW_LEAST)
+        if answer.late:
+            self._late[answer.file] = times = self._late.get(answer.file, 0) + 1
+            self._renew_at[answer.file] = now + late_again(times)
+        else:
+            self._late.pop(answer.file, None)
         if answer.error is not None:
             self._failed.add(answer.file)
         else:

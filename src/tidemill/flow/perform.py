@@ -104,7 +104,7 @@ class _Try:
         _executing.append(task)
         try:
             self._call("execute")
-            outcome, xcoms = self._succeeded(task, context["ti"], task.execute(context))
+            outcome, xcoms = self._succeeded(task, context["ti"], task.perform(context))
         except SkipTask as skip:
             outcome, xcoms = self._skipped(skip), self._pushed()
         except Reschedule as wait:
@@ -135,6 +135,7 @@ class _Try:
         task = copy.copy(resolver.instance(self._task))
         context.add(task=task)
         context["ti"].task = task
+        task.prepare(context)
         render_task(self._dag, task, context, self._services.root, resolver.found)
         for name in task.template_fields:
             setattr(task, name, resolver.resolved(getattr(task, name, None)))

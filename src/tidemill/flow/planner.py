@@ -17,12 +17,13 @@ from tidemill.model.backfill import Backfill, BackfillState
 from tidemill.model.batch import BatchKey, BatchState
 from tidemill.model.branch import RefState
 from tidemill.model.condition import FilesArrive
-from tidemill.model.definition import Definition
+from tidemill.model.definition import Definition, Schedule
 from tidemill.model.errors import Busy, Conflict, Refused, Unreachable
 from tidemill.model.place import told
 from tidemill.model.run import RUN_ENDS, Order, RunKind
 from tidemill.plan import backfill as backfilling
 from tidemill.plan.due import due_for
+from tidemill.plan.partitions import arrived, asset_in, is_whole, names_for, run_key
 from tidemill.ports.clock import Clock
 from tidemill.ports.definitions import PipelineRecord
 from tidemill.ports.metadata import Event, Metadata, Tx
@@ -175,13 +176,24 @@ class Planner:
 
         However many publishes are told of at once, a pipeline runs once: it reads what is there.
         """
-        assets = {str(name): str(event.id) for event in events for name in event.payload.get("tables", ())}
+        # What is told by partitions is for those who wait for partitions.
+        assets = {
+            str(name): str(event.id)
+            for event in events
+            for name in event.payload.get("tables", ())
+            if name not in event.payload.get("keys", {})
+        }
         made = 0
         with self._metadata.write() as tx:
-            records = [r for r in tx.definitions.pipelines() if not r.paused] if assets else []
+            keyed = any(event.payload.get("keys") for event in events)
+            records = [r for r in tx.definitions.pipelines() if not r.paused] if assets or keyed else []
             self._learn(tx, (record.definition_id for record in records))
             for record in records:
-                condition = self._definitions[record.definition_id].schedule.on
+                schedule = self._definitions[record.definition_id].schedule
+                condition = schedule.on
+                if schedule.mappers:
+                    made += self._partitions(tx, record, schedule, events, now)
+                    continue
                 if condition is None or not assets.keys() & set(condition.assets()):
                     continue
                 tx.arrivals.note(record.name, {a: assets[a] for a in condition.assets() if a in assets}, now)
@@ -195,6 +207,35 @@ class Planner:
             for event in events:
                 tx.events.add("notice", {**event.payload, "event": "published"}, now)
                 tx.events.done(event.id, now)
+        return made
+
+    def _partitions(
+        self, tx: Tx, record: PipelineRecord, schedule: Schedule, events: Sequence[Event], now: datetime
+    ) -> int:
+        """Ask for a run for each key of a pipeline for which all that it waits for has been told."""
+        made = 0
+        for event in events:
+            date = event.payload.get("date")
+            told = None if date is None else datetime.fromisoformat(date)
+            pairs = [(a, k) for a, keys in event.payload.get("keys", {}).items() if a in schedule.mappers for k in keys]
+            for asset, key in pairs:
+                try:
+                    new = arrived(asset, key, schedule)
+                except ValueError as error:
+                    _log.warning('The partition "%s" of %s is not for %s: %s', key, asset, record.name, error)
+                    continue
+                tx.arrivals.note(record.name, dict.fromkeys(new, str(event.id)), now)
+                for own in dict.fromkeys(new.values()):
+                    there = tx.arrivals.of(record.name)
+                    names = names_for(own, there)
+                    if not is_whole(schedule, own, names):
+                        continue
+                    last = max(int(there[name]) for name in names)
+                    cause = {"event": last, "assets": sorted({asset_in(name) for name in names})}
+                    conf = {"published": cause, "partition": run_key(schedule, own, asset, told).as_json()}
+                    batch = BatchKey(record.name, run_key=f"partition-{own}-{last}")
+                    made += self._ask(tx, record, batch, RunKind.TRIGGERED, now, conf=conf)
+                    tx.arrivals.forget(record.name, names)
         return made
 
     # -- backfills

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from tidemill.flow.assets import assets_told
 from tidemill.flow.attempt import Attempt, ticket_of_another
 from tidemill.flow.services import Services
 from tidemill.model.batch import BatchState, Manifest
@@ -223,7 +224,7 @@ def _publish(
         if plan.moves or plan.views or moved:
             detail: dict[str, Any] = {"bookmarks": moved, "views": sorted(map(str, plan.views))}
             tx.refs.log(MAIN, kind, now=now, changes=plan.moves, batch_id=run.batch_id, run_id=run.id, detail=detail)
-        _tell(attempt, tx, plan, stale, now)
+        _tell(attempt, tx, plan, stale, now, final=final)
         tx.runs.add_reads(run.id, attempt.reads)
         tx.refs.release_tickets(run.id)
         also(tx)
@@ -301,13 +302,14 @@ def _move_bookmarks(
     return moved
 
 
-def _tell(attempt: Attempt, tx: Tx, plan: PublishPlan, stale: list[str], now: datetime) -> None:
+def _tell(attempt: Attempt, tx: Tx, plan: PublishPlan, stale: list[str], now: datetime, *, final: bool) -> None:
     """Events that other runs may wait for, in the transaction of what they tell (rules 2 and 11)."""
     about = {"pipeline": attempt.pipeline.name, "batch_id": attempt.batch.id, "run_id": attempt.run.id}
     if attempt.pipeline.deliveries is not None:
         tx.deliveries.declare(attempt.pipeline.name, attempt.pipeline.deliveries)
-    if plan.moves or plan.views:
-        tables = sorted(str(n) for n in {*plan.moves, *plan.views})
-        tx.events.add("published", {**about, "tables": tables}, now)
+    told = assets_told(tx, attempt.run.id) if final else {"tables": []}
+    tables = sorted({*map(str, plan.moves), *map(str, plan.views), *told["tables"]})
+    if tables:
+        tx.events.add("published", {**about, **told, "tables": tables}, now)
     if stale:
         tx.events.add("stale", {**about, "inputs": stale, "tables": sorted(str(n) for n in plan.moves)}, now)

@@ -12,6 +12,7 @@ from tidemill.flow.services import Services
 from tidemill.model.branch import MAIN, RefState
 from tidemill.model.errors import DataError, Refused, UnknownName, UserError
 from tidemill.model.table import INPUT_SUFFIX, Scan, TableName
+from tidemill.plan.table_names import meant_table
 from tidemill.ports.engine import Rows
 from tidemill.ports.metadata import View
 
@@ -42,19 +43,7 @@ class Reading:
         Raises:
             UnknownName: no such table on the ref, or a bare name that several pipelines have.
         """
-        known = {*self.pointers, *self.views}
-        if "." in text:
-            name = TableName.parse(text)
-            if name in known:
-                return name
-            raise UnknownName.of("table", text, self.names(), where=f'branch "{self.ref}"')
-        found = sorted(n for n in known if n.table == text)
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise UserError(f'"{text}" is a table of several pipelines.', hint=", ".join(map(str, found)))
-        bare = {name.rpartition(".")[2]: name for name in self.names()}
-        raise UnknownName.of("table", text, bare, where=f'branch "{self.ref}"', offer=bare.__getitem__)
+        return meant_table(text, {*self.pointers, *self.views}, self.ref)
 
 
 @contextmanager
@@ -120,12 +109,28 @@ def scan_of(services: Services, seen: Reading, name: TableName) -> Scan:
 
 
 @contextmanager
-def query(services: Services, sql: str, seen: Reading, *, limit: int | None = None) -> Iterator[Any]:
+def query(services: Services, sql: str, seen: Reading, *, parameters: Mapping[str, Any] | None = None) -> Iterator[Any]:
     """Run one SELECT over tables, views and Tidemill's own tables; gives a record batch reader.
+
+    Args:
+        services: the project.
+        sql: the statement.
+        seen: what it reads.
+        parameters: values for `$name` in it.
 
     Raises:
         UnknownName: a table that the ref does not have.
         UserError: the SQL cannot be read, or does more than read.
+    """
+    inputs, views = inputs_of(services, sql, seen)
+    with services.sql.query(sql, inputs, views=views, parameters=parameters) as result:
+        yield result
+
+
+def inputs_of(services: Services, sql: str, seen: Reading) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a statement reads, by name: scans of tables and rows of Tidemill's own; and the SQL of views.
+
+    Raises as `query`.
     """
     from tidemill.plan.sql_tables import tables_in
 
@@ -150,5 +155,4 @@ def query(services: Services, sql: str, seen: Reading, *, limit: int | None = No
             inputs[text] = scan_of(services, seen, name)
     if seen.snapshot_id is not None and len(inputs) > 1:
         raise UserError("A snapshot is of one table, and this query reads several.", hint="--at <time>")
-    with services.sql.query(sql, inputs, views=views) as result:
-        yield result
+    return inputs, views

@@ -137,7 +137,7 @@ class Crew:
         self._lay_off(working)
         what = f"The file was still being read after {self._limit:g} s, and did not let itself be stopped."
         hint = "what takes long belongs into a task; what stands in the file runs whenever it is read"
-        return FileRead(file, error=Told("DefinitionError", what, file, hint))
+        return FileRead(file, error=Told("DefinitionError", what, file, hint), late=True)
 
     def _lay_off(self, working: _Working) -> str:
         self._crew.remove(working)

@@ -8,15 +8,17 @@ files, versions noted there -> steps -> the destination, each with its note in o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tidemill.flow.query import Reading, reading
 from tidemill.flow.services import Services
 from tidemill.flow.stage import spec_from
+from tidemill.model.delivery import DeliveredTable, DeliverySpec
 from tidemill.model.errors import Refused, TidemillError, UserError
 from tidemill.model.migration import Change, Declared, Existing, GoneColumn, Migration, Revision
 from tidemill.model.pipeline import PipelineSpec
 from tidemill.model.policy import Policy
+from tidemill.model.redshift import Layout
 from tidemill.model.table import SYSTEM_COLUMNS, Schema, TableName, TableSpec, WriteMode
 from tidemill.model.types import STRING
 from tidemill.plan.delivery import Seen
@@ -103,7 +105,7 @@ def _must_be_known(to: str, found: Standing, revisions: Revisions) -> None:
 
 
 def declared_tables(
-    services: Services, pipelines: Iterable[PipelineSpec], to: str, *, lengths: bool = False
+    services: Services, pipelines: Iterable[PipelineSpec], to: str, *, redshift: bool = False
 ) -> list[Declared]:
     """What each table that goes to a destination is to be there.
 
@@ -111,15 +113,29 @@ def declared_tables(
         services: the project.
         pipelines: all of it.
         to: the destination.
-        lengths: texts are measured.
+        redshift: it is one, so that texts are measured, and options say how a table lies.
+
+    Raises:
+        UserError: options of a delivery to Redshift say nothing that a table can have.
     """
     made = []
     with reading(services) as seen:
         for pipeline in pipelines:
             for spec in pipeline.deliveries or ():
-                if spec.to == to:
-                    made += [_declared(services, seen, pipeline, one.table, one.into, lengths) for one in spec.tables]
+                if spec.to != to:
+                    continue
+                for one in spec.tables:
+                    declared = _declared(services, seen, pipeline, one.table, one.into, redshift)
+                    made.append(replace(declared, layout=_layout(spec, one)) if redshift else declared)
     return made
+
+
+def _layout(spec: DeliverySpec, asked: DeliveredTable) -> Layout:
+    try:
+        return Layout.of(asked.into, asked.options)
+    except UserError as error:
+        error.where = error.where or spec.place or None
+        raise
 
 
 def _declared(
@@ -182,7 +198,7 @@ def difference(
         first: there is no revision yet, so one would have the tables that are there, too.
     """
     redshift = schemas.dialect == REDSHIFT
-    declared = declared_tables(services, pipelines, to, lengths=redshift)
+    declared = declared_tables(services, pipelines, to, redshift=redshift)
     asked = [asked_table(one, schemas.type_name, required_keys=redshift) for one in declared if one.columns is not None]
     existing = schemas.existing([one.into for one in declared])
     found = changes(asked, existing, schemas.type_name, copies=redshift, first=first)

@@ -17,12 +17,15 @@ from tidemill.model.errors import TidemillError, UserError
 from tidemill.model.frame import Frame, Input, as_frame
 from tidemill.model.pipeline import InputSpec, Materialized, Scope, TransformSpec
 from tidemill.model.table import BATCH_ID, LOADED_AT, Scan, Schema, TableName
-from tidemill.plan.sql import quote
+from tidemill.plan.sql import quote, quote_all
 from tidemill.plan.sql_model import Dependency, RenderedSql, render_model
+from tidemill.plan.sql_order import out_of_order
 from tidemill.plan.template import variables_of
 
 #: A function of ours that is told how many rows have been written.
 Progress = Callable[[int], None]
+#: Bytes that a statement of ours, which copies or sorts, holds for each processor.
+_MEMORY = 50 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +132,26 @@ def _from_sql(attempt: Attempt, transform: TransformSpec, progress: Progress) ->
     views = _views_for(attempt, rendered, inputs)
     services = attempt.services
     functions = attempt.pipeline.functions
-    with services.sql.query(rendered.sql, inputs, functions=functions, views=views, where=rendered.where) as reader:
+    sql, memory = rendered.sql, None
+    if transform.in_order:
+        sql, memory = _ordered(attempt, transform, sql, inputs), _MEMORY
+    with services.sql.query(
+        sql, inputs, functions=functions, views=views, where=rendered.where, memory=memory
+    ) as reader:
         return _write(attempt, transform, reader, progress)
+
+
+def _ordered(attempt: Attempt, transform: TransformSpec, sql: str, inputs: dict[str, Scan]) -> str:
+    """The statement whose rows come in the order of the columns `in_order`.
+
+    A sort holds all rows, or has them wait on the disk, and what a load has written lies in its order already: that is
+    looked up first, in these columns alone (1M rows: 0.1 s of CPU time, where their sort takes 0.5 s and 240 MB).
+    """
+    (table,) = (replace(i.table, namespace=f"{i.table.namespace}__batch") for i in transform.inputs)
+    disorder = out_of_order(_relation(table), transform.in_order)
+    with attempt.services.sql.query(disorder, {str(table): inputs[str(table)]}) as reader:
+        found = any(row["disorder"] for batch in reader for row in batch.to_pylist())
+    return f"{sql} ORDER BY {quote_all(transform.in_order)}" if found else sql
 
 
 def _rendered(attempt: Attempt, transform: TransformSpec, resolve: Callable[[str, str], str]) -> RenderedSql:

@@ -26,6 +26,7 @@ from tidemill.plan.decide import RunBook, Step
 from tidemill.plan.dispatch import Dispatcher
 from tidemill.plan.values import load_value
 from tidemill.ports.executor import Job
+from tidemill.ports.tasks import AskedRun
 from tidemill.ports.xcoms import FIRED, RETURNED
 
 #: A trial ends at the latest after so many tries: a sensor that waits for ever would never let it.
@@ -77,6 +78,11 @@ class Trial:
             if found is not None or several:
                 made[task] = load_value(found) if found is not None else [load_value(text) for _, text in several]
         return made
+
+    @property
+    def asked(self) -> list[AskedRun]:
+        """The runs of other pipelines that its tasks have asked for; none of them was begun."""
+        return list(getattr(self.services.pipelines, "asked", ()))
 
     def check(self) -> Trial:
         """Raise RunFailed, with the tasks' errors, unless it ended well; returns itself."""

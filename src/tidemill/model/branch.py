@@ -6,16 +6,21 @@ moves. A pointer is the location of an Iceberg metadata file: moving it publishe
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from tidemill.model.errors import Refused, UserError
 from tidemill.model.table import TableName
 
 #: The ref that readers see unless they ask for another.
 MAIN = "main"
+#: What attempts call their branches: `batch-17`, `batch-17.2`.
+_OF_RUNS = re.compile(r"batch-\d+(\.\d+)?", re.ASCII)
 
 
 class RefKind(StrEnum):
@@ -73,6 +78,29 @@ class Ref:
     parent_head: int | None = None
     run_id: int | None = None
     expires_at: datetime | None = None
+
+
+def ref_name(given: str) -> str:
+    """A name that a person may give to a branch or a tag, as it is.
+
+    Raises:
+        UserError: nothing can be called so, or only what runs make.
+    """
+    wrong = given != given.strip() or any(unicodedata.category(one).startswith("C") for one in given)
+    if wrong or any(part in ("", ".", "..") for part in given.split("/")):
+        shown = given.encode("unicode_escape").decode("ascii")
+        raise UserError(
+            f'"{shown}" cannot name a branch or a tag.',
+            hint='letters that can be seen, no spaces around them, no empty part, "." or ".." between slashes',
+        )
+    if _OF_RUNS.fullmatch(given):
+        raise UserError(f'"{given}" is what a run calls its own branch.', hint="another name")
+    return given
+
+
+def taken_name(name: str) -> Refused:
+    """Why a ref cannot be made: there is one of that name."""
+    return Refused(f'A ref "{name}" exists.', hint=f"another name, or first: tidemill branch drop {name}")
 
 
 class ChangeKind(StrEnum):

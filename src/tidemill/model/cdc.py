@@ -19,7 +19,7 @@ from tidemill.model.table import WriteMode
 OP = "_op"
 #: Where the transaction's commit is in the server's log.
 LSN = "_lsn"
-#: Number of the change in its transaction, from 0.
+#: Number of the change in its transaction, from 0; -1: the truncate with which a second snapshot begins.
 SEQUENCE = "_seq"
 #: The transaction; null for the snapshot.
 XID = "_xid"
@@ -66,6 +66,8 @@ class Cdc(Connector):
         publication: what is published.
         name: of the feed, whose table has the transactions.
         max_changes: about how many messages a batch takes.
+        parallel: connections that read the snapshot.
+        chunk_rows: rows that one of them reads at a time.
         place: where in the user's file.
     """
 
@@ -75,6 +77,8 @@ class Cdc(Connector):
     publication: str
     name: str = "changes"
     max_changes: int = 2_000_000
+    parallel: int = 1
+    chunk_rows: int = 250_000
     place: str = ""
 
     @property

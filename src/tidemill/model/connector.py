@@ -61,6 +61,11 @@ class Connector:
         """Whether parts may be of a version, and end the rows of others, as Singer's ACTIVATE_VERSION does."""
         return False
 
+    @property
+    def marks_ended(self) -> bool:
+        """Whether rows of versions that have ended stay in the table, marked with the time."""
+        return False
+
     def __str__(self) -> str:
         """What lists and messages call it: the technology and what is read, without any secret."""
         return type(self).__name__.lower()

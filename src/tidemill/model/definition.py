@@ -15,6 +15,7 @@ from typing import Any
 from tidemill.model.batch import Interval
 from tidemill.model.condition import Condition, FilesArrive, condition_json, read_condition
 from tidemill.model.graph import Graph, Lengths, Node, Retry, TriggerRule
+from tidemill.model.partition import Mapper, mapper_json, read_mapper
 from tidemill.model.timetable import Timetable
 
 #: Intervals of a user's own timetable that are known ahead each time its file is read.
@@ -42,6 +43,9 @@ class Schedule:
         files: when files arrive.
         webhook: when somebody calls.
         continuous: whenever the run before has ended, for the time since that one's interval; one run at a time.
+        mappers: for each asset that is waited for, to which of its own keys a key of the asset belongs; each key that
+            is whole begins a run.
+        key: the form of the keys of runs by time, of the tick that they are due at; `key_offset` so many ticks later.
     """
 
     timetable: Timetable | None = None
@@ -51,6 +55,9 @@ class Schedule:
     files: FilesArrive | None = None
     webhook: bool = False
     continuous: bool = False
+    mappers: Mapping[str, Mapper] = field(default_factory=dict)
+    key: str = ""
+    key_offset: int = 0
     #: As the user wrote it, for people.
     text: str = ""
 
@@ -257,6 +264,9 @@ def _schedule_json(schedule: Schedule) -> dict[str, Any]:
         made["on"] = condition_json(schedule.on)
     if schedule.files is not None:
         made["files"] = {"pattern": schedule.files.pattern, "every": schedule.files.every.total_seconds()}
+    if schedule.mappers:
+        made["mappers"] = {asset: mapper_json(mapper) for asset, mapper in schedule.mappers.items()}
+    made |= {name: value for name in ("key", "key_offset") if (value := getattr(schedule, name))}
     made |= {name: True for name in ("more", "continuous", "webhook") if getattr(schedule, name)}
     return {**made, **({"text": schedule.text} if schedule.text else {})}
 
@@ -279,5 +289,8 @@ def _read_schedule(found: Mapping[str, Any]) -> Schedule:
         on=read_condition(found["on"]) if "on" in found else None,
         files=FilesArrive(files["pattern"], timedelta(seconds=files["every"])) if files else None,
         webhook=found.get("webhook", False),
+        mappers={asset: read_mapper(one) for asset, one in found.get("mappers", {}).items()},
+        key=found.get("key", ""),
+        key_offset=found.get("key_offset", 0),
         text=found.get("text", ""),
     )

@@ -101,6 +101,10 @@ class UnknownName(UserError):
         return cls(f'There is no {kind} "{name}".', where=where, hint=hint)
 
 
+class NeedsMemory(UserError):
+    """A statement needs more memory than it may have, and what it has in hand cannot wait on the disk."""
+
+
 class SettingsError(UserError):
     """A setting in tidemill.toml, an environment variable or a URL is wrong."""
 

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 #: What stands in a secret's place.
@@ -15,6 +16,11 @@ SHORTEST = 4
 #: From this length on, a value is found within a longer text that was encoded (`user:password` of a web address), and
 #: each line of a value (a key file) by itself.
 _LONG = 8
+#: A name with one of these in it is that of a secret.
+_SECRET = (
+    "PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "TOKEN", "API_KEY", "APIKEY", "PRIVATE_KEY", "FERNET_KEY",
+    "AUTHORIZATION", "KEYFILE_DICT", "SERVICE_ACCOUNT",
+)  # fmt: skip
 
 
 class Masker:
@@ -60,6 +66,24 @@ GIVEN = Masker()
 def hide(text: str) -> str:
     """`text` without the secrets that this process was given."""
     return GIVEN.mask(text)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a name tells that its value is a secret."""
+    wide = name.upper().replace("-", "_")
+    return any(word in wide for word in _SECRET)
+
+
+def secrets_within(value: Any) -> list[str]:
+    """Texts in a value of JSON whose names tell that they are secret, however deep."""
+    found: list[str] = []
+    if isinstance(value, dict):
+        for name, one in value.items():
+            own = isinstance(one, str) and is_secret(str(name))
+            found += [one] if own else secrets_within(one)
+    elif isinstance(value, list):
+        found = [text for one in value for text in secrets_within(one)]
+    return found
 
 
 def _forms(value: str) -> set[str]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from tidemill.model.redshift import Layout
 from tidemill.model.table import Schema
 from tidemill.model.types import Type
 
@@ -22,7 +23,9 @@ class SqlColumn:
         type: as the database calls it.
         nullable: whether it takes nulls.
         kind: the type in the lake that it is made of; None: that is not known.
-        distkey: the table is dealt out by it. `sortkey`: its place among the columns that rows are ordered by, from 1.
+        distkey: the table is dealt out by it. `sortkey`: its place among the columns that rows are ordered by, from 1;
+            those of an interleaved key may be below zero.
+        encode: how Redshift packs it; None: that is not known, or not declared.
     """
 
     name: str
@@ -31,15 +34,20 @@ class SqlColumn:
     kind: Type | None = None
     distkey: bool = False
     sortkey: int = 0
+    encode: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SqlTable:
-    """A table: `name` or `schema.name`, its columns, and by which ones its rows are found."""
+    """A table: `name` or `schema.name`, its columns, and by which ones its rows are found.
+
+    `style` is how Redshift deals out its rows: `even`, `key`, `all`, `auto`; None: that is not known, or not declared.
+    """
 
     name: str
     columns: tuple[SqlColumn, ...]
     key: tuple[str, ...] = ()
+    style: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,18 +137,35 @@ class GoneColumn:
 
 
 @dataclass(frozen=True, slots=True)
-class CopiedTable:
-    """The table is copied into one with other columns, which gets its name: a key of its rows changes its type."""
+class NewLayout:
+    """The table lies otherwise on its Redshift cluster than is declared.
+
+    Args:
+        old: the table as it lies. `new`: as it is to lie; both have the same columns.
+        told: what is different, for people.
+    """
 
     old: SqlTable
     new: SqlTable
-    changes: tuple[NewColumn | NewType | GoneColumn, ...]
+    told: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(f"~ {self.old.name} {one}" for one in self.told)
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedTable:
+    """The table is copied into one with other columns, which gets its name: a key of its rows changes, or comes."""
+
+    old: SqlTable
+    new: SqlTable
+    changes: tuple[NewColumn | NewType | GoneColumn | NewLayout, ...]
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.changes))
 
 
-Change: TypeAlias = "NewTable | NewColumn | NewType | GoneColumn | CopiedTable"
+Change: TypeAlias = "NewTable | NewColumn | NewType | GoneColumn | CopiedTable | NewLayout"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +178,7 @@ class Declared:
         key: by which its rows are found; none where rows are found by their batches.
         lengths: bytes of the longest value, where they were measured.
         notes: what cannot be as it is declared, for people.
+        layout: how it is to lie on a Redshift cluster.
     """
 
     into: str
@@ -160,6 +186,7 @@ class Declared:
     key: tuple[str, ...] = ()
     lengths: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    layout: Layout = field(default_factory=Layout)
 
 
 # -- revisions -----------------------------------------------------------------------------------------------------

@@ -158,6 +158,8 @@ class TransformSpec:
     engine: str = "polars"
     #: Reserved parameters that the function asks for.
     wants: tuple[str, ...] = ()
+    #: Columns of the one input in whose order its rows come. The SQL takes them one by one, and says nothing of order.
+    in_order: tuple[str, ...] = ()
     place: str = ""
 
 

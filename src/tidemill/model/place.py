@@ -26,11 +26,15 @@ class Place:
 
 
 def user_frame() -> FrameType | None:
-    """The innermost frame of the call stack that is not this package's; None in an embedded interpreter."""
+    """The innermost frame of the call stack that is neither this package's nor Python's import system's.
+
+    None in an embedded interpreter.
+    """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if module != "tidemill" and not module.startswith("tidemill."):
+        ours = module == "tidemill" or module.startswith("tidemill.")
+        if not ours and not frame.f_code.co_filename.startswith("<frozen importlib"):
             return frame
         frame = frame.f_back
     return None

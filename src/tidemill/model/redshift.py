@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
-from tidemill.model.errors import SettingsError, UnknownName
+from tidemill.model.errors import DefinitionError, SettingsError, UnknownName
 
 #: Encodings of columns, by the names of "Compression encodings".
 ENCODINGS = (
@@ -14,6 +15,7 @@ ENCODINGS = (
     "text32k", "zstd",
 )  # fmt: skip
 STYLES = ("auto", "even", "all", "key")
+_OPTIONS = ("distkey", "diststyle", "sortkey", "encode")
 
 
 class Form(StrEnum):
@@ -21,6 +23,8 @@ class Form(StrEnum):
 
     #: A JSON object a line, packed with gzip.
     JSON = "json"
+    #: A JSON array a line, packed with gzip, and a JSONPaths file that says what is where: no row repeats the names.
+    JSON_PATHS = "jsonpaths"
     #: Packed with gzip.
     CSV = "csv"
     AVRO = "avro"
@@ -29,7 +33,7 @@ class Form(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a table lies on the cluster. It counts when the table is made; one that exists stays as it is.
+    """How a table lies on the cluster. It counts when the table is made; of one that exists, revisions alter it.
 
     Args:
         distkey: the column by whose values rows are dealt out to the slices.
@@ -55,6 +59,33 @@ class Layout:
         for encoding in self.encode.values():
             if encoding.lower() not in ENCODINGS:
                 raise UnknownName.of("encoding", encoding, ENCODINGS)
+
+    @classmethod
+    def of(cls, table: str, options: Mapping[str, Any]) -> Layout:
+        """The layout that options of a delivery say.
+
+        Args:
+            table: what it is called there.
+            options: `distkey`, `diststyle`, `sortkey` (a column, or several), `encode`.
+
+        Raises:
+            DefinitionError: an option is none of a table in Redshift. SettingsError, UnknownName: as for a layout.
+        """
+        for name in options:
+            if name not in _OPTIONS:
+                raise DefinitionError(
+                    f'"{table}" is delivered with {name}=, which a table in Redshift does not have.',
+                    hint=", ".join(_OPTIONS),
+                )
+        given = dict(options)
+        if "sortkey" in given:
+            given["sortkey"] = (given["sortkey"],) if isinstance(given["sortkey"], str) else tuple(given["sortkey"])
+        return cls(**given)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that it names."""
+        return (*self.sortkey, *self.encode, *((self.distkey,) if self.distkey else ()))
 
 
 @dataclass(frozen=True, slots=True)

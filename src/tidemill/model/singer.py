@@ -17,6 +17,8 @@ SCHEMAS, OTHERS = "schema-", "messages-"
 ACTIVATIONS = "activate-"
 #: Column with the version that a record names, as targets of Singer call it.
 VERSION = "_sdc_table_version"
+#: Column with the time at which a row was ended, where rows that are ended stay; likewise.
+MARK = "_sdc_deleted_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class SingerStream(Connector):
         name: of the table.
         write: how rows enter the table.
         key: by which they are told apart.
+        marks: rows that an ACTIVATE_VERSION message ends stay, and are marked.
     """
 
     tap: Tap
@@ -89,6 +92,7 @@ class SingerStream(Connector):
     name: str
     write: str = "append"
     key: tuple[str, ...] = ()
+    marks: bool = False
 
     @property
     def called(self) -> str | None:
@@ -140,6 +144,11 @@ class SingerStream(Connector):
     def has_versions(self) -> bool:
         """Taps that send tables as a whole number each time that they do."""
         return True
+
+    @property
+    def marks_ended(self) -> bool:
+        """As its user has said."""
+        return self.marks
 
     def __str__(self) -> str:
         return f"{self.tap} {self.stream}"

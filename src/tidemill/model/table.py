@@ -338,6 +338,8 @@ class TableSpec:
     delete_flag: str | None = None
     #: The rows are a log of changes (`model/cdc.py`): deletes, truncates, and values that were not sent.
     changes: bool = False
+    #: Rows of versions that have ended (`plan/row_versions.py`) stay, marked with the time.
+    marks: bool = False
     #: The table whose nested lists this one holds the elements of, made by flattening a source.
     parent: TableName | None = None
     doc: str = ""

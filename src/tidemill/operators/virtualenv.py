@@ -140,6 +140,29 @@ class VirtualenvOperator(PythonOperator):
             self._run([*install, *self.requirements])
 
 
+class ExternalPythonOperator(VirtualenvOperator):
+    """Runs a function in a Python that is there already.
+
+    Args:
+        python: its program.
+        options: those of `PythonOperator`.
+    """
+
+    kind = "external_python"
+    template_fields: Sequence[str] = ("python", *PythonOperator.template_fields)
+
+    def __init__(self, *, python: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.python = str(python)
+
+    def _environment(self, folder: Path) -> Path:
+        """The Python. Raises UserError: it is not there."""
+        found = shutil.which(self.python)
+        if found is None:
+            raise UserError(f'There is no Python "{self.python}".', where=self.place, hint="the path of its program")
+        return Path(found)
+
+
 class DecoratedVirtualenv(Decorated, VirtualenvOperator):
     """`@task.virtualenv`."""
 

@@ -141,7 +141,8 @@ class ExternalTaskSensor(BaseSensor):
 
     Args:
         external_dag_id: the other pipeline.
-        external_task_id, external_task_ids: its tasks; left out, its run as a whole, which is good once published.
+        external_task_id, external_task_ids, external_task_group_id: its tasks, or all tasks of a group; left out, its
+            run as a whole, which is good once published.
         allowed_states: by default success.
         skipped_states: the sensor is skipped on these.
         failed_states: the sensor fails on these.
@@ -158,6 +159,7 @@ class ExternalTaskSensor(BaseSensor):
         external_dag_id: str,
         external_task_id: str | None = None,
         external_task_ids: Collection[str] = (),
+        external_task_group_id: str | None = None,
         allowed_states: Collection[str] = ("success",),
         skipped_states: Collection[str] = (),
         failed_states: Collection[str] = (),
@@ -170,6 +172,9 @@ class ExternalTaskSensor(BaseSensor):
             raise DefinitionError("execution_delta and execution_date_fn exclude each other.", where=self.place)
         self.external_dag_id = external_dag_id
         self.external_task_ids = [*([external_task_id] if external_task_id else ()), *external_task_ids]
+        self.external_task_group_id = external_task_group_id
+        if external_task_group_id and self.external_task_ids:
+            raise DefinitionError("external_task_id and external_task_group_id exclude each other.", where=self.place)
         known = {str(state) for state in (*RunState, *TaskState)}
         for state in (*allowed_states, *skipped_states, *failed_states):
             if state not in known:
@@ -193,6 +198,8 @@ class ExternalTaskSensor(BaseSensor):
 
     def _states(self, context: TaskContext, moment: datetime) -> list[str | None]:
         pipelines = context.services.need_pipelines()
+        if self.external_task_group_id:
+            return [*pipelines.group_states_at(self.external_dag_id, self.external_task_group_id, moment)] or [None]
         if not self.external_task_ids:
             return [pipelines.state_at(self.external_dag_id, moment)]
         made: list[str | None] = []

@@ -197,7 +197,8 @@ def _batches(seen: Seen, added: Sequence[DataFile], removed: Sequence[DataFile],
     if None in touched:
         return Step(What.FRESH, "another tool has written files that mix batches", files=seen.files)
     changed = set(touched)
-    if real is not None and all(commit.batches for commit in real):  # what was only compacted holds the same rows
+    if real is not None and all(commit.batches and commit.kind is ChangeKind.BATCH for commit in real):
+        # What was only compacted holds the same rows. An activated version ends rows of other batches than its own.
         changed &= frozenset[int]().union(*(commit.batches for commit in real))
     assert seen.before is not None
     had = {f.batch_id for f in seen.before}

@@ -14,6 +14,8 @@ from tidemill.plan.schedule import intervals, latest_complete, tick_after, tick_
 
 #: An interval of `@continuous` is no shorter: runs that take no time must not fill the database.
 _SHORTEST = timedelta(seconds=1)
+#: A file that could not be read in time is read again after so long, and at the latest after so long.
+_LATE_FIRST, _LATE_MOST = timedelta(minutes=1), timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,11 @@ def renewal(definitions: Iterable[Definition]) -> datetime | None:
     """
     told = [d.schedule.intervals for d in definitions if d.schedule.more and d.schedule.intervals]
     return min((each[-min(len(each), AHEAD // 2)].end.astimezone(UTC) for each in told), default=None)
+
+
+def late_again(times: int) -> timedelta:
+    """After how long a file that could not be read in time is read again: each time twice as long, up to an hour."""
+    return min(_LATE_FIRST * (1 << min(times - 1, 10)), _LATE_MOST)
 
 
 def upcoming(

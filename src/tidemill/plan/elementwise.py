@@ -13,6 +13,7 @@ import sys
 import types
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -98,6 +99,78 @@ def check_elementwise(expression: pl.Expr) -> None:
             f"cut into batches: {_shown(expression)}",
             hint=hint,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """The columns that an expression names: those whose values it takes, and those that only steer which it takes.
+
+    `bare`: it is a choice of columns as they are, perhaps under other names.
+    """
+
+    values: tuple[str, ...]
+    steers: tuple[str, ...]
+    bare: bool
+
+
+#: Parts of nodes that say which values are taken, and give none: conditions, orders, partitions.
+_STEERING = {
+    "Ternary": ("predicate",), "Over": ("partition_by", "order_by"), "SortBy": ("by",), "Filter": ("by",),
+    "Rolling": ("index_column",),
+}  # fmt: skip
+
+
+def uses_of(expression: pl.Expr) -> Uses:
+    """Which columns an expression names. What selectors choose is not among them: see `selectors_of`.
+
+    Raises:
+        DefinitionError: it cannot be looked into.
+    """
+    tree = _tree(expression)
+    found = list(_named_in(tree, steers=False))
+    values = dict.fromkeys(name for name, steers in found if not steers)
+    # What another node may hide is a value.
+    values |= dict.fromkeys(name for name in expression.meta.root_names() if name not in dict(found))
+    bare = tree
+    while isinstance(bare, dict) and (inner := bare.get("RenameAlias")):
+        bare = inner["expr"]
+    steers = dict.fromkeys(name for name, one in found if one and name not in values)
+    return Uses(tuple(values), tuple(steers), isinstance(bare, dict) and "Selector" in bare)
+
+
+def selectors_of(expression: pl.Expr) -> list[pl.Expr]:
+    """The choices of columns in an expression (`pl.all()`, `cs.numeric()`), each as an expression of its own."""
+    found = _selectors(_tree(expression))
+    return [pl.Expr.deserialize(json.dumps(one).encode(), format="json") for one in found]
+
+
+def _named_in(node: Any, *, steers: bool) -> Iterator[tuple[str, bool]]:
+    """The columns that a tree names, each with whether it only steers."""
+    if isinstance(node, list):
+        for one in node:
+            yield from _named_in(one, steers=steers)
+    elif isinstance(node, dict):
+        for kind, content in node.items():
+            if kind == "Column" and isinstance(content, str):
+                yield content, steers
+            elif kind in _STEERING and isinstance(content, dict):
+                for part, inner in content.items():
+                    yield from _named_in(inner, steers=steers or part in _STEERING[kind])
+            elif kind != "Literal":
+                yield from _named_in(content, steers=steers)
+
+
+def _selectors(node: Any) -> Iterator[Any]:
+    if isinstance(node, list):
+        for one in node:
+            yield from _selectors(one)
+    elif isinstance(node, dict):
+        if "Selector" in node:
+            yield node
+        else:
+            for kind, content in node.items():
+                if kind != "Literal":
+                    yield from _selectors(content)
 
 
 def _shown(expression: pl.Expr) -> str:

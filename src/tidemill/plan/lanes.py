@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tidemill.model.frame.operation import JoinAsof, JoinInterval
+from tidemill.model.frame.topic import Topic
 from tidemill.plan.stream_steps import is_stateful, keeps_rows
 from tidemill.plan.topology import Topology
 
@@ -13,6 +14,27 @@ MOST = 2**15
 def lane_of(node: int, task: int) -> int:
     """The lane that begins at a node in a task."""
     return node * MOST + task
+
+
+def origin_of(lane: int) -> int:
+    """The node that a lane begins at."""
+    return lane // MOST
+
+
+def topics_before(topology: Topology, number: int) -> list[Topic]:
+    """The topics that a node's rows come of."""
+    node = topology.nodes[number]
+    if node.kind == "source":
+        return [node.topic]
+    return [topic for parent in node.parents for topic in topics_before(topology, parent)]
+
+
+def depths(topology: Topology) -> list[int]:
+    """By node: how many exchanges its rows have come through at most."""
+    found: list[int] = []
+    for node in topology.nodes:
+        found.append(max((found[parent] for parent in node.parents), default=0) + (node.kind == "exchange"))
+    return found
 
 
 def lanes_at(topology: Topology, number: int, task: int) -> frozenset[int]:

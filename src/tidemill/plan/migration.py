@@ -20,6 +20,7 @@ from tidemill.model.migration import (
     Existing,
     GoneColumn,
     NewColumn,
+    NewLayout,
     NewTable,
     NewType,
     SqlColumn,
@@ -30,6 +31,7 @@ from tidemill.model.table import SYSTEM_COLUMNS, Column, Schema
 from tidemill.plan.delivery import delivered_columns
 from tidemill.plan.evolve import widens
 from tidemill.plan.landing import takes
+from tidemill.plan.redshift_layout import differences, laid, layout_of, with_encodings_of
 
 #: What a database calls a type, whose values have so many bytes at most.
 TypeName: TypeAlias = Callable[[t.Type, int], str]
@@ -98,6 +100,9 @@ def asked_table(declared: Declared, type_name: TypeName, *, required_keys: bool)
         declared: the table; its columns are known.
         type_name: of the database.
         required_keys: whether a key is NOT NULL there.
+
+    Raises:
+        UnknownName: its layout names a column that there is not.
     """
     assert declared.columns is not None
     key = {name.lower() for name in declared.key}
@@ -110,7 +115,7 @@ def asked_table(declared: Declared, type_name: TypeName, *, required_keys: bool)
         )
         for column in declared.columns
     )
-    return SqlTable(declared.into, columns, declared.key)
+    return laid(SqlTable(declared.into, columns, declared.key), declared.layout)
 
 
 def changes(
@@ -123,6 +128,7 @@ def changes(
         existing: what there is.
         type_name: of the database.
         copies: a column of a key, or one that is NOT NULL, cannot be replaced by another one: its table is copied.
+            Likewise where a table is to lie by a column that comes with the same revision.
         first: no revision was written before, so tables that are there are in the first one, too.
     """
     made: list[Change] = []
@@ -131,14 +137,28 @@ def changes(
         if have is None:
             made.append(NewTable(table, first))
             continue
+        layout = layout_of(table)
+        have = with_encodings_of(have, layout.encode)
         if first:
-            made.append(NewTable(have, first, adopted=True))
+            made.append(NewTable(with_encodings_of(have, ()), first, adopted=True))
         found = _columns(table, have, type_name)
         rigid = [c for c in found if not isinstance(c, NewColumn) and is_rigid(_old(c)) and not lengthens(c)]
-        if copies and any(isinstance(change, NewType) for change in rigid):
-            made += [_copied(have, found), *(change for change in found if isinstance(change, GoneColumn))]
-        else:
-            made += found
+        fresh = {_new(c).name.lower() for c in found if not isinstance(c, GoneColumn) and not lengthens(c)}
+        keys = (*layout.sortkey, *((layout.distkey,) if layout.distkey else ()))
+        if copies and (any(isinstance(c, NewType) for c in rigid) or any(name.lower() in fresh for name in keys)):
+            copied = _copied(have, found)
+            lying = laid(copied.new, layout)
+            told = differences(copied.new, lying)
+            otherwise = (NewLayout(copied.new, lying, tuple(told)),) if told else ()
+            made.append(replace(copied, new=lying, changes=(*copied.changes, *otherwise)))
+            made += (change for change in found if isinstance(change, GoneColumn))
+            continue
+        made += found
+        # A column that comes, comes with its encoding.
+        known = {name: encoding for name, encoding in layout.encode.items() if name.lower() not in fresh}
+        lying = laid(have, replace(layout, encode=known))
+        if told := differences(have, lying):
+            made.append(NewLayout(have, lying, tuple(told)))
     return made
 
 
@@ -149,7 +169,7 @@ def _columns(table: SqlTable, have: SqlTable, type_name: TypeName) -> list[NewCo
         old = known.pop(column.name.lower(), None)
         if old is None:
             # What a table has rows of already takes nulls: there is nothing else for them.
-            made.append(NewColumn(table.name, replace(column, nullable=True)))
+            made.append(NewColumn(table.name, replace(column, nullable=True, distkey=False, sortkey=0)))
         elif not holds(old.type, column, type_name):
             new = replace(column, name=old.name, nullable=old.nullable, distkey=old.distkey, sortkey=old.sortkey)
             made.append(NewType(table.name, replace(old, kind=kind_of(old.type, type_name)), new))
@@ -189,6 +209,10 @@ def kind_of(text: str, type_name: TypeName) -> t.Type | None:
 
 def _sized(found: re.Match[str]) -> t.Type:
     return t.STRING if found[1] in ("character varying", "varchar") else t.BINARY
+
+
+def _new(change: NewColumn | NewType) -> SqlColumn:
+    return change.new if isinstance(change, NewType) else change.column
 
 
 def _old(change: NewType | GoneColumn) -> SqlColumn:

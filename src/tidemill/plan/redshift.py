@@ -38,7 +38,7 @@ CREATE_POSITIONS = (
 )
 #: The columns of a table, in their order.
 COLUMNS = (
-    "SELECT column_name, data_type, is_nullable, distkey, sortkey FROM svv_redshift_columns"
+    "SELECT column_name, data_type, is_nullable, distkey, sortkey, encoding FROM svv_redshift_columns"
     " WHERE database_name = current_database() AND schema_name = {} AND table_name = {} ORDER BY ordinal_position"
 )
 
@@ -119,7 +119,7 @@ def creating(
     schema, _ = split_name(table)
     made = [] if schema is None else [f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}"]
     names = {name.lower() for name in columns.names}
-    for name in (*layout.sortkey, *layout.encode, *((layout.distkey,) if layout.distkey else ())):
+    for name in layout.names:
         if name.lower() not in names:
             raise UnknownName.of(f"column of {table}", name, columns.names)
     encodings = {name.lower(): encoding for name, encoding in layout.encode.items()}
@@ -238,7 +238,7 @@ def copy_statement(
     times = "TIMEFORMAT 'auto' DATEFORMAT 'auto'"
     rest = f"NULL AS {literal(null)}" + (f" MAXERROR {errors}" if errors else "") + " COMPUPDATE OFF STATUPDATE OFF"
     match copying.form:
-        case Form.JSON:
+        case Form.JSON | Form.JSON_PATHS:
             how = literal(paths or "auto")
             return f"{start} FORMAT AS JSON {how} GZIP {times} {rest}"
         case Form.CSV:

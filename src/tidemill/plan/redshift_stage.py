@@ -55,7 +55,9 @@ def _staged(name: str, kind: t.Type, form: Form, length: int) -> Staged:
         # JSON and Avro carry no VARBYTE; its digits they do.
         return Staged(name, f"character varying({room(2 * length)})", f"from_hex({name})")
     if isinstance(kind, t.List | t.Map | t.Struct):
-        return Staged(name, "super", name) if form is Form.JSON else Staged(name, _LONG, f"json_parse({name})")
+        if form in (Form.JSON, Form.JSON_PATHS):
+            return Staged(name, "super", name)
+        return Staged(name, _LONG, f"json_parse({name})")
     if form is Form.PARQUET and kind == t.TIME:
         return Staged(name, "character varying(16)", f"CAST({name} AS time)")
     if form is Form.PARQUET and kind == t.TIMESTAMPTZ:

@@ -20,7 +20,7 @@ from tidemill.model.frame.operation import (
     Windowed,
     WithColumns,
 )
-from tidemill.model.frame.topic import Expect
+from tidemill.model.frame.topic import Expect, ToTopic
 from tidemill.model.frame.window import WINDOW_END, WINDOW_START, Session
 from tidemill.plan.elementwise import check_elementwise
 from tidemill.plan.stream_steps import (
@@ -185,6 +185,8 @@ def _refuse_beyond_rows(step: Operation) -> None:
             expressions = [*step.columns, *step.named.values()]
         case Filter():
             expressions = list(step.conditions)
+        case ToTopic():
+            expressions = [step.chosen]
         case Expect():
             expressions = [check.condition for check in step.checks if isinstance(check, ConditionExpectation)]
         case _:

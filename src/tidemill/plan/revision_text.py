@@ -16,6 +16,7 @@ from tidemill.model.migration import (
     CopiedTable,
     GoneColumn,
     NewColumn,
+    NewLayout,
     NewTable,
     NewType,
     SqlColumn,
@@ -26,6 +27,7 @@ from tidemill.model.migration import (
 from tidemill.model.table import BATCH_ID, split_name
 from tidemill.plan.landing import quoted_name
 from tidemill.plan.migration import converts, lengthens
+from tidemill.plan.redshift_layout import altered, created, is_interleaved, lies_by_choice, sort_columns
 from tidemill.plan.sql import quote
 
 REDSHIFT, POSTGRES, DUCKDB = "redshift", "postgresql", "duckdb"
@@ -67,13 +69,20 @@ def written(found: Sequence[Change], views: Sequence[SqlView], dialect: str) -> 
     """
     # A text becomes longer outside of transactions only, so that is done first, and again if the rest fails.
     alone = [change for change in found if dialect == REDSHIFT and lengthens(change)]
-    others = [change for change in found if change not in alone]
+    layouts = [change for change in found if isinstance(change, NewLayout)]
+    others = [change for change in found if change not in alone and change not in layouts]
+    gone = {(change.table, change.column.name) for change in others if isinstance(change, GoneColumn)}
     moved = {change.old.name if isinstance(change, CopiedTable) else change.table for change in found
              if isinstance(change, NewType | GoneColumn | CopiedTable)}  # fmt: skip
     hindering = [view for view in views if view.tables & moved] if dialect != DUCKDB else []
-    up = [*_lengthened(alone, back=False), *(line for change in others for line in _done(change, dialect))]
+    up = [
+        *_lengthened(alone, back=False),
+        *_altered([line for change in layouts for line in altered(change.old, change.new)]),
+        *(line for change in others for line in _done(change, dialect)),
+    ]
     down = [
         *_lengthened(alone, back=True),
+        *(line for change in layouts for line in _laid_back(change, gone)),
         *(line for change in reversed(others) for line in _undone(change, dialect)),
     ]
     text = "\n".join(up + down)
@@ -108,18 +117,39 @@ def _lengthened(changes: Iterable[Change], *, back: bool) -> list[str]:
     return [told, "with op.get_context().autocommit_block():", *made]
 
 
+def _altered(statements: Sequence[str]) -> list[str]:
+    if not statements:
+        return []
+    told = "# How a table lies is altered by statements of their own, which can be done again if the rest fails."
+    return [told, "with op.get_context().autocommit_block():", *(f"    {_execute(one)}" for one in statements)]
+
+
+def _laid_back(change: NewLayout, gone: Iterable[tuple[str, str]]) -> list[str]:
+    """What lets a table lie as it did, as far as something can."""
+    old = change.old
+    lost = {name for table, name in gone if table == old.name}
+    if is_interleaved(old) and sort_columns(old) != sort_columns(change.new):
+        return [f"# {old.name} had an interleaved sort key, to which nothing can be altered: it lies as it does."]
+    made = altered(change.new, old)
+    stays = [one for one in made if any(quote(name) in one for name in lost)]
+    told = f"# {old.name} lay by a column that was dropped: what names it is left out."
+    return [*([told] if stays else []), *_altered([one for one in made if one not in stays])]
+
+
 def _done(change: Change, dialect: str) -> list[str]:
     match change:
         case NewTable():
             return _made_table(change, dialect)
         case NewColumn(table, column):
-            return [_call("add_column", table, _column(column))]
+            return [_added(table, column)]
         case GoneColumn(table, column):
             return [_call("drop_column", table, repr(column.name))]
         case NewType(table, old, new):
             return _retyped(table, old, new, dialect)
         case CopiedTable(old_table, new_table, _):
             return _copied(old_table, new_table)
+        case NewLayout():
+            return []
 
 
 def _undone(change: Change, dialect: str) -> list[str]:
@@ -134,12 +164,16 @@ def _undone(change: Change, dialect: str) -> list[str]:
             return _retyped(table, new, old, dialect)
         case CopiedTable(old_table, new_table, _):
             return _copied(new_table, old_table)
+        case NewLayout():
+            return []
 
 
 def _made_table(change: NewTable, dialect: str) -> list[str]:
     table = change.table
     schema, name = split_name(table.name)
     made = [] if schema is None else [_execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")]
+    if dialect == REDSHIFT and lies_by_choice(table):
+        return [*made, _execute(created(table, table.name, lenient=change.first))]
     body = [f"    {name!r},", *(f"    {_column(column)}," for column in table.columns)]
     body += [] if schema is None else [f"    schema={schema!r},"]
     made += ["op.create_table(", *body, *(["    if_not_exists=True,"] if change.first else []), ")"]
@@ -171,7 +205,7 @@ def _retyped(table: str, old: SqlColumn, new: SqlColumn, dialect: str) -> list[s
     if value is not None and dialect != REDSHIFT:
         types = {"existing_type": kind_of(old), "type_": kind_of(new), "postgresql_using": repr(value)}
         return [_call("alter_column", table, repr(old.name), **types)]
-    target, other = quoted_name(table), SqlColumn(f"_tidemill_{old.name}", new.type)
+    target, other = quoted_name(table), SqlColumn(f"_tidemill_{old.name}", new.type, encode=new.encode)
     if value is None:
         told = f"# No {old.type} can become {new.type}: values come again with the next full delivery."
     else:
@@ -179,7 +213,7 @@ def _retyped(table: str, old: SqlColumn, new: SqlColumn, dialect: str) -> list[s
     # The new one is there before the old one goes: a table has at least one.
     return [
         told,
-        _call("add_column", table, _column(other)),
+        _added(table, other),
         *([] if value is None else [_execute(f"UPDATE {target} SET {quote(other.name)} = {value}")]),
         _call("drop_column", table, repr(old.name)),
         _execute(f"ALTER TABLE {target} RENAME COLUMN {quote(other.name)} TO {quote(old.name)}"),
@@ -194,16 +228,10 @@ def _copied(old: SqlTable, new: SqlTable) -> list[str]:
     values = [cast(before[column.name], column, REDSHIFT) or f"CAST({quote(column.name)} AS {column.type})"
               if before[column.name].type != column.type else quote(column.name) for column in kept]  # fmt: skip
     listed = ", ".join(quote(column.name) for column in kept)
-    body = ", ".join(
-        f"{quote(column.name)} {column.type}{'' if column.nullable else ' NOT NULL'}" for column in new.columns
-    )
-    dealt = next((f" DISTSTYLE KEY DISTKEY ({quote(c.name)})" for c in new.columns if c.distkey), "")
-    ordered = [quote(c.name) for c in sorted(new.columns, key=lambda c: c.sortkey) if c.sortkey]
-    sort = f" COMPOUND SORTKEY ({', '.join(ordered)})" if ordered else ""
     return [
         "# Redshift changes no type, and no column can take the place of a key: the table is copied. What the new one",
-        "# shall have besides (encodings, DISTSTYLE, grants) is to be said here.",
-        _execute(f"CREATE TABLE {quoted_name(other)} ({body}){dealt}{sort}"),
+        "# shall have besides (grants, encodings that are not declared) is to be said here.",
+        _execute(created(new, other)),
         _execute(
             f"INSERT INTO {quoted_name(other)} ({listed}) SELECT {', '.join(values)} FROM {quoted_name(old.name)}"
         ),
@@ -240,6 +268,13 @@ def kind_of(column: SqlColumn) -> str:
 def _column(column: SqlColumn, *, nullable: bool | None = None) -> str:
     free = column.nullable if nullable is None else nullable
     return f"sa.Column({column.name!r}, {kind_of(column)}{'' if free else ', nullable=False'})"
+
+
+def _added(table: str, column: SqlColumn) -> str:
+    if not column.encode:
+        return _call("add_column", table, _column(column))
+    kind = f"{quote(column.name)} {column.type} ENCODE {column.encode}"
+    return _execute(f"ALTER TABLE {quoted_name(table)} ADD COLUMN {kind}")
 
 
 def _call(operation: str, table: str, *given: str, **named: str) -> str:

@@ -79,7 +79,7 @@ def read_model(text: str, *, file: str, this: str, params: Mapping[str, Any] | N
     found = dict.fromkeys(_written(text, file))
     configs = []
     for incremental in (False, True):
-        variables = variables_of(_SAMPLE, params or {})
+        variables = variables_of(SAMPLE, params or {})
         words = _Words(variables["params"], lambda name, _scope: quote(name), incremental, quote(this))
         render_in(_PLAIN, text, {**variables, **words.all()}, file)
         found |= dict.fromkeys(words.used)
@@ -136,7 +136,7 @@ def sample_statements(text: str, *, this: str, where: str, params: Mapping[str, 
     for incremental in (False, True):
         yield render_model(
             text,
-            variables_of(_SAMPLE, params),
+            variables_of(SAMPLE, params),
             this=this,
             incremental=incremental,
             resolve=lambda name, _scope: ".".join(map(quote, name.split("."))),
@@ -144,7 +144,7 @@ def sample_statements(text: str, *, this: str, where: str, params: Mapping[str, 
         )
 
 
-_SAMPLE = Batch(
+SAMPLE = Batch(
     0,
     BatchKey("sample", Interval(datetime(2000, 1, 1, tzinfo=UTC), datetime(2000, 1, 2, tzinfo=UTC))),
     BatchState.OPEN,

@@ -38,7 +38,7 @@ def tables_in(sql: str, *, where: Where | None = None) -> tuple[str, ...]:
         UserError: the text is not one statement that only reads, or it reads a file by its name.
     """
     found: dict[str, None] = {}
-    for table in _parse(sql, where).find_all(exp.Table, bfs=False):
+    for table in parse_query(sql, where).find_all(exp.Table, bfs=False):
         if not isinstance(table.this, exp.Identifier):
             continue  # a table function such as range(10)
         if table.catalog:
@@ -67,7 +67,8 @@ def _of(where: Where | None) -> str | None:
     return where(1, 1) if callable(where) else where
 
 
-def _parse(sql: str, where: Where | None) -> exp.Expr:
+def parse_query(sql: str, where: Where | None = None) -> exp.Expr:
+    """The tree of one statement that only reads. Takes and raises what `tables_in` does."""
     try:
         statements = [s for s in sqlglot.parse(sql, read=DIALECT) if s is not None and not isinstance(s, exp.Semicolon)]
     except (SqlglotError, RecursionError) as error:

@@ -52,6 +52,16 @@ class SnapshotInfo:
     batches: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class SchemaInfo:
+    """Columns that a table has had, system columns included."""
+
+    schema_id: int
+    schema: Schema
+    #: The first snapshot with these columns that the version still knows; None: it knows none.
+    first: SnapshotInfo | None
+
+
 class FileWriter(Protocol):
     """Takes record batches and makes data files of them.
 
@@ -166,6 +176,10 @@ class Catalog(Protocol):
 
     def history(self, name: TableName, pointer: str) -> list[SnapshotInfo]:
         """The snapshots that the version still knows, oldest first."""
+        ...
+
+    def schemas(self, name: TableName, pointer: str) -> list[SchemaInfo]:
+        """All columns that the table has had until that version, oldest first; the last ones are the version's."""
         ...
 
     def reachable(self, pointers: Iterable[tuple[TableName, str]]) -> set[str]:

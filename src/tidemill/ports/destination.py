@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tidemill.model.errors import Conflict, Refused
+from tidemill.model.errors import Conflict, Refused, Unreachable
 from tidemill.model.table import Schema, WriteMode
 
 
@@ -74,6 +74,21 @@ class MirrorLost(Conflict):
         self.table = table
 
 
+class NoRoom(Unreachable):
+    """The store's disk is full. Nothing of the load is there, and the same load can succeed when there is room.
+
+    Args:
+        store: which, and where: what a user would look for.
+        said: what the store says.
+    """
+
+    def __init__(self, store: str, said: object) -> None:
+        super().__init__(
+            f"{store} has no room left: {' '.join(str(said).split()).rstrip('.')}.",
+            hint="make room there; nothing of this load is there, and it will be tried again",
+        )
+
+
 class Destination(Protocol):
     """One store.
 
@@ -81,8 +96,8 @@ class Destination(Protocol):
     and columns are made, types are widened where that loses nothing; columns that only the table has get null.
 
     Raises:
-        Unreachable: the store does not answer; whether a load was done, `position` tells. SettingsError: its
-            login or its driver is wrong.
+        Unreachable: the store does not answer; whether a load was done, `position` tells. NoRoom: it has no room, and
+            the load was not done. SettingsError: its login or its driver is wrong.
     """
 
     #: Whether it can change single rows by their keys (`upsert`, `gone`); else such a table is replaced as a whole.

@@ -35,6 +35,7 @@ class SqlEngine(Protocol):
       - It is one statement that only reads. Its names are looked up without regard to case.
       - A scan gives the columns of its schema by field id, whatever a file calls them; one that a file lacks is
         null; a narrower type of an older file is widened; no files give no rows of the right types.
+      - Rows of a scan come file by file, and of each as they lie in it, as long as the statement does not change that.
       - Columns of the result have types that a table can have: the sum of integers is a long (an error where it
         does not fit), small integers are ints, enums and JSON are strings. The session's time zone is UTC.
       - The result streams: memory does not grow with it. Leaving the context ends the query, read or not.
@@ -50,6 +51,7 @@ class SqlEngine(Protocol):
         functions: Mapping[str, Callable[..., Any]] | None = None,
         views: Mapping[str, str] | None = None,
         where: Callable[[int, int], str] | None = None,
+        memory: int | None = None,
     ) -> AbstractContextManager[Any]:
         """Run one SELECT; gives a pyarrow.RecordBatchReader.
 
@@ -63,10 +65,14 @@ class SqlEngine(Protocol):
             views: SELECT statements by name; they may read inputs and one another. Their bare names are looked up
                 in the namespace of the view.
             where: names a place in `sql` for messages, from its line and column, both from 1.
+            memory: bytes, for each processor, that the statement should hold at most; what it has beyond waits on the
+                disk. An engine with a limit of its own keeps to that. None: what the engine takes.
 
         Raises:
             UserError: the statement is wrong, or fails on the data; `where` of the error is its place.
             UnknownName: no such table, column, function or parameter.
+            NeedsMemory: the statement cannot do with its memory; the reader raises the same.
+            Unreachable: the disk on which rows wait is full; the reader raises the same.
             UserError: a function raised; the cause is its exception, with the traceback. The reader raises the same.
         """
         ...

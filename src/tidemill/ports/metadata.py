@@ -8,7 +8,7 @@ No store does file I/O, and none decides: guards (expected value, fence, state) 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from tidemill.model.batch import Batch, BatchKey, BatchState, Bookmark, Manifest
 from tidemill.model.branch import CommitRecord, Ref, RefKind, RefState
 from tidemill.model.table import Schema, TableName
+from tidemill.ports.access import Access
 from tidemill.ports.arrivals import Arrivals
 from tidemill.ports.backfills import Backfills
 from tidemill.ports.definitions import Definitions
@@ -47,9 +48,14 @@ class Batches(Protocol):
         ...
 
     def recent(
-        self, pipeline: str | None = None, *, state: BatchState | None = None, limit: int | None = None
+        self,
+        pipeline: str | None = None,
+        *,
+        state: BatchState | None = None,
+        before: int | None = None,
+        limit: int | None = None,
     ) -> list[Batch]:
-        """Batches, newest id first."""
+        """Batches, newest id first; with `before` only those with smaller ids."""
         ...
 
     def update(self, batch_id: int, **values: Any) -> None:
@@ -240,8 +246,13 @@ class ArchiveIndex(Protocol):
         """Manifests, newest batch first."""
         ...
 
-    def parts_named(self, pipeline: str, source: str, prefix: str, batch_id: int) -> list[tuple[int, str]]:
-        """Batch and name of the parts whose names begin so, by batch and in order; of each batch's newest manifest.
+    def of(self, batch_ids: Collection[int]) -> list[Manifest]:
+        """Manifests of some batches, newest batch first."""
+        ...
+
+    def parts_named(self, pipeline: str, source: str, prefix: str, batch_id: int) -> list[tuple[int, str, datetime]]:
+        """Batch, name and `extracted_at` of the parts whose names begin so, by batch and in order; of each batch's
+        newest manifest.
 
         Only published batches count, and `batch_id` whatever its state.
         """
@@ -319,9 +330,9 @@ class Checks(Protocol):
         ...
 
     def recent(
-        self, *, run_id: int | None = None, table: TableName | None = None, limit: int | None = None
+        self, *, run_id: int | None = None, table: TableName | None = None, skip: int = 0, limit: int | None = None
     ) -> list[CheckRecord]:
-        """Results, newest first."""
+        """Results, newest first, without the first `skip`."""
         ...
 
 
@@ -351,6 +362,10 @@ class Events(Protocol):
 
     def done(self, event_id: int, now: datetime, error: str | None = None) -> None:
         """Mark as handled, or with `error` count a failed try; what is done stays done."""
+        ...
+
+    def forget(self, prefix: str, before: datetime) -> int:
+        """Let events go that nobody handles, of kinds that begin so, from before a time; says how many."""
         ...
 
 
@@ -392,6 +407,7 @@ class Tx(Protocol):
     streams: Streams
     deliveries: Deliveries
     secrets: SecretRows
+    access: Access
 
 
 class Metadata(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from tidemill.ports.containers import Containers
 from tidemill.ports.destination import Destination
@@ -43,6 +43,10 @@ class Outside(Protocol):
 
     def glue(self, connection: str | None, region: str | None) -> ManagedJobs:
         """AWS Glue; None: by what the environment tells of AWS."""
+        ...
+
+    def filesystem(self, protocol: str, bucket: str, connection: str | None) -> Any:
+        """What `fsspec` calls a file system: `s3` with a bucket, or `file`; None: by the project's settings."""
         ...
 
     def topics(self, connection: str, patience: timedelta) -> Topics:

@@ -29,6 +29,7 @@ class FileRead:
             slash at the end: another file there may make a difference.
         error: why it could not be read.
         gone: it is not there any more.
+        late: it could not be read in time; that may be the machine's fault, or that of what it has asked.
     """
 
     file: str
@@ -36,6 +37,7 @@ class FileRead:
     used: frozenset[str] = frozenset()
     error: Told | None = None
     gone: bool = False
+    late: bool = False
 
 
 class Reader(Protocol):

@@ -5,13 +5,13 @@ What makes a run is guarded: by its state, by the fence of its attempt, by the l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tidemill.model.batch import Interval
-from tidemill.model.run import DeferredTask, Order, PastTry, Read, Run, RunState, TaskRun, TaskState
+from tidemill.model.run import DeferredTask, Order, PastTry, Read, Run, RunKind, RunState, TaskRun, TaskState
 
 
 def always(_holder: str) -> bool:
@@ -128,6 +128,48 @@ class Runs(Protocol):
         """Tries of an attempt that did not end their task: by task, in order."""
         ...
 
+    def listed(
+        self,
+        *,
+        pipelines: Collection[str] | None = None,
+        states: Collection[RunState] | None = None,
+        kind: RunKind | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        before: int | None = None,
+        run_ids: Collection[int] | None = None,
+        limit: int | None = None,
+    ) -> list[ListedRun]:
+        """Attempts with their batches, newest first.
+
+        Args:
+            pipelines: only of these.
+            states: only in these.
+            kind: only of this one.
+            since: only of intervals that begin then or later.
+            until: only of intervals that begin before it.
+            before: only those with smaller ids.
+            run_ids: only of these; at most some hundreds.
+            limit: at most so many.
+        """
+        ...
+
+    def strip(self, pipeline: str, limit: int) -> list[tuple[int, RunState]]:
+        """Ids and states of a pipeline's newest attempts, newest first."""
+        ...
+
+    def newest_of(self, batch_ids: Iterable[int]) -> dict[int, Run]:
+        """The newest attempt at each of some batches, by batch."""
+        ...
+
+    def row_counts(self, run_ids: Iterable[int]) -> dict[int, dict[str, int]]:
+        """Of some attempts, by id: the tasks that have counted rows, and how many; instances together."""
+        ...
+
+    def standings(self, run_ids: Iterable[int]) -> list[TaskStanding]:
+        """The state of each task instance of some attempts, by run, in the order in which they were first seen."""
+        ...
+
     def under_way(self, pipeline: str | None = None) -> list[UnderWay]:
         """Runs of schedulers that have not ended, oldest first; of one pipeline, or of all."""
         ...
@@ -185,3 +227,35 @@ class WatchedRun:
     pipeline: str
     state: RunState
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRun:
+    """A run with what tells its batch from others.
+
+    Args:
+        run: it.
+        pipeline: whose.
+        interval: of its batch; without one, `run_key` tells it from others.
+        kind: why there is one; None: it was begun by hand, in the process of whoever did.
+        conf: parameters that were given for it.
+        backfill_id: the backfill that it is part of.
+    """
+
+    run: Run
+    pipeline: str
+    interval: Interval | None
+    run_key: str | None
+    kind: RunKind | None
+    conf: Mapping[str, Any]
+    backfill_id: int | None
+
+
+class TaskStanding(NamedTuple):
+    """How a task instance stands; `index` is -1 for one that is not mapped. A tuple: a grid has 22,500."""
+
+    run_id: int
+    task: str
+    index: int  # type: ignore[assignment]
+    state: TaskState
+    tries: int

@@ -18,6 +18,8 @@ class Slot:
         is_lost: the server has removed what it was to give.
         lsn: up to where its reader has confirmed.
         lag: bytes of the server's log that are kept for it; None: not known.
+        left: bytes that the server may still write before it loses the slot, at or below zero: at its next checkpoint;
+            None: no limit is set, or the slot is lost.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Slot:
     is_lost: bool
     lsn: int
     lag: int | None
+    left: int | None = None
 
 
 class Slots(Protocol):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from tidemill.model.frame import Frame
 from tidemill.plan.topology import Topology
@@ -40,6 +40,13 @@ class Keeper(Protocol):
     def put(self, key: bytes, value: bytes | None) -> None:
         """Set a value; None removes the key."""
         ...
+
+
+class Place(NamedTuple):
+    """Where stamps are made: a node, and one of the lanes whose rows come there."""
+
+    node: int
+    lane: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +124,16 @@ class StreamTask(Protocol):
         """Take a block that another stage's task has sent."""
         ...
 
-    def tops(self, source: int) -> Mapping[int, int]:
-        """How far the partition of a source has come, in microseconds by stamp."""
+    def places(self) -> Mapping[Place, Mapping[int, int | None]]:
+        """Where stamps are made: how far each lane there has come, in microseconds by stamp; None: nobody knows yet."""
         ...
 
-    def idle(self, source: int, upto: Mapping[int, int]) -> bool:
-        """The partition of a source is silent: let its time go on, by stamp. Rows that come after all are judged by it.
+    def spoke(self) -> set[Place]:
+        """The places that rows have come to since the last call."""
+        ...
+
+    def idle(self, place: Place, upto: Mapping[int, int]) -> bool:
+        """A lane is silent at a place: let its time go on, by stamp. Rows that come after all are judged by it.
 
         False: that is no news.
         """
@@ -138,6 +149,10 @@ class StreamTask(Protocol):
 
     def watermark(self, node: int) -> int | None:
         """How far a node's event time has come, in microseconds; None: nowhere yet, or it goes by none."""
+        ...
+
+    def open_windows(self) -> int | None:
+        """How many windows are open, one for each key; None: there are none, or rows are kept instead of windows."""
         ...
 
 

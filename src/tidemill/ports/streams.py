@@ -1,5 +1,5 @@
-"""Port `streams`: a part of the metadata store. What processes of streams tell for people and pages: of themselves, and
-what checks have found.
+"""Port `streams`: a part of the metadata store. Which streams are paused; and what their processes tell for people and
+pages: of themselves, and what checks have found.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class CheckCount:
 
 
 class Streams(Protocol):
-    """The newest facts of each process, and the counts of checks. Nothing goes by them: they are shown."""
+    """The newest facts of each process, and the counts of checks, which are shown; and pauses, which are obeyed."""
 
     def tell(self, stream: str, process: str, at: datetime, facts: Mapping[str, Any]) -> None:
         """Replace what a process has told of its part in a stream; `facts` are JSON."""
@@ -46,6 +46,18 @@ class Streams(Protocol):
 
     def forget_before(self, at: datetime) -> None:
         """Forget processes that have told nothing since a time."""
+        ...
+
+    def pause(self, stream: str, at: datetime) -> None:
+        """Let no process work on a stream; one that is paused stays so."""
+        ...
+
+    def resume(self, stream: str) -> None:
+        """Let processes work on it again."""
+        ...
+
+    def paused(self) -> frozenset[str]:
+        """The streams that are paused."""
         ...
 
     def count(self, stream: str, task: str, since: int, counts: Iterable[CheckCount]) -> None:

@@ -40,10 +40,55 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """Lines, and the offset from which the next ones are read."""
+    """Lines; the offset from which the next ones are read, and the one before which those before them end."""
 
     lines: Sequence[LogLine]
     offset: int
+    begin: int = 0
+
+
+#: Levels, the quietest first. One that is not among them counts as INFO.
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which lines of a log.
+
+    Args:
+        text: those that have it, in small or capital letters; empty: all.
+        level: those of this level or a louder one; None: all.
+    """
+
+    text: str = ""
+    level: str | None = None
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The known levels that fit."""
+        return LEVELS[LEVELS.index(self.level) :] if self.level is not None else LEVELS
+
+    def fits(self, line: LogLine) -> bool:
+        """Whether a line is one of them."""
+        level = line.level if line.level in LEVELS else "INFO"
+        return level in self.levels and self.text.lower() in line.text.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLine:
+    """A line, and the offset at which it begins."""
+
+    line: LogLine
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPage:
+    """Lines that fit, and the offset from which the search goes on; `whole`: it has come to the log's end."""
+
+    lines: Sequence[FoundLine]
+    offset: int
+    whole: bool
 
 
 class LogWriter(Protocol):
@@ -78,8 +123,15 @@ class TaskLogs(Protocol):
         """Up to `limit` lines from an offset on: 0, or what a page said. None where there is nothing (yet)."""
         ...
 
-    def tail(self, place: TryPlace, count: int = 100) -> LogPage:
-        """The last lines."""
+    def tail(self, place: TryPlace, count: int = 100, before: int | None = None) -> LogPage:
+        """The last lines; of those before an offset, where it is given: 0, or what a page said."""
+        ...
+
+    def find(self, place: TryPlace, wanted: Wanted, offset: int = 0, limit: int = 1000) -> FoundPage:
+        """Up to `limit` lines that fit, from an offset on.
+
+        One call looks through a bounded part of a log: the caller goes on from the page's offset until it is `whole`.
+        """
         ...
 
     def tries(self, pipeline: str, run_id: int) -> list[TryPlace]:

@@ -7,17 +7,16 @@ to read, and one `Writer`, whose `commit` moves everything that a checkpoint is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
-from tidemill.model.errors import DefinitionError
+from tidemill.model.errors import DefinitionError, Fenced
+from tidemill.model.frame.topic import Cleanup, Topic
 from tidemill.model.stream import Guarantee
 from tidemill.plan.partitioning import LARGEST
 from tidemill.ports.metadata import Tx
-
-Cleanup = Literal["delete", "compact"]
 
 #: A message's headers in order; names may occur again.
 Headers: TypeAlias = "Sequence[tuple[str, bytes | None]]"
@@ -53,6 +52,31 @@ class Position(NamedTuple):
     note: str = ""
 
 
+class TaskInputs:
+    """The tasks of a group, and what each reads.
+
+    Args:
+        tasks: how many there are.
+        inputs: the task that each partition is read by; None: partition n of any topic belongs to task n.
+    """
+
+    def __init__(self, tasks: int, inputs: Mapping[Partition, int] | None = None) -> None:
+        self.number = tasks
+        self._inputs = inputs
+
+    def of(self, partition: Partition) -> int | None:
+        """The task that reads a partition; None: no task does."""
+        if self._inputs is not None:
+            return self._inputs.get(partition)
+        return partition.number if partition.number < self.number else None
+
+    def see(self, positions: Iterable[Partition], mine: Collection[int]) -> None:
+        """Raise Fenced where a position is of a task that is not among `mine`."""
+        others = {task for partition in positions if (task := self.of(partition)) is not None} - set(mine)
+        if others:
+            raise Fenced(f"Tasks {sorted(others)} are another member's.", hint="poll, and go on with its own tasks")
+
+
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
     """A topic as it should be made.
@@ -73,6 +97,11 @@ class TopicSpec:
     retention: timedelta | None = None
     replicas: int | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, topic: Topic) -> TopicSpec:
+        """A topic as it was declared."""
+        return cls(topic.name, topic.partitions, topic.cleanup, topic.retention)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name in (".", ".."):
@@ -290,7 +319,8 @@ class Writer(Protocol):
 
         Args:
             positions: how far the group has come with this.
-            member: whose group; a member that has lost its place is refused. Without one only messages count.
+            member: whose group; a member that has lost its place, or the task that a position is of, is refused.
+                Without one only messages count.
             also: more for the same transaction, where `Topics.in_metadata` is true; elsewhere it must be None.
 
         Raises:
@@ -358,8 +388,23 @@ class Topics(Protocol):
         """Open a writer. `identity` names whoever writes; a later one of that name fences an exactly-once writer."""
         ...
 
-    def member(self, group: str, tasks: int, *, session: timedelta = timedelta(seconds=10)) -> Member:
-        """Join a group that shares the tasks 0 to `tasks` - 1; a member that is silent for `session` is out."""
+    def member(
+        self,
+        group: str,
+        tasks: int,
+        *,
+        session: timedelta = timedelta(seconds=10),
+        inputs: Mapping[Partition, int] | None = None,
+    ) -> Member:
+        """Join a group.
+
+        Args:
+            group: its name.
+            tasks: how many it shares; they are 0 to `tasks` - 1.
+            session: a member that is silent for so long is out.
+            inputs: the task that each partition is read by; None: partition n of any topic belongs to task n. A
+                position of a partition whose task is another member's is refused.
+        """
         ...
 
     def committed(self, group: str, partitions: Sequence[Partition]) -> Mapping[Partition, Position]:

@@ -6,17 +6,21 @@ It is the real thing with topics, state and time in memory: what passes here pas
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from tidemill.adapters.memory.registry import MemoryRegistry
 from tidemill.adapters.memory.state import MemoryStates
 from tidemill.adapters.memory.topics import MemoryTopics
 from tidemill.authoring.streams import Stream
 from tidemill.flow.stream.outlets import Loader
 from tidemill.flow.stream.process import StreamProcess
+from tidemill.model.codec import Json
 from tidemill.model.duration import Duration, read_duration
 from tidemill.model.errors import UnknownName
 from tidemill.model.frame import Frame
+from tidemill.model.frame.operation import MapWithState, Reduce
 from tidemill.model.frame.topic import Topic, ToTable
 from tidemill.model.pipeline import PipelineSpec
 from tidemill.model.stream import StreamSpec
@@ -25,7 +29,7 @@ from tidemill.ports.stream_engine import LookUp, StreamEngine
 from tidemill.ports.topic import Partition, Topics, TopicSpec
 from tidemill.testing.clock import ManualClock
 from tidemill.wiring.stream_rows import as_line, encoded
-from tidemill.wiring.streams import StreamMaker, Waiting
+from tidemill.wiring.streams import StreamMaker, Waiting, codec_of
 
 _ALL = 1_000_000
 #: A member that is silent for so long is out of its group, in seconds.
@@ -52,9 +56,10 @@ class StreamTest:
         self._topics = MemoryTopics(self.clock)
         self._stores = MemoryStates()
         self._tables = _Tables(tables or {})
-        self._maker = StreamMaker(self._topics, self._stores, self._tables, self.clock)
+        self._registry = MemoryRegistry()
+        self._maker = StreamMaker(self._topics, self._stores, self._tables, self.clock, self._registry)
         for topic in self._spec.topics.values():
-            self._topics.create(TopicSpec(topic.name, topic.partitions))
+            self._topics.create(replace(TopicSpec.of(topic), retention=None))
         self._feeding = self._topics.writer("feeding")
         self._begun = 0
         self.process = self._begin()
@@ -70,13 +75,13 @@ class StreamTest:
 
         Args:
             topic: its name, or the parameter that reads it.
-            rows: dicts, written as the topic is (times also as text); bytes are messages as they are. What does not
-                fit the topic is sent all the same: the stream shall see it.
+            rows: dicts, written as the topic is (times also as text; schemas go to a registry in memory); bytes are
+                messages as they are. What does not fit the topic is sent all the same: the stream shall see it.
             partition: where to; None: by the topic's key.
         """
         meant = self._topic(topic)
         raw = [row if isinstance(row, bytes) else as_line(row) for row in rows]
-        made = encoded(meant, raw, strict=False)
+        made = encoded(meant, raw, strict=False, registry=self._registry)
         self._feeding.send(meant.name, made.values, keys=made.keys, partitions=partition)
         self._feeding.flush()
         self.work()
@@ -118,10 +123,18 @@ class StreamTest:
     # What came of it
 
     def rows(self, topic: str) -> list[dict[str, Any]]:
-        """All messages that a topic has, as dicts; of an exactly-once stream those that count."""
+        """All messages that a topic has, as dicts; of an exactly-once stream those that count.
+
+        Of JSON as it stands there (times are text); what has another codec is read by that.
+        """
         import json
 
-        return [json.loads(value) for _, value in self.messages(topic) if value is not None]
+        values = [value for _, value in self.messages(topic) if value is not None]
+        declared = self._declared().get(topic, Topic(topic))
+        if declared.codec == "json" or isinstance(declared.codec, Json):
+            return [json.loads(value) for value in values]
+        found: list[dict[str, Any]] = codec_of(declared, self._registry).decode(values).rows.to_dicts()
+        return found
 
     def messages(self, topic: str) -> list[tuple[bytes | None, bytes | None]]:
         """All messages that a topic has, as (key, value)."""
@@ -135,6 +148,36 @@ class StreamTest:
         _, engine = self._maker.plan(self._spec, make=False)
         found: list[dict[str, Any]] = engine.unpack(values).to_dicts()
         return found
+
+    def state(self, step: str | None = None) -> dict[Any, dict[str, Any]]:
+        """What the function of `reduce` or `map_with_state` remembers, by key, as of the last checkpoint.
+
+        A key of one column is its value, of several a tuple; without a key there is one, None.
+
+        Args:
+            step: which, where there are several: `reduce1`, `reduce2`, `map_with_state1`.
+
+        Raises:
+            UnknownName: the stream has no such step, or several and none was named.
+        """
+        from tidemill.adapters.polars.stream.keyed import read
+
+        nodes = self.process.plan.topology.nodes
+        known = {node.name: node.step for node in nodes if isinstance(node.step, Reduce | MapWithState)}
+        chosen = next(iter(known)) if step is None and len(known) == 1 else step
+        if chosen not in known:
+            raise UnknownName.of("step with a function that remembers", str(step), known)
+        prefix = f"{chosen}/states/".encode()
+        found: dict[Any, dict[str, Any]] = {}
+        for work in self.process.works.values():
+            for name, value in work.kept.scan(prefix) if work.kept is not None else ():
+                key, kept = read(name[len(prefix) :]), read(value)
+                found[_of_key(key)] = kept["values"] if isinstance(known[chosen], MapWithState) else kept
+        return found
+
+    def open_windows(self) -> int:
+        """How many windows are open, one for each key, as of the last checkpoint; steps that keep rows have none."""
+        return sum(work.task.open_windows() or 0 for work in self.process.works.values())
 
     def late(self) -> list[dict[str, Any]]:
         """Rows that came too late."""
@@ -190,11 +233,19 @@ class StreamTest:
             for place, (key, value) in enumerate(zip(one.keys, one.values, strict=True))
         ]
 
+    def _declared(self) -> dict[str, Topic]:
+        """Topics that it reads and writes, by name."""
+        return {one.name: one for one in (*self.process.plan.written(), *self._spec.topics.values())}
+
     def _topic(self, name: str) -> Topic:
         known = {**self._spec.topics, **{topic.name: topic for topic in self._spec.topics.values()}}
         if name not in known:
             raise UnknownName.of("topic", name, known)
         return known[name]
+
+
+def _of_key(values: list[Any]) -> Any:
+    return tuple(values) if len(values) > 1 else values[0] if values else None
 
 
 class _Tables:

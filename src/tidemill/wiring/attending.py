@@ -17,16 +17,20 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tidemill.authoring import registry
+from tidemill.compat.airflow.finder import serving_file
 from tidemill.flow.attending import POLL, Attendant, Channel
 from tidemill.flow.control import known
 from tidemill.flow.delivering import Deliverer
 from tidemill.flow.others import OtherPipelines
+from tidemill.flow.posting import run_for
 from tidemill.flow.triggers import Surroundings, UserTrigger, unknown_trigger
 from tidemill.model.errors import SettingsError, UnknownName
 from tidemill.ports.bell import Bell
 from tidemill.ports.clock import Clock
 from tidemill.ports.metadata import Event, Metadata
 from tidemill.ports.notifier import Notifier
+from tidemill.wiring.access import sender, signatures
+from tidemill.wiring.airflow_reach import reach_of
 from tidemill.wiring.connectors import open_inbox
 from tidemill.wiring.delivering import mirrors, worker
 from tidemill.wiring.services import open_metadata, system_clock
@@ -108,16 +112,22 @@ def _hooks(settings: Settings, metadata: Metadata, clock: Clock, ring: Callable[
 
     inbox = open_inbox(settings)
 
-    def keep(pipeline: str, source: str, key: str | None, body: bytes) -> Mapping[str, Any]:
+    def keep(pipeline: str, source: str, key: str | None, body: bytes, named: bool) -> Mapping[str, Any]:
         with metadata.read() as tx:
             _, definition = known(tx, pipeline)
         if source not in definition.webhooks:
             error = UnknownName.of("webhook", source, definition.webhooks)
             error.what = f'Pipeline "{pipeline}" has no webhook "{source}".'
             raise error
-        return {"number": inbox.put(pipeline, source, key, body, clock.now())}
+        number = inbox.put(pipeline, source, key, body, clock.now(), named=named)
+        if not definition.schedule.webhook:
+            return {"number": number}  # its schedule begins the batch
+        return {"number": number, "run_id": run_for(metadata, pipelines, pipeline, source, number, inbox.came(number))}
 
-    return HookServer(settings.hooks.host, settings.hooks.port, settings.hooks.token, begin, keep)
+    signed = signatures(settings.hooks.token, metadata, clock) if settings.hooks.signed else None
+    senders = {feed: sender(one.signed, one.token, metadata, clock) for feed, one in settings.hooks.feeds.items()}
+    given = settings.hooks
+    return HookServer(given.host, given.port, given.token, begin, keep, signed, senders)
 
 
 class _UserTriggers:
@@ -160,7 +170,8 @@ class _UserTriggers:
             paths = [str(root), str(file.parent)]
             sys.path[:0] = paths
             try:
-                spec.loader.exec_module(made)
+                with serving_file(file, reach_of(self._settings)):
+                    spec.loader.exec_module(made)
             finally:
                 for path in paths:
                     sys.path.remove(path)

@@ -11,18 +11,22 @@ from pathlib import Path
 
 from tidemill.authoring.dag import DAG
 from tidemill.authoring.task_context import TaskServices
+from tidemill.compat.airflow.finder import serving_file
+from tidemill.flow.asset_states import ProjectAssetStates
+from tidemill.flow.assets import ProjectAssets
 from tidemill.flow.callbacks import tell_run
 from tidemill.flow.others import OtherPipelines
 from tidemill.flow.tasklog import captured
 from tidemill.model.run import RunInfo
 from tidemill.ports.metadata import Metadata
 from tidemill.ports.tasklogs import TryPlace
+from tidemill.wiring.airflow_reach import reach_of
 from tidemill.wiring.performing import Performer, open_logs
-from tidemill.wiring.secrets import connections_of, masker_of
+from tidemill.wiring.secrets import connections_of, masker_of, variables_of
 from tidemill.wiring.services import open_metadata, system_clock
 from tidemill.wiring.serving import ring
 from tidemill.wiring.settings import Settings, load_settings
-from tidemill.wiring.surroundings import EnvironmentVariables, StoredXComs
+from tidemill.wiring.surroundings import StoredXComs
 
 _log = logging.getLogger("tidemill.callbacks")
 
@@ -35,9 +39,11 @@ def main(root: str, run_id: str, event: str) -> int:
     place = TryPlace(run.pipeline, run.id, f"on_{event}_callback")
     with captured(open_logs(settings).open(place), masker_of(settings)):
         try:
-            made = Performer(settings).declared(run)
+            performer = Performer(settings)
+            made = performer.declared(run)
             if isinstance(made, DAG):
-                _call(settings, metadata, made, run, event)
+                with serving_file(performer.file_of(run), reach_of(settings)):
+                    _call(settings, metadata, made, run, event)
         except Exception:
             _log.exception("the callbacks of %s could not be called", event)
             return 1
@@ -66,8 +72,10 @@ def _call(settings: Settings, metadata: Metadata, dag: DAG, run: RunInfo, event:
         clock=clock,
         root=settings.root,
         pipelines=OtherPipelines(lambda: metadata, clock, lambda: ring(settings)),
-        variables=EnvironmentVariables(),
+        variables=variables_of(settings),
         connections=connections_of(settings),
+        assets=ProjectAssets(lambda: metadata),
+        asset_states=ProjectAssetStates(lambda: metadata),
     )
     tell_run(dag, event, run, services)
 

@@ -78,7 +78,10 @@ def registry_of(settings: StreamSettings) -> Registry | None:
     """The schema registry, if the settings name one."""
     if not settings.registry:
         return None
-    return open_registry(settings.registry, settings.registry_user, settings.registry_password, settings.registry_token)
+    return open_registry(
+        settings.registry, settings.registry_user, settings.registry_password, settings.registry_token,
+        settings.registry_ca or None, settings.registry_certificate or None, settings.registry_key or None,
+    )  # fmt: skip
 
 
 def codec_opener(settings: StreamSettings) -> Callable[[CodecSpec, str, Part], Codec]:

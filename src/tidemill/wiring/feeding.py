@@ -95,7 +95,7 @@ class Feeders:
 
     def _feeding(self, topic: Topic, called: str, teller: _Teller) -> Feeding:
         if self._topics.describe(topic.name) is None:
-            self._topics.create(TopicSpec(topic.name, topic.partitions, retention=topic.retention))
+            self._topics.create(TopicSpec.of(topic))
         self._topics.create(progress_topic(topic.name))
         feeding = Feeding(
             topic.name,

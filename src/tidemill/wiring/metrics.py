@@ -15,9 +15,19 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tidemill.flow.metrics import ANSWERED, METRICS, OF_INSTALLATION, RunWatch, of_lag, of_processes, of_streams
+from tidemill.flow.metrics import (
+    ANSWERED,
+    METRICS,
+    OF_INSTALLATION,
+    RunWatch,
+    of_archives,
+    of_lag,
+    of_processes,
+    of_streams,
+)
 from tidemill.flow.stream.facts import ProcessFacts
-from tidemill.flow.stream.lag import lag_by_facts, loaded_until
+from tidemill.flow.stream.lag import Lag, archive_lag, lag_by_facts, loaded_until
+from tidemill.flow.stream.topic_archive import Archived, archived_of
 from tidemill.flow.tracing import run_span
 from tidemill.model.errors import Conflict, SettingsError, TidemillError, Unreachable
 from tidemill.model.metric import Sample
@@ -147,10 +157,19 @@ class LagWatch:
         try:
             topics = self._topics()
             lags = {name: lag_by_facts(found, topics, self._loaded, own=self._own) for name, found in by_stream.items()}
-            self._found = [*of_lag(lags), Sample(ANSWERED, ("topics",), 1)]
+            archives = {} if self._own else self._archives(topics, told)
+            self._found = [*of_lag(lags), *of_archives(archives), Sample(ANSWERED, ("topics",), 1)]
         except TidemillError as error:
             _log.warning("metrics without lag: %s", error)
             self._found = [Sample(ANSWERED, ("topics",), 0)]
+
+    def _archives(self, topics: Topics, told: Collection[ProcessFacts]) -> dict[str, tuple[Archived, list[Lag]]]:
+        """Of topics that streams read or write and that have an archive: whichever process archives them."""
+        names = sorted({name for one in told for node in one.nodes.values() for name in (node.reads, node.writes)})
+        with self._metadata.read() as tx:
+            known = {name: archived_of(tx, name) for name in names if name}
+        infos = {name: topics.describe(name) for name, one in known.items() if one.batches}
+        return {name: (known[name], archive_lag(info, known[name])) for name, info in infos.items() if info is not None}
 
     def _loaded(self, stream: str, table: str) -> int:
         with self._metadata.read() as tx:

@@ -119,6 +119,20 @@ class OutsideSystems:
             token=extra.get("aws_session_token"),
         )
 
+    def filesystem(self, protocol: str, bucket: str, connection: str | None) -> Any:
+        """What `fsspec` calls a file system."""
+        from tidemill.adapters.localfs.filesystem import local_filesystem
+        from tidemill.adapters.s3.filesystem import filesystem_of
+        from tidemill.wiring.object_settings import ObjectSettings, open_bucket
+
+        if protocol == "file":
+            self._must_have("fsspec", "s3")
+            return local_filesystem()
+        if protocol not in ("s3", "s3a", "s3n"):
+            raise SettingsError(f'Files of "{protocol}://" cannot be reached.', hint="s3://bucket/key, file:///path")
+        settings = self._settings.objects if self._settings is not None else ObjectSettings()
+        return filesystem_of(open_bucket(f"s3://{bucket}", settings, self._connections, connection))
+
     def topics(self, connection: str, patience: timedelta) -> Topics:
         """A cluster of Kafka. The query of the connection's address are settings of its client."""
         self._must_have("confluent_kafka", "kafka")

@@ -15,6 +15,8 @@ from tidemill.adapters.localfs.code import CodeFolder, FolderSource
 from tidemill.adapters.localfs.versions import CodeVersions
 from tidemill.flow.parse import Parsed, Parser, ParserParts
 from tidemill.plan.code import Patterns
+from tidemill.wiring.airflow_reach import reach_of
+from tidemill.wiring.project import ignored_files
 from tidemill.wiring.services import open_metadata, system_clock
 from tidemill.wiring.settings import STATE_FOLDER, Settings
 from tidemill.wiring.storage import open_files
@@ -146,6 +148,7 @@ def parser_parts(settings: Settings, metadata: Metadata, changed: Bell, watch: W
         clean=versions.clean,
         reader=partial(_reader, settings, metadata),
         is_pipeline=patterns,
+        left_out=partial(ignored_files, settings),
         clock=system_clock(),
         changed=changed,
         recorded=StreamNote(settings, metadata).write,
@@ -162,10 +165,10 @@ def _reader(settings: Settings, metadata: Metadata, root: Path) -> Reader:
 
     here, limit = replace(settings, root=root), settings.code.timeout.total_seconds()
     if not may_fork():
-        return ChildReader.started(command_for(here, limit))
+        return ChildReader.started(command_for(here, limit, settings.root))
     # A connection must not be open in two processes; it is opened again when it is needed.
     metadata.close()
-    return ChildReader.forked(partial(serve, here, limit))
+    return ChildReader.forked(partial(serve, here, limit, reach=reach_of(settings)))
 
 
 def _silent(_names: Sequence[str]) -> None:

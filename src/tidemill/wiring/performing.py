@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from tidemill.authoring.dag import DAG
 from tidemill.authoring.task_context import TaskServices
+from tidemill.compat.airflow.finder import serving_file
+from tidemill.compat.airflow.reach import within
+from tidemill.flow.asset_states import ProjectAssetStates
+from tidemill.flow.assets import ProjectAssets
 from tidemill.flow.perform import perform
 from tidemill.flow.tasklog import Spool, captured
 from tidemill.model.errors import TidemillError, UserError
@@ -22,11 +26,11 @@ from tidemill.ports.executor import NOTHING, PUBLISH, Job
 from tidemill.ports.tasklogs import TaskLogs, TryPlace
 from tidemill.wiring.dbt import open_dbt
 from tidemill.wiring.outside import OutsideSystems
-from tidemill.wiring.secrets import connections_of, masker_of
+from tidemill.wiring.secrets import connections_of, masker_of, variables_of
 from tidemill.wiring.services import open_metadata, system_clock
 from tidemill.wiring.settings import STATE_FOLDER, Settings
 from tidemill.wiring.storage import open_archive
-from tidemill.wiring.surroundings import ArchivedValues, EnvironmentVariables, StoredXComs
+from tidemill.wiring.surroundings import ArchivedValues, StoredXComs
 
 if TYPE_CHECKING:
     from tidemill.authoring.registry import Declared
@@ -67,6 +71,7 @@ class Performer:
         self._spool = spool
         self._logs: TaskLogs | None = None
         self._metadata: Metadata | None = None
+        self._assets = ProjectAssets(self.metadata)
         self._services: Services | None = None
         self._masker = Masker()
         self._clock = system_clock()
@@ -86,7 +91,7 @@ class Performer:
         except TidemillError as error:
             return Failed(told(error), again=False), NOTHING
         if isinstance(made, DAG):
-            return self._perform_dag(made, job)
+            return self._perform_dag(made, job, self.file_of(run))
         from tidemill.authoring.pipeline import Pipeline
         from tidemill.flow.shared import perform_publish, perform_task
 
@@ -95,7 +100,7 @@ class Performer:
             return perform_publish(self.services(), made.spec(), job)
         return perform_task(self.services(), made.spec(), job)
 
-    def _perform_dag(self, dag: DAG, job: Job) -> tuple[Outcome, Report]:
+    def _perform_dag(self, dag: DAG, job: Job, file: Path) -> tuple[Outcome, Report]:
         if job.key == PUBLISH:
             from tidemill.flow.shared import perform_publish
             from tidemill.flow.task_tables import spec_of
@@ -104,6 +109,7 @@ class Performer:
             return perform_publish(self.services(), spec_of(job.run), job)
         from tidemill.flow.others import OtherPipelines
         from tidemill.flow.task_tables import RunTables
+        from tidemill.wiring.airflow_reach import reach_of
 
         connections = connections_of(self._settings)
         with closing(RunTables(self.services, job, _as_frame)) as tables:
@@ -114,25 +120,34 @@ class Performer:
                 big=ArchivedValues(lambda: open_archive(self._settings).files),
                 tables=tables,
                 pipelines=OtherPipelines(self.metadata, self._clock, self._ring),
-                variables=EnvironmentVariables(),
+                variables=variables_of(self._settings),
                 connections=connections,
                 outside=OutsideSystems(connections, self._settings.root, self._settings),
                 dbt=open_dbt(self._settings.root),
+                assets=self._assets,
+                asset_states=ProjectAssetStates(self.metadata),
             )
-            return perform(dag, job, services)
+            with serving_file(file, reach_of(self._settings)):
+                return perform(dag, job, services)
 
     def declared(self, run: RunInfo) -> Declared:
         """The pipeline of a run, from the version of the code with which the run began."""
+        from tidemill.wiring.airflow_reach import reach_of
         from tidemill.wiring.project import declared_in
 
         if run.code != self._version:
             self._change_version(run.code)
         if run.file not in self._code:
-            self._code[run.file] = declared_in(self._at, Path(self._at.root, run.file))
+            with within(reach_of(self._settings)):
+                self._code[run.file] = declared_in(self._at, self.file_of(run))
         found = self._code[run.file].get(run.pipeline)
         if found is None:
             raise UserError(f'"{run.file}" makes no pipeline "{run.pipeline}" any more.')
         return found
+
+    def file_of(self, run: RunInfo) -> Path:
+        """Where the file of a run lies, in the version of the code that is loaded."""
+        return Path(self._at.root, run.file)
 
     def _change_version(self, version: str) -> None:
         """Forget all code of another version: modules that files import are known to Python by their names alone."""

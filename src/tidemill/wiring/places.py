@@ -125,11 +125,11 @@ def _remote(scheme: str, root: str, found: Mapping[str, Any] | None) -> Place:
         return HttpPlace(base, login, password, extra)
     # A path begins where the login does; a second slash makes it a whole one.
     if scheme == "sftp":
-        from tidemill.adapters.sftp.place import SftpPlace, SftpServer
+        from tidemill.adapters.fileservers.sftp import SftpPlace, SftpServer
 
         server = SftpServer(host, port or 22, login, password or None, extra.get("key_file"), extra.get("host_key"))
         return SftpPlace(server, folder)
-    from tidemill.adapters.ftp.place import FtpPlace, FtpServer
+    from tidemill.adapters.fileservers.ftp import FtpPlace, FtpServer
 
     ftp = FtpServer(host, port or 21, login, password, tls=scheme == "ftps", ca_file=extra.get("ca_file"))
     return FtpPlace(ftp, folder)

@@ -4,20 +4,55 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import sys
+import threading
 import traceback
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from functools import wraps
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+from typing import ParamSpec, TypeVar
 
 from tidemill.adapters.localfs.code import CodeFolder
+from tidemill.adapters.localfs.ignored import IgnoredFiles
 from tidemill.authoring import registry
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.authoring.registry import Declared
+from tidemill.compat.airflow.finder import serving_file
+from tidemill.compat.airflow.reach import within
 from tidemill.model.errors import DefinitionError, TidemillError, UnknownName
 from tidemill.plan.code import PIPELINES, version_of
+from tidemill.wiring.airflow_reach import reach_of
 from tidemill.wiring.settings import Settings
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
+
+#: Files register what they declare, and import each other, in one place of the process: threads take turns at that.
+_turn = threading.RLock()
+
+
+def _forget_turns() -> None:
+    """A forked process has none of the threads that may have held the lock."""
+    global _turn
+    _turn = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_forget_turns)
+
+
+def _in_turn(load: Callable[P, R]) -> Callable[P, R]:
+    @wraps(load)
+    def one_at_a_time(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _turn:
+            return load(*args, **kwargs)
+
+    return one_at_a_time
+
+
+@_in_turn
 def load_pipelines(settings: Settings) -> dict[str, Pipeline]:
     """Import every pipeline file of the project and return the pipelines that they made, by name.
 
@@ -25,13 +60,28 @@ def load_pipelines(settings: Settings) -> dict[str, Pipeline]:
         DefinitionError: a file does not load; the place is the user's line.
     """
     registry.clear()
-    files = sorted({f for pattern in settings.pipelines for f in settings.root.glob(pattern) if f.suffix in PIPELINES})
+    files = pipeline_files(settings)
     _make_importable(settings, files)
-    for file in files:
-        _load(file)
+    with within(reach_of(settings)):
+        for file in files:
+            _load(file)
     return registry.collected()
 
 
+def pipeline_files(settings: Settings) -> list[Path]:
+    """The files that make the project's pipelines, without those that `.airflowignore` leaves out."""
+    left_out = ignored_files(settings, settings.root)
+    found = {f for pattern in settings.pipelines for f in settings.root.glob(pattern) if f.suffix in PIPELINES}
+    return sorted(file for file in found if not left_out(file.relative_to(settings.root).as_posix()))
+
+
+def ignored_files(settings: Settings, root: Path) -> IgnoredFiles:
+    """What `.airflowignore` leaves out in a folder of the project's code."""
+    bases = ["/".join(_fixed(pattern)) for pattern in settings.pipelines]
+    return IgnoredFiles(root, bases, settings.airflow.ignore)
+
+
+@_in_turn
 def declared_in(settings: Settings, file: Path) -> dict[str, Declared]:
     """Import one file and return what it made, pipelines and DAGs, by name; no setting need name the file.
 
@@ -40,16 +90,19 @@ def declared_in(settings: Settings, file: Path) -> dict[str, Declared]:
     """
     registry.clear()
     _make_importable(settings, [file])
-    _load(file)
+    with within(reach_of(settings)):
+        _load(file)
     return registry.declared()
 
 
+@_in_turn
 def load_file(settings: Settings, file: Path) -> dict[str, Pipeline]:
     """The data-first pipelines that one file makes; see `declared_in`."""
     declared_in(settings, file)
     return registry.collected()
 
 
+@_in_turn
 def find_declared(settings: Settings, name: str) -> Declared:
     """Load the project and return one pipeline or DAG.
 
@@ -76,10 +129,16 @@ def find_pipeline(settings: Settings, name: str) -> Pipeline:
 
 
 def _make_importable(settings: Settings, files: Iterable[Path]) -> None:
-    """Let the user's files import each other, and packages in the project's folder."""
-    for path in (str(settings.root), *dict.fromkeys(str(f.parent) for f in files)):
+    """Let the user's files import each other, and packages in the project's folder and in those of its patterns."""
+    folders = [settings.root.joinpath(*_fixed(pattern)) for pattern in settings.pipelines]
+    for path in (str(settings.root), *map(str, folders), *dict.fromkeys(str(f.parent) for f in files)):
         if path not in sys.path:
             sys.path.insert(0, path)
+
+
+def _fixed(pattern: str) -> tuple[str, ...]:
+    """The folders of a pattern before its first wildcard: `dags` of `dags/**/*.py`."""
+    return tuple(takewhile(lambda part: not set(part) & set("*?["), PurePosixPath(pattern).parent.parts))
 
 
 def _load(file: Path) -> None:
@@ -96,7 +155,8 @@ def _load(file: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module
     try:
-        spec.loader.exec_module(module)
+        with serving_file(file):
+            spec.loader.exec_module(module)
     except TidemillError as error:
         error.where = error.where or _place_in(error, file)
         raise

@@ -16,6 +16,7 @@ from tidemill.wiring.glue_settings import login_of
 from tidemill.wiring.outside import of_libpq
 from tidemill.wiring.redshift import driver_parts
 from tidemill.wiring.secrets import connections_of
+from tidemill.wiring.services import system_clock
 from tidemill.wiring.settings import Settings
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _athena(found: Mapping[str, Any], settings: Settings) -> QueryEngine:
         found, extra.get("region_name") or extra.get("region") or region, extra.get("endpoint_url") or endpoint
     )
     group = Workgroup(extra.get("workgroup"), extra.get("output"), extra.get("database"), extra.get("catalog"))
-    return AthenaQueries(login, group)
+    return AthenaQueries(login, group, system_clock())
 
 
 def _trino(found: Mapping[str, Any]) -> QueryEngine:

@@ -16,26 +16,29 @@ from types import FrameType
 from typing import Any
 
 from tidemill.adapters.system.reader import end_with_parent
+from tidemill.compat.airflow.reach import Reach, within
 from tidemill.model.definition import Definition
 from tidemill.model.errors import DefinitionError, TidemillError
 from tidemill.model.masking import hide
 from tidemill.plan.code import SKIPPED, SUFFIXES, Patterns
+from tidemill.wiring.airflow_reach import reach_of
 from tidemill.wiring.project import declared_in
 from tidemill.wiring.secrets import masker_of
-from tidemill.wiring.settings import Settings
+from tidemill.wiring.settings import Settings, load_settings
 
 
 class _TooSlow(BaseException):
     """Raised into a file that takes too long, wherever it is: a line to show."""
 
 
-def serve(settings: Settings, limit: float, channel: int) -> None:
+def serve(settings: Settings, limit: float, channel: int, *, reach: Reach | None = None) -> None:
     """Read each file that is asked for, until nobody asks any more.
 
     Args:
         settings: the project; its root is the folder of the code.
         limit: seconds for one file.
         channel: descriptor of a socket; each way a line of JSON for each file.
+        reach: what Airflow's names reach, where the project's own folder is another one.
     """
     end_with_parent()
     # A file that is edited twice in a second could leave byte code behind that passes for the newer one's.
@@ -44,12 +47,14 @@ def serve(settings: Settings, limit: float, channel: int) -> None:
     reading = _Reading(settings, limit)
     with socket.socket(fileno=channel) as both, both.makefile("rb") as asked:
         for line in asked:
-            both.sendall(json.dumps(reading.read(json.loads(line))).encode() + b"\n")
+            with within(reach):
+                answer = reading.read(json.loads(line))
+            both.sendall(json.dumps(answer).encode() + b"\n")
 
 
-def command_for(settings: Settings, limit: float) -> list[str]:
+def command_for(settings: Settings, limit: float, project: Path) -> list[str]:
     """The command of a new interpreter that does the same, with the socket as its standard input."""
-    told = json.dumps([str(settings.root), settings.name, settings.pipelines, limit])
+    told = json.dumps([str(settings.root), settings.name, settings.pipelines, limit, str(project)])
     return [sys.executable, "-m", __name__, told]
 
 
@@ -81,6 +86,7 @@ class _Reading:
                 else:
                     made["gone"] = True
             except _TooSlow as error:
+                made["late"] = True
                 what = f"The file was still being read after {self._limit:g} s."
                 hint = "what takes long belongs into a task; what stands in the file runs whenever it is read"
                 made["error"] = self._told(DefinitionError(what, where=_last_line(error, path), hint=hint))
@@ -190,10 +196,11 @@ def _last_line(error: BaseException, path: Path) -> str:
 
 
 def _main() -> None:
-    root, name, pipelines, limit = json.loads(sys.argv[1])
+    root, name, pipelines, limit, project = json.loads(sys.argv[1])
     channel = os.dup(0)
     os.dup2(1, 0)
-    serve(Settings(Path(root), name, tuple(pipelines)), limit, channel)
+    reach = reach_of(load_settings(Path(project)))
+    serve(Settings(Path(root), name, tuple(pipelines)), limit, channel, reach=reach)
 
 
 if __name__ == "__main__":

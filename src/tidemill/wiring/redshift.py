@@ -5,7 +5,7 @@
     bucket      where files wait for COPY, and where UNLOAD puts them
     iam_role    the role by which the cluster reads and writes there; left out, its default one
     region      of the bucket, if it is not the cluster's
-    format      json (the default), csv, avro, parquet
+    format      json (the default), jsonpaths, csv, avro, parquet
     slices      files are made in multiples of it; left out, the cluster is asked
     keep_files  true: files stay in the bucket
     s3          the connection with the keys by which Tidemill itself reaches the bucket; left out, as [s3] says

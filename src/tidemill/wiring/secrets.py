@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from tidemill.model import airflow
 from tidemill.model.errors import SettingsError, TidemillError
-from tidemill.model.masking import GIVEN, Masker
-from tidemill.model.secret import CONNECTION, CONNECTIONS, STORE_KEY, Secret, canonical, connection_name, variable_of
+from tidemill.model.masking import GIVEN, Masker, is_secret, secrets_within
+from tidemill.model.secret import (
+    CONNECTION,
+    CONNECTIONS,
+    STORE_KEY,
+    VARIABLE,
+    VARIABLES,
+    Secret,
+    canonical,
+    connection_name,
+    variable_name,
+    variable_of,
+)
 from tidemill.wiring.secret_settings import ENV_FILE, ENVIRONMENT, FILES, MANAGER, PARAMETERS, STORE
 from tidemill.wiring.settings import FILE, Settings
 
@@ -24,8 +38,6 @@ if TYPE_CHECKING:
 
 #: Addresses of files begin so.
 _FILES = ("sqlite:", "duckdb:", "file:")
-#: A name with one of these in it is that of a secret.
-_SECRET = ("PASSWORD", "SECRET", "TOKEN", "API_KEY", "PRIVATE_KEY", "AUTHORIZATION")
 
 
 class ProjectSecrets:
@@ -46,7 +58,7 @@ class ProjectSecrets:
         for place in self.places:
             found = place.get(name)
             if found is not None:
-                hide_value(found.reveal(), address=name.startswith(CONNECTIONS))
+                hide_secret(name, found.reveal())
                 return found
         return None
 
@@ -153,6 +165,22 @@ def named_keys(settings: Settings, name: str, where: str | None = None) -> Keys:
 # What logs must not show ----------------------------------------------------------------------------------------------
 
 
+def hide_secret(name: str, value: str) -> None:
+    """Hide a secret from now on; of a variable, what its name or names within its JSON tell to be one."""
+    if not name.startswith(VARIABLES) or is_secret(name):
+        hide_value(value, address=name.startswith(CONNECTIONS))
+    else:
+        hide_within(value)
+
+
+def hide_within(value: str) -> None:
+    """Hide what a text of JSON has under names that are those of secrets."""
+    if value.lstrip()[:1] in ("{", "["):
+        with suppress(ValueError):
+            for text in secrets_within(json.loads(value)):
+                GIVEN.add(text)
+
+
 def hide_value(value: str, *, address: bool = False) -> None:
     """Hide a value from now on, in all that this process writes for people; of an address, also its parts."""
     if not address:
@@ -169,9 +197,9 @@ def secret_values(environment: Mapping[str, str] | None = None) -> list[str]:
     env = os.environ if environment is None else environment
     found = []
     for name, value in env.items():
-        if name.startswith(CONNECTION):
+        if name.startswith((CONNECTION, airflow.CONNECTION)):
             found += [value, *_parts(value)]
-        elif _is_secret(name):
+        elif is_secret(name):
             found.append(value)
     return [value for value in found if value]
 
@@ -194,7 +222,7 @@ def masker_of(settings: Settings, *, everything: bool = False) -> Masker:
                 for name in place.names():
                     found = place.get(name)
                     if found is not None:
-                        hide_value(found.reveal(), address=name.startswith(CONNECTIONS))
+                        hide_secret(name, found.reveal())
             except TidemillError:
                 continue  # a place that does not answer gave nothing to the other process either
     return GIVEN
@@ -213,17 +241,17 @@ def env_file_variables(settings: Settings) -> dict[str, str]:
 def _parts(address: str) -> list[str]:
     """What is secret in an address: its password, and values of its query such as `?api_key=...`."""
     try:
+        if airflow.is_text(address.lstrip()):
+            given = json.loads(address)
+            extra = given.get("extra")
+            inner = json.loads(extra) if isinstance(extra, str) and extra else extra
+            return [str(given.get("password") or ""), *secrets_within(inner)]
         parts = urlsplit(address)
         encoded = parts.password or ""
         own = [unquote(encoded), *([encoded] if unquote(encoded) != encoded else [])]
-        return [*own, *(v for name, v in parse_qsl(parts.query) if _is_secret(name))]
+        return [*own, *(v for name, v in parse_qsl(parts.query) if is_secret(name))]
     except ValueError:
         return []
-
-
-def _is_secret(name: str) -> bool:
-    wide = name.upper().replace("-", "_")
-    return any(word in wide for word in _SECRET)
 
 
 # Connections ----------------------------------------------------------------------------------------------------------
@@ -251,7 +279,14 @@ def connections_of(settings: Settings) -> ProjectConnections:
 
 
 def connection_of(name: str, address: str) -> Mapping[str, Any]:
-    """The parts of a connection, of its address. Raises SettingsError: it is none."""
+    """The parts of a connection, of its address; of one that is Airflow's, `airflow` has them as Airflow does.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    if airflow.is_text(address):
+        theirs = airflow.parts_of(address, name)
+        return {"conn_id": name, **airflow.to_ours(theirs), "airflow": theirs}
     try:
         parts = urlsplit(address)
         hosts = parts.netloc.rpartition("@")[2]
@@ -271,6 +306,64 @@ def connection_of(name: str, address: str) -> Mapping[str, Any]:
         "schema": unquote(parts.path.removeprefix("/")),
         "extra": dict(parse_qsl(parts.query)),
     }
+
+
+class ProjectVariables:
+    """Port `OwnVariables` by the environment, and by the project's secrets.
+
+    Args:
+        secrets: where variables are that are not in the environment.
+        store: of these, the one that they can be set in; None: there is none.
+    """
+
+    def __init__(self, secrets: ProjectSecrets, store: StoredSecrets | None = None) -> None:
+        self._secrets = secrets
+        self._store = store
+
+    def get(self, name: str) -> str | None:
+        """The text of a variable."""
+        for prefix in (VARIABLE, airflow.VARIABLE):
+            found = os.environ.get(prefix + name.upper())
+            if found is not None:
+                hide_secret(VARIABLES + name, found)
+                return found
+        try:
+            named = variable_name(name)
+        except SettingsError:
+            return None
+        secret = self._secrets.get(named)
+        return None if secret is None else secret.reveal()
+
+    def set(self, name: str, text: str) -> None:
+        """Set a variable in the store."""
+        store, named = self._must_have_store(), variable_name(name)
+        before = next((prefix for prefix in (VARIABLE, airflow.VARIABLE) if prefix + name.upper() in os.environ), None)
+        found = None if before else self._secrets.get(named)
+        if before or (found is not None and found.origin != store.kind):
+            origin = f"in the environment ({before}{name.upper()})" if before else f"of {found.origin if found else ''}"
+            raise SettingsError(
+                f'The variable "{name}" is {origin}, which is asked before the store: what is set would not be seen.',
+                hint="set it there, or take it out there",
+            )
+        store.put(named, text)
+        hide_secret(named, text)
+
+    def delete(self, name: str) -> bool:
+        """Forget a variable of the store."""
+        return self._must_have_store().remove(variable_name(name))
+
+    def _must_have_store(self) -> StoredSecrets:
+        if self._store is None:
+            raise SettingsError("The project has no store of variables.", hint='[secrets] from = [..., "store"]')
+        return self._store
+
+
+def variables_of(settings: Settings) -> ProjectVariables:
+    """The variables of a project."""
+    secrets = secrets_of(settings)
+    places = zip(settings.secrets.order, secrets.places, strict=True)
+    store: Any = next((place for kind, place in places if kind == STORE), None)
+    return ProjectVariables(secrets, store)
 
 
 def secret_text(text: str, settings: Settings) -> str:

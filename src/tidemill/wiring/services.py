@@ -127,6 +127,22 @@ def _sql(reach: Reach) -> SqlEngine:
     return DuckDBEngine(open_file=reach.open_file)
 
 
+def limited_engine(settings: Settings) -> SqlEngine:
+    """An SQL engine whose queries take no more than `[console]` says."""
+    from tidemill.wiring.console_settings import said_size
+
+    limits = settings.console
+
+    def make() -> SqlEngine:
+        from tidemill.adapters.duckdb.engine import DuckDBEngine
+
+        open_file = Reach.of(open_files(settings, settings.lake_url)).open_file
+        memory, disk = said_size(limits.memory), said_size(limits.disk)
+        return DuckDBEngine(memory_limit=memory, temp_limit=disk, seconds=limits.seconds, open_file=open_file)
+
+    return late(make)
+
+
 def _policies(settings: Settings) -> ColumnPolicies:
     from tidemill.adapters.crypto.columns import ArrowPolicies
     from tidemill.wiring.secrets import secrets_of

@@ -73,6 +73,7 @@ def up(
     workers: int | None = None,
     queues: Sequence[str] = ("default",),
     told: Callable[[str], None] = lambda _: None,
+    others: Mapping[str, Callable[[Settings], int]] | None = None,
 ) -> int:
     """Run the parts of an installation until this process is asked to end; returns the exit code.
 
@@ -82,6 +83,7 @@ def up(
         workers: the most that work at the same time; None: one for each core, at least four.
         queues: those of tasks that a worker of a broker's serves.
         told: is told what happens, a line at a time.
+        others: parts of layers above, each with what its process does.
     """
     _preload()
     from tidemill.adapters.processes.forkserver import ForkServer
@@ -98,13 +100,19 @@ def up(
         "streams": lambda server: server.spawn(streams_main, settings),
         METRICS: lambda server: server.spawn(metrics_main, settings),
     }
-    chosen = {part: mains[part] for part in parts}
+    for name, main in (others or {}).items():
+        mains[name] = partial(_spawn, main=main, settings=settings)
+    chosen = {part: mains[part] for part in (*parts, *(others or ()))}
     # By itself it waits for streams; beside others it is there only while there are any.
     note = note_of(settings) if len(chosen) > 1 and "streams" in chosen else None
     with ForkServer() as server:
         _look_after(server, chosen, told, {} if note is None else {"streams": note.exists})
     told("stopped")
     return 0
+
+
+def _spawn(server: ForkServer, *, main: Callable[[Settings], int], settings: Settings) -> int:
+    return server.spawn(main, settings)
 
 
 def _look_after(
@@ -179,7 +187,7 @@ def consumer_main(forker: Forker, settings: Settings, workers: int | None, queue
     from tidemill.adapters.celery.worker import Consumer
     from tidemill.wiring.services import system_clock
 
-    _log_to_stderr("worker")
+    log_to_stderr("worker")
     slots = workers or settings.workers or max(4, os.cpu_count() or 1)
     executor = _local(forker, settings, slots, backlog=0)
     consumer = Consumer(_broker(settings), settings.name, executor, system_clock(), queues=queues, slots=slots)
@@ -231,7 +239,7 @@ def scheduler_main(forker: Forker, settings: Settings, workers: int | None) -> i
     from tidemill.flow.serving import serve
     from tidemill.wiring.services import holder, open_metadata, system_clock
 
-    _log_to_stderr("scheduler")
+    log_to_stderr("scheduler")
     clock = system_clock()
     metadata = open_metadata(settings, clock)
     assert isinstance(metadata, SqlMetadata)
@@ -257,7 +265,7 @@ def parser_main(settings: Settings) -> int:
     """The parser's process; returns its exit code."""
     from tidemill.wiring.parsing import parse_forever
 
-    _log_to_stderr("parser")
+    log_to_stderr("parser")
     with asked_to_stop() as (stopping, handle):
         return parse_forever(settings, stopping, handle)
 
@@ -266,14 +274,14 @@ def attendant_main(settings: Settings) -> int:
     """The attendant's process; returns its exit code."""
     from tidemill.wiring.attending import attend_forever
 
-    _log_to_stderr("attendant")
+    log_to_stderr("attendant")
     with asked_to_stop() as (stopping, handle):
         return attend_forever(settings, open_bell(settings), stopping, handle)
 
 
 def streams_main(settings: Settings) -> int:
     """The process of the streams; returns its exit code."""
-    _log_to_stderr("streams")
+    log_to_stderr("streams")
     with asked_to_stop() as (stopping, _):
         return serve_streams(settings, stopping)
 
@@ -282,7 +290,7 @@ def metrics_main(settings: Settings) -> int:
     """The process that serves metrics; returns its exit code."""
     from tidemill.wiring.metrics import serve_metrics
 
-    _log_to_stderr(METRICS)
+    log_to_stderr(METRICS)
     with asked_to_stop() as (stopping, handle):
         try:
             return serve_metrics(settings, stopping, handle)
@@ -323,7 +331,8 @@ def asked_to_stop() -> Iterator[tuple[Callable[[], bool], int]]:
         os.close(waker)
 
 
-def _log_to_stderr(part: str) -> None:
+def log_to_stderr(part: str) -> None:
+    """Let this process log for people, without the secrets that it was given."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Hiding(f"%(asctime)s {part} %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -27,10 +27,14 @@ workers = 8                                  tasks at the same time on this mach
 broker = "amqp://guest@host//"               TIDEMILL_BROKER; Celery workers then do all tasks: tidemill serve worker
 [pools]                                      slots by pool; "default" has 128, if nothing is said
 small = 2
-[hooks]                                      POST /hooks/PIPELINE begins runs of pipelines with schedule "@webhook"
-host = "127.0.0.1"
-port = 8801
-token = "env:HOOK_TOKEN"                     what callers show: Authorization: Bearer TOKEN
+[hooks]                                      see hook_settings.py
+token = "env:HOOK_TOKEN"                     POST /hooks/PIPELINE begins runs of pipelines with schedule "@webhook"
+[web]                                        see web_settings.py, access_settings.py
+host = "127.0.0.1"                           pages and API
+port = 8080
+login = "auto"                               who may come in: beyond this computer, users who log in
+[console]                                    see console_settings.py
+seconds = 30                                 that a query of somebody's own SQL may take
 [secrets]                                    see secret_settings.py
 from = ["environment", ".env", "store"]
 [streams]                                    see stream_settings.py
@@ -64,11 +68,16 @@ from tidemill.model.errors import DefinitionError, SettingsError, UnknownName
 from tidemill.model.masking import GIVEN
 from tidemill.model.timetable import parse_duration
 from tidemill.ports.notifier import EVENTS
+from tidemill.wiring.access_settings import ACCESS_KEYS, AccessSettings, read_access_settings
+from tidemill.wiring.airflow_settings import AIRFLOW_KEYS, AirflowSettings, read_airflow_settings
+from tidemill.wiring.console_settings import CONSOLE_KEYS, ConsoleSettings, read_console_settings
 from tidemill.wiring.glue_settings import GLUE_KEYS, GlueSettings, read_glue_settings
+from tidemill.wiring.hook_settings import HOOK_KEYS, HookSettings, read_hook_settings
 from tidemill.wiring.metrics_settings import MetricsSettings, read_metrics_settings
 from tidemill.wiring.object_settings import S3_KEYS, ObjectSettings, read_object_settings
 from tidemill.wiring.secret_settings import ENV_FILE, SECRET_KEYS, SecretSettings, read_secret_settings
 from tidemill.wiring.stream_settings import REGISTRY, StreamSettings, read_stream_settings
+from tidemill.wiring.web_settings import WEB_KEYS, WebSettings, read_web_settings
 
 FILE = "tidemill.toml"
 STATE_FOLDER = ".tidemill"
@@ -82,11 +91,14 @@ _KNOWN = {
     "s3": S3_KEYS,
     "glue": GLUE_KEYS,
     "scheduler": ("workers", "broker"),
-    "hooks": ("host", "port", "token"),
+    "hooks": HOOK_KEYS,
     "secrets": SECRET_KEYS,
     "streams": ("broker", "state", "tables_every", *REGISTRY),
     "metrics": ("listen", "token"),
+    "web": (*WEB_KEYS, *ACCESS_KEYS),
+    "console": CONSOLE_KEYS,
     "otel": ("enabled",),
+    "airflow": AIRFLOW_KEYS,
 }
 #: Sections whose keys are the user's own names.
 _FREE = ("pools", "kafka")
@@ -116,15 +128,6 @@ class CodeSettings:
     path: str = "."
     every: timedelta = timedelta(seconds=60)
     timeout: timedelta = timedelta(seconds=30)
-
-
-@dataclass(frozen=True, slots=True)
-class HookSettings:
-    """Where others may call; see the module's text."""
-
-    token: str
-    host: str = "127.0.0.1"
-    port: int = 8801
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +167,21 @@ class Settings:
     broker: str = ""
     #: Where others may call; None: nowhere.
     hooks: HookSettings | None = None
+    #: Who may come in.
+    access: AccessSettings = field(default_factory=AccessSettings)
     #: Slots by pool.
     pools: Mapping[str, int] = field(default_factory=dict, hash=False)
     streams: StreamSettings = field(default_factory=StreamSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    web: WebSettings = field(default_factory=WebSettings)
+    #: What queries of people may take.
+    console: ConsoleSettings = field(default_factory=ConsoleSettings)
     #: The secret whose key encrypts the archive, and others by whose keys it is read; empty: none.
     archive_keys: tuple[str, ...] = ()
     encrypts_archive: bool = False
     secrets: SecretSettings = field(default_factory=SecretSettings)
+    #: What holds for DAG files of Airflow that do not say it.
+    airflow: AirflowSettings = field(default_factory=AirflowSettings)
 
 
 def find_root(start: Path) -> Path | None:
@@ -229,9 +239,15 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         pools={
             name: _count(slots, f"pools.{name}", str(root / FILE)) or 0 for name, slots in data.get("pools", {}).items()
         },
-        hooks=_hooks(data["hooks"], env, str(root / FILE)) if "hooks" in data else None,
+        hooks=read_hook_settings(data["hooks"], lambda text: secret_of(text, env, str(root / FILE)), str(root / FILE))
+        if "hooks" in data
+        else None,
+        access=read_access_settings(data, str(root / FILE)),
         streams=read_stream_settings(data, env, str(root / FILE), lambda text: secret_of(text, env, str(root / FILE))),
         metrics=read_metrics_settings(data, env, str(root / FILE), lambda text: secret_of(text, env, str(root / FILE))),
+        web=read_web_settings(data, env, str(root / FILE)),
+        console=read_console_settings(data, str(root / FILE)),
+        airflow=read_airflow_settings(data, str(root / FILE)),
         notify=tuple(_notify(one, env, str(root / FILE)) for one in data.get("notify", ())),
     )
 
@@ -261,17 +277,6 @@ def _count(value: Any, name: str, where: str) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise SettingsError(f"{name} = {value!r} is no number of them.", where=where, hint="1 or more")
     return value
-
-
-def _hooks(given: Mapping[str, Any], env: Mapping[str, str], where: str) -> HookSettings:
-    """Section `[hooks]`."""
-    token = secret_of(str(given.get("token", "")), env, where)
-    if len(token) < 8:
-        raise SettingsError("[hooks] needs a token of at least 8 characters.", where=where, hint='"env:HOOK_TOKEN"')
-    port = given.get("port", 8801)
-    if not isinstance(port, int) or not 0 < port < 65536:
-        raise SettingsError(f"hooks.port = {port!r} is no port.", where=where, hint="8801")
-    return HookSettings(token, str(given.get("host", "127.0.0.1")), port)
 
 
 def secret_of(text: str, env: Mapping[str, str], where: str) -> str:

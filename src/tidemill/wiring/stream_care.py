@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tidemill.flow.live.progress import progress_topic
 from tidemill.flow.stream.destinations import source_of
 from tidemill.flow.stream.facts import ProcessFacts, counts_json, reads, topology_json, writes
-from tidemill.flow.stream.lag import Lag, lag_of, loaded_until
+from tidemill.flow.stream.lag import Lag, archive_lag, lag_of, loaded_until
 from tidemill.flow.stream.plan import StreamPlan
 from tidemill.flow.stream.quality import quality_json
 from tidemill.flow.stream.redrive import letters_of
@@ -52,7 +52,7 @@ class Overview:
         stream: `pipeline.stream`.
         pipeline: whose.
         state: `running`, `recovering`, `failed`, `stopped`; `gone`: its process has fallen silent; `wrong`: it cannot
-            be planned.
+            be planned; `paused`, `pausing`: nobody is to work on it, and nobody does, or somebody still does.
         reads, writes: topics; of a table `table:name`.
         guarantee: what a crash may do to results.
         members: processes that work on it.
@@ -161,7 +161,12 @@ class StreamCare:
     @cached_property
     def streams(self) -> list[tuple[PipelineSpec, StreamSpec]]:
         """All streams that the project's files declare."""
-        return streams_of([pipeline.spec() for pipeline in load_pipelines(self.settings).values()])
+        return streams_of(self.pipelines)
+
+    @cached_property
+    def pipelines(self) -> list[PipelineSpec]:
+        """All pipelines of data that the project's files declare."""
+        return [pipeline.spec() for pipeline in load_pipelines(self.settings).values()]
 
     def close(self) -> None:
         """Let go of the broker; the database is the caller's."""
@@ -192,14 +197,20 @@ class StreamCare:
         told: dict[str, list[ProcessFacts]] = {}
         for one in self.told():
             told.setdefault(one.stream, []).append(one)
-        return [self._overview(p, s, told.get(s.full_name, [])) for p, s in self.streams]
+        paused = self.paused()
+        return [self._overview(p, s, told.get(s.full_name, []), s.full_name in paused) for p, s in self.streams]
 
-    def _overview(self, pipeline: PipelineSpec, spec: StreamSpec, told: list[ProcessFacts]) -> Overview:
+    def paused(self) -> frozenset[str]:
+        """The streams that are paused."""
+        with self.metadata.read() as tx:
+            return tx.streams.paused()
+
+    def _overview(self, pipeline: PipelineSpec, spec: StreamSpec, told: list[ProcessFacts], paused: bool) -> Overview:
         now = self.clock.now()
         live = [one for one in told if one.is_live(now)]
         failed = [one for one in told if one.state == "failed"]
         error = failed[-1].error if failed else None
-        state = state_of(told, now)
+        state = state_of(told, now, paused=paused)
         lag: int | None = None
         letters = 0
         given: tuple[str, ...] = ()
@@ -241,7 +252,7 @@ class StreamCare:
         return {
             "stream": spec.full_name,
             "pipeline": pipeline.name,
-            "state": state_of(told, now),
+            "state": state_of(told, now, paused=spec.full_name in self.paused()),
             "place": spec.place,
             "doc": spec.doc,
             "reads": reads(plan),
@@ -320,8 +331,10 @@ class StreamCare:
                     return topic
         return None
 
-    def feed(self, name: str, lines: Sequence[bytes], key: Sequence[str] = (), *, strict: bool = True) -> int:
-        """Send lines of JSON to a topic; how many there were.
+    def feed(
+        self, name: str, lines: Sequence[bytes], key: Sequence[str] = (), *, strict: bool = True, dry_run: bool = False
+    ) -> int:
+        """Send lines of JSON to a topic; how many there were. `dry_run` only looks whether they can be sent.
 
         Raises:
             UnknownName: there is no such topic, and none is declared. DataError: a line does not fit, and nothing was
@@ -329,16 +342,18 @@ class StreamCare:
         """
         from tidemill.wiring.stream_rows import encoded
 
-        topic = self.declared(name)
-        if self.topics.describe(name) is None:
-            if topic is None:
-                known = {*self.topics.names(), *(t.name for _, s in self.streams for t in s.topics.values())}
-                raise UnknownName.of("topic", name, known)
-            self.topics.create(TopicSpec(name, topic.partitions, retention=topic.retention))
+        topic, missing = self.declared(name), self.topics.describe(name) is None
+        if missing and topic is None:
+            known = {*self.topics.names(), *(t.name for _, s in self.streams for t in s.topics.values())}
+            raise UnknownName.of("topic", name, known)
         meant = topic or Topic(name)
         if key:
             meant = replace(meant, key=tuple(key))
         made = encoded(meant, lines, strict=strict, registry=registry_of(self.settings.streams))
+        if dry_run:
+            return len(lines)
+        if missing:
+            self.topics.create(TopicSpec.of(meant))
         writer = self.topics.writer(f"feed.{name}")
         try:
             for at in range(0, len(lines), _AT_ONCE):
@@ -360,7 +375,7 @@ class StreamCare:
             Partition(name, number): max(first, end - last)
             for number, (first, end) in enumerate(zip(info.first, info.end, strict=True))
         }
-        found = [s for m in stretch(self.topics, self.clock, begin, ends_of(self.topics, name)) for s in _seen(m)]
+        found = [s for m in stretch(self.topics, self.clock, begin, ends_of(self.topics, name)) for s in seen(m)]
         found.sort(key=lambda one: (one.at or datetime.min.replace(tzinfo=UTC), one.partition, one.offset))
         return found[-last:] if last else []
 
@@ -376,7 +391,7 @@ class StreamCare:
             reader.take(ends)
             while True:
                 for messages in reader.read(1_000, 0.2):
-                    yield from _seen(messages)
+                    yield from seen(messages)
                 yield None
         finally:
             reader.close()
@@ -384,15 +399,16 @@ class StreamCare:
 
 def _with_archive(row: TopicRow, info: TopicInfo, archived: Archived, *, kept: bool) -> TopicRow:
     numbers = range(info.partitions)
-    ends = [max(archived.end.get(n, 0), info.first[n]) for n in numbers]
-    waiting = sum(max(0, info.end[n] - ends[n]) for n in numbers)
+    waiting = sum(one.behind for one in archive_lag(info, archived))
     spans = tuple((archived.first.get(n, 0), archived.end.get(n, 0)) for n in numbers) if archived.end else ()
     return replace(row, archived=spans, unarchived=waiting if kept or spans else None)
 
 
-def state_of(told: Sequence[ProcessFacts], now: datetime) -> str:
-    """A stream's state, by what its processes have told."""
+def state_of(told: Sequence[ProcessFacts], now: datetime, *, paused: bool = False) -> str:
+    """A stream's state, by what its processes have told, and whether it is to be paused."""
     live = [one for one in told if one.is_live(now)]
+    if paused:
+        return "pausing" if live else "paused"
     for state in ("recovering", "running", "failed"):
         if any(one.state == state for one in live):
             return state
@@ -415,7 +431,8 @@ def lag_json(lag: Lag) -> dict[str, Any]:
     }
 
 
-def _seen(messages: Messages) -> Iterator[Seen]:
+def seen(messages: Messages) -> Iterator[Seen]:
+    """A stretch of messages, one after the other."""
     for place, offset in enumerate(messages.offsets):
         stamp = messages.timestamps[place]
         at = moment_of(stamp)

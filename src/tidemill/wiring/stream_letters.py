@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tidemill.flow.stream.redrive import Letter, Redrive, Sent, chosen, letters_of
+from tidemill.flow.stream.redrive import Chosen, Letter, Redrive, chosen, letters_of
+from tidemill.model.errors import DataError
+from tidemill.model.frame.topic import Topic
+from tidemill.wiring.codecs import registry_of
 from tidemill.wiring.stream_care import StreamCare
+from tidemill.wiring.stream_rows import encoded
+from tidemill.wiring.streams import codec_of
 
 
 def letters(care: StreamCare, name: str, *, late: bool = False) -> tuple[str, str, list[Letter]]:
@@ -22,8 +27,47 @@ def preview(care: StreamCare, name: str, offsets: Sequence[int], *, again: bool)
     return stream, chosen(found, topic, offsets, again=again)
 
 
-def send(care: StreamCare, name: str, offsets: Sequence[int], edits: Mapping[int, bytes], *, again: bool) -> list[Sent]:
-    """Send letters again. Raises Refused, UnknownName, Fenced; nothing was sent then."""
+def send(
+    care: StreamCare, name: str, offsets: Sequence[int], edits: Mapping[int, bytes], *, again: bool,
+    each: bool = False, dry_run: bool = False,
+) -> tuple[str, Chosen]:  # fmt: skip
+    """Send letters again; gives the stream's full name, and what was sent.
+
+    Args:
+        care: the project's streams.
+        name: of the stream.
+        offsets: of the letters; none: all that were not sent again yet.
+        edits: values to send instead, by offset: as messages of the topic are written, or a JSON object of its columns.
+        again: also letters that were sent again before.
+        each: leave out those that cannot be sent, and tell why, instead of sending none.
+        dry_run: only look what would be sent.
+
+    Raises:
+        DataError: a new value is no message of its topic.
+        Refused, UnknownName, Fenced: see `Redrive`. Nothing was sent then.
+    """
     _, spec = care.find(name)
     topic = care.plan(spec).dead_letters
-    return Redrive(care.topics, care.clock, spec.full_name, topic, edits).send(offsets, again=again)
+    read = {one.name: one for one in spec.topics.values()}
+    fitting = dict(edits)
+    for letter in letters_of(care.topics, care.clock, topic) if edits else ():
+        if letter.offset in edits and letter.origin is not None and letter.origin.topic in read:
+            fitting[letter.offset] = _fitting(care, read[letter.origin.topic], edits[letter.offset])
+    redrive = Redrive(care.topics, care.clock, spec.full_name, topic, fitting)
+    act = redrive.plan if dry_run else redrive.send
+    return spec.full_name, act(offsets, again=again, each=each)
+
+
+def _fitting(care: StreamCare, topic: Topic, value: bytes) -> bytes:
+    """A new value as a message of its topic: as it is, or made of a JSON object. Raises DataError."""
+    registry = registry_of(care.settings.streams)
+    bad = codec_of(topic, registry).decode([value]).bad
+    if not bad:
+        return value
+    try:
+        return encoded(topic, [value], registry=registry).values[0] or value
+    except DataError:
+        raise DataError(
+            f'The new value does not fit topic "{topic.name}": {bad[0].error}',
+            hint="a JSON object with the topic's columns, or a file with the message as it is to be",
+        ) from None

@@ -38,5 +38,5 @@ def read_time(text: str) -> datetime:
     """A time; without a zone in that of this computer, as times are shown."""
     try:
         return datetime.fromisoformat(text).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError, OSError):  # no calendar of this computer has it
         raise UserError(f'"{text}" is no time.', hint="2026-01-15, or '2026-01-15 12:00:00'") from None

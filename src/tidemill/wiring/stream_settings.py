@@ -4,7 +4,8 @@
 broker = "kafka://host:9092,other:9092"      TIDEMILL_STREAMS_BROKER; left out, topics are in the metadata database
 state = "sqlite"                             or "rocksdb" (extra `rocksdb`), "memory"; on this computer's disk
 tables_every = "10s"                         rows for tables wait at most so long for others of their batch
-registry = "https://registry:8081"           of schemas; with registry_user, registry_password, registry_token
+registry = "https://registry:8081"           of schemas; with registry_user, registry_password, registry_token,
+                                             registry_ca, registry_certificate, registry_key (files in PEM)
 [kafka]                                      any setting of librdkafka
 "security.protocol" = "SASL_SSL"
 "sasl.password" = "env:KAFKA_PASSWORD"
@@ -21,7 +22,10 @@ from tidemill.model.errors import DefinitionError, SettingsError, UnknownName
 from tidemill.model.timetable import parse_duration
 
 #: The settings that are about the schema registry.
-REGISTRY = ("registry", "registry_user", "registry_password", "registry_token")
+REGISTRY = (
+    "registry", "registry_user", "registry_password", "registry_token", "registry_ca", "registry_certificate",
+    "registry_key",
+)  # fmt: skip
 _STATES = ("sqlite", "rocksdb", "memory")
 
 
@@ -36,6 +40,8 @@ class StreamSettings:
         tables_every: how long rows for tables wait for others of their batch; None: as long as loaders have it.
         registry: addresses of the schema registry, separated by commas; empty: there is none.
         registry_user, registry_password, registry_token: who asks it.
+        registry_ca, registry_certificate, registry_key: files in PEM: who has signed the registry's certificate, and
+            the one by which the asker is known; empty: as the system has it, none.
     """
 
     broker: str = ""
@@ -46,6 +52,9 @@ class StreamSettings:
     registry_user: str = ""
     registry_password: str = ""
     registry_token: str = ""
+    registry_ca: str = ""
+    registry_certificate: str = ""
+    registry_key: str = ""
 
 
 def read_stream_settings(

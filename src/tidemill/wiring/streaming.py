@@ -42,6 +42,8 @@ _log = logging.getLogger("tidemill")
 
 #: Seconds between two looks whether it is time to stop.
 _LOOK = 0.2
+#: Seconds between two looks which streams are paused.
+_PAUSED = 1.0
 #: A stream that has failed is tried again after so many seconds, the later the more often it has failed of late; one
 #: that has run for so long is thought well again.
 _AGAIN = (1.0, 2.0, 5.0, 15.0, 60.0)
@@ -158,11 +160,13 @@ class Running:
         if self._telemetry is not None:
             self._telemetry.observe((*OF_PROCESSES, LAG), self.samples)
         self._failed = threading.Event()
+        self._paused: frozenset[str] = frozenset()
 
     def __enter__(self) -> Running:
         with self.metadata.write() as tx:
             tx.streams.forget_before(self.clock.now() - _FORGOTTEN)
             tx.streams.forget_counts(self.clock.now() - _COUNTED)
+            self._paused = tx.streams.paused()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -198,18 +202,29 @@ class Running:
     def wait(self, changed: Callable[[], bool] = lambda: False) -> None:
         """Until all have ended; `changed` is asked meanwhile, and whoever asks may so stop them."""
         tidy = getattr(self._topics, "tidy", None)  # a broker does so itself
-        tidied = self.clock.monotonic()
+        tidied = looked = self.clock.monotonic()
         while any(thread.is_alive() for thread in self._threads):
             self._threads[0].join(_LOOK)
             self._threads.sort(key=lambda thread: not thread.is_alive())
             changed()
+            if self.clock.monotonic() - looked >= _PAUSED:
+                looked = self.clock.monotonic()
+                self._look_at_pauses()
             if tidy is not None and self.clock.monotonic() - tidied >= _TIDY:
                 tidied = self.clock.monotonic()
                 with suppress(Conflict, Unreachable):
                     tidy(self.clock.now())
 
+    def _look_at_pauses(self) -> None:
+        with suppress(Conflict, Unreachable), self.metadata.read() as tx:  # then it is as it was
+            self._paused = tx.streams.paused()
+
     def _run(self, pipeline: PipelineSpec, spec: StreamSpec) -> None:
-        """One stream: again and again, if it is to be so."""
+        """One stream: again and again, if it is to be so. While it is paused, nothing of it is held."""
+
+        def halted() -> bool:
+            return self._stopping() or spec.full_name in self._paused
+
         with slot(self._settings, spec.full_name) as identity:
             now = self.clock.now()
             facts = ProcessFacts(
@@ -220,6 +235,9 @@ class Running:
             counts = Counts()
             falls, seldom, before = 0, Seldom(self.clock), ""
             while not self._stopping():
+                if halted():
+                    self.clock.sleep(_LOOK)
+                    continue
                 began = self.clock.monotonic()
                 process = None
                 try:
@@ -228,8 +246,9 @@ class Running:
                     process.looked_at = observer.look
                     if self._telemetry is not None:
                         process.checkpointed = partial(self._checkpointed, self._telemetry, identity)
-                    process.run(self._stopping)
-                    break
+                    process.run(halted)
+                    observer.ended()
+                    continue
                 except Exception as error:
                     counts.restarts += self._again
                     if self.clock.monotonic() - began > _WELL or type(error).__name__ != before:
@@ -241,7 +260,9 @@ class Running:
                     if not self._again:
                         return
                     falls = 0 if self.clock.monotonic() - began > _WELL else falls + 1
-                self._rest(_AGAIN[min(falls, len(_AGAIN) - 1)], observer)
+                self._rest(_AGAIN[min(falls, len(_AGAIN) - 1)], observer, halted)
+                if halted():
+                    observer.ended()
             observer.ended()
 
     @staticmethod
@@ -257,8 +278,8 @@ class Running:
         else:
             _log.error("%s has stopped", spec.full_name, exc_info=error)
 
-    def _rest(self, seconds: float, observer: Observer) -> None:
+    def _rest(self, seconds: float, observer: Observer, halted: Callable[[], bool]) -> None:
         until = self.clock.monotonic() + seconds
-        while self.clock.monotonic() < until and not self._stopping():
+        while self.clock.monotonic() < until and not halted():
             self.clock.sleep(_LOOK)
             observer.still_failed()

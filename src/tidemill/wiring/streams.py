@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tidemill.authoring.options import made_table, table_spec
+from tidemill.authoring.topics import read_codec
 from tidemill.flow.stream.defining import frames_of
 from tidemill.flow.stream.destinations import DestinationLoader
 from tidemill.flow.stream.keeping import Kept
@@ -19,8 +21,7 @@ from tidemill.flow.stream.process import StreamProcess
 from tidemill.flow.stream.tables import TableLoader, Target
 from tidemill.flow.stream.work import WorkMaker
 from tidemill.model.branch import MAIN
-from tidemill.model.codec import Avro, CodecSpec, Json, Raw, Text
-from tidemill.model.errors import UnknownName
+from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.frame import Frame
 from tidemill.model.frame.topic import ToDestination, Topic, ToTable, ToTopic
 from tidemill.model.pipeline import PipelineSpec
@@ -70,16 +71,7 @@ def codec_of(topic: Topic, registry: Registry | None = None) -> Codec:
     Raises:
         DefinitionError: its columns or its schema cannot be read.
     """
-    specs: dict[str, CodecSpec] = {
-        "json": Json(topic.columns, topic.absent),
-        "avro": Avro(columns=topic.columns),
-        "text": Text(),
-        "bytes": Raw(),
-    }
-    if isinstance(topic.codec, str) and topic.codec not in specs:
-        raise UnknownName.of("codec", topic.codec, specs)
-    spec = specs[topic.codec] if isinstance(topic.codec, str) else topic.codec
-    return open_codec(spec, topic.name, registry=registry)
+    return open_codec(read_codec(topic.codec, topic), topic.name, registry=registry)
 
 
 def key_encoder(columns: tuple[str, ...]) -> EncodeKeys | None:
@@ -269,8 +261,26 @@ class StreamMaker:
         """A topic, which is made where it is missing; or as it would be made."""
         found = self._topics.describe(topic.name)
         if found is None and make:
-            found = self._topics.create(TopicSpec(topic.name, topic.partitions, retention=topic.retention))
+            found = self._topics.create(TopicSpec.of(topic))
         return found or TopicInfo(topic.name, (0,) * topic.partitions, (0,) * topic.partitions)
+
+    def _chosen(self, plan: StreamPlan) -> Callable[[ToTopic, str], str]:
+        """Makes topics that rows choose, each when its first row comes; why one cannot be, else an empty text."""
+        made: set[str] = set()
+
+        def make(step: ToTopic, name: str) -> str:
+            if name in made:
+                return ""
+            if name.startswith(f"{plan.name}."):
+                return f'"{name}" is a topic of the stream\'s own'
+            try:
+                self._found(replace(step.topic, name=name), make=True)
+            except DefinitionError as error:
+                return error.what
+            made.add(name)
+            return ""
+
+        return make
 
     def topics_of(self, spec: StreamSpec) -> Topics:
         """The topics, each with the past that a stream is bootstrapped from."""
@@ -329,7 +339,7 @@ class StreamMaker:
 
         topics = self.topics_of(spec)
         work = WorkMaker(plan, engine, topics, keep, lookups)
-        outlets = Outlets(plan, engine, written) if sinks is None else sinks(plan)
+        outlets = Outlets(plan, engine, written, self._chosen(plan)) if sinks is None else sinks(plan)
         begin = beginning(spec, topics)
         return StreamProcess(plan, topics, work, codecs, outlets, loader, self._clock, identity, begin, counts)
 
@@ -345,15 +355,17 @@ class StreamMaker:
 
 
 def streams_of(pipelines: Iterable[PipelineSpec], name: str | None = None) -> list[tuple[PipelineSpec, StreamSpec]]:
-    """The streams of pipelines; with a name (`pipeline.stream`, or a pipeline's) those only.
+    """The streams of pipelines; with a name (`pipeline.stream`, a pipeline's, or a stream's own) those only.
 
     Raises:
-        UnknownName: there is none of that name.
+        UnknownName: there is none of that name, or several pipelines have one.
     """
     found = [(pipeline, spec) for pipeline in pipelines for spec in pipeline.streams.values()]
     if name is None:
         return found
     chosen = [(p, s) for p, s in found if name in (s.full_name, p.name)]
     if not chosen:
+        chosen = [(p, s) for p, s in found if s.name == name]
+    if not chosen or (len(chosen) > 1 and chosen[0][0] is not chosen[-1][0]):
         raise UnknownName.of("stream", name, [s.full_name for _, s in found])
     return chosen

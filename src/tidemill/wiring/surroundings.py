@@ -1,11 +1,10 @@
-"""What tasks reach in a worker: xcoms of the database, large values in the archive, variables of the environment.
+"""What tasks reach in a worker: xcoms of the database, large values in the archive.
 
 Everything is opened when it is first asked for: a task that asks for nothing costs nothing.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 
 from tidemill.model.graph import WHOLE
@@ -13,7 +12,6 @@ from tidemill.ports.files import Files
 from tidemill.ports.metadata import Metadata
 from tidemill.ports.xcoms import RETURNED
 
-VARIABLE = "TIDEMILL_VAR_"
 _BIG = "xcoms/"
 
 
@@ -74,11 +72,3 @@ class ArchivedValues:
         """The content of an address."""
         with self._files().open(address) as stream:
             return stream.read()
-
-
-class EnvironmentVariables:
-    """Port `Variables`: `TIDEMILL_VAR_NAME`."""
-
-    def get(self, name: str) -> str | None:
-        """The text of a variable."""
-        return os.environ.get(VARIABLE + name.upper())

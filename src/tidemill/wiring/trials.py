@@ -7,11 +7,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tidemill.adapters.memory.asset_states import MemoryAssetStates
 from tidemill.adapters.memory.clock import LeapingClock
+from tidemill.adapters.memory.pipelines import NotedPipelines
+from tidemill.adapters.memory.variables import TriedVariables
 from tidemill.adapters.memory.xcoms import MemoryXComs
 from tidemill.adapters.system.clock import SystemClock
 from tidemill.authoring.dag import DAG
 from tidemill.authoring.task_context import TaskServices
+from tidemill.compat.airflow.finder import serving_file
+from tidemill.compat.airflow.reach import Reach
 from tidemill.flow.trial import Trial, run_trial
 from tidemill.model.batch import Interval
 from tidemill.model.errors import TidemillError, UserError
@@ -20,9 +25,8 @@ from tidemill.plan.params import params_of
 from tidemill.plan.schedule import interval_at, latest_complete, parse_moment
 from tidemill.wiring.dbt import open_dbt
 from tidemill.wiring.outside import OutsideSystems
-from tidemill.wiring.secrets import connections_of
+from tidemill.wiring.secrets import connections_of, variables_of
 from tidemill.wiring.settings import Settings, load_settings, name_from
-from tidemill.wiring.surroundings import EnvironmentVariables
 
 if TYPE_CHECKING:
     from tidemill.ports.clock import Clock
@@ -73,12 +77,20 @@ def try_dag(
     file = dag.place.rpartition(":")[0]
     info = RunInfo(1, 1, 1, dag.name, "test", file, interval=meant, run_key=key, conf=dict(params or {}))
     place = root or _root(Path(file))
-    own = {"xcoms": MemoryXComs(), "variables": EnvironmentVariables(), "connections": connections_of(_settings(place))}
+    settings = _settings(place)
+    own = {
+        "xcoms": MemoryXComs(),
+        "pipelines": NotedPipelines(),
+        "variables": TriedVariables(variables_of(settings)),
+        "connections": connections_of(settings),
+        "asset_states": MemoryAssetStates(),
+    }
     given: dict[str, Any] = {**own, **services}
     given.setdefault("dbt", open_dbt(place))
     given.setdefault("outside", OutsideSystems(given["connections"], place))
     made = TaskServices(clock=leaping, root=place, testing=True, **given)
-    return run_trial(dag, info, made, tasks)
+    with serving_file(Path(file), Reach(given["connections"], given["variables"])):
+        return run_trial(dag, info, made, tasks)
 
 
 def _interval(dag: DAG, meant: str | datetime | Interval | None, clock: Clock) -> Interval | None:

@@ -10,10 +10,11 @@ files of all its tables: that is the moment at which it counts. Files that it no
 
 from __future__ import annotations
 
+import errno
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,7 +28,7 @@ from tidemill.adapters.arrow.types import to_arrow
 from tidemill.model.errors import Conflict, DefinitionError, Refused, UnknownName, Unreachable
 from tidemill.model.table import BATCH_ID, Partition, WriteMode, split_name
 from tidemill.ports.clock import Clock
-from tidemill.ports.destination import Load, TableLoad
+from tidemill.ports.destination import Load, NoRoom, TableLoad
 from tidemill.ports.files import Files
 
 _OWN = "_tidemill"
@@ -73,6 +74,15 @@ class FilesDestination:
         """Load tables: their data files, then one manifest."""
         for table in load.tables:
             _check(table)
+        try:
+            return self._load(load)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            place = self._files.url(_folder(load.source)).partition(f"/{_OWN}/")[0]
+            raise NoRoom(f"The disk of {place}", error.strerror or error) from None
+
+    def _load(self, load: Load) -> int:
         folder = _folder(load.source)
         found = self._newest(folder)
         if found.position != load.before:
@@ -223,7 +233,9 @@ class _Writing(AbstractContextManager["_Writing"]):
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         for one in self._open.values():
-            one.forget(kind or RuntimeError, error or RuntimeError(), trace)
+            # On a full disk a file that is given up cannot even be closed well; what led here is told.
+            with suppress(OSError):
+                one.forget(kind or RuntimeError, error or RuntimeError(), trace)
 
     def _batches(self, rows: Any) -> Iterator[Any]:
         if not self._keys:

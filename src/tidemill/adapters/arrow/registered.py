@@ -54,7 +54,7 @@ class Place:
         if self.registry is None:
             raise SettingsError(
                 f'The messages of "{self.topic}" name schemas of a registry, and none is set.',
-                hint='set its address, or framing="bare"',
+                hint='[streams] registry = "https://host:8081" in tidemill.toml says where it is; or framing="bare"',
             )
         return self.registry
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from tidemill.adapters.aws.client import Login, translated
 from tidemill.model.errors import DataError, Refused, SettingsError, Unreachable
 from tidemill.model.types import Type
 from tidemill.plan.asked_sql import presto_type, presto_value
+from tidemill.ports.clock import Clock
 from tidemill.ports.queries import Answer
 
 #: Seconds between two looks whether a query has ended: few at first, as most are short.
@@ -45,12 +45,14 @@ class AthenaQueries:
     Args:
         login: who asks, and where.
         workgroup: how.
+        clock: waits for it.
     """
 
     dialect = "athena"
 
-    def __init__(self, login: Login, workgroup: Workgroup) -> None:
+    def __init__(self, login: Login, workgroup: Workgroup, clock: Clock) -> None:
         self._login = login
+        self._clock = clock
         self._workgroup = workgroup
 
     @cached_property
@@ -97,7 +99,7 @@ class AthenaQueries:
                 found: dict[str, Any] = self._athena.get_query_execution(QueryExecutionId=query)["QueryExecution"]
             if found["Status"]["State"] not in ("QUEUED", "RUNNING"):
                 return found
-            time.sleep(wait)
+            self._clock.sleep(wait)
             wait = min(wait * 1.5, _LONGEST_LOOK)
 
     def _answer(self, query: str, most: int | None, *, headed: bool) -> Answer:

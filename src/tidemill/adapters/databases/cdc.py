@@ -1,6 +1,6 @@
 """Port `source` on the changes of a PostgreSQL database: a snapshot first, then what a slot gives, without a gap.
 
-    first batch   new slot, whose snapshot is exported -> each table, as it was at that moment
+    first batch   new slot, whose snapshot is exported -> each table, as it was at that moment, in chunks of its key
     later ones    the slot moves up to the bookmark -> its changes since then, up to a position that is fixed at first
 
 Nothing is taken from the slot: it is only looked at, and moved once the batch is published.
@@ -8,14 +8,16 @@ Nothing is taken from the slot: it is only looked at, and moved once the batch i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from tidemill.adapters.databases.changes import Tables, log_of, snapshot_transaction
+from tidemill.adapters.databases.chunks import ChunkedRead, cut, reading
 from tidemill.adapters.databases.database import Column, Relation
 from tidemill.adapters.databases.extraction import PiecesExtraction
 from tidemill.adapters.databases.pgoutput import Decoder, of_arrow
@@ -28,6 +30,7 @@ from tidemill.model.cdc import NEW_SLOT, Cdc, FollowedTable, Position, lsn_numbe
 from tidemill.model.databases import database_shown
 from tidemill.model.errors import DataError, Refused
 from tidemill.plan.sql import quote
+from tidemill.plan.sql_feed import Sql
 from tidemill.ports.source import ExtractRequest, Piece
 
 #: Bytes of messages that are decoded at a time.
@@ -109,31 +112,52 @@ class CdcExtraction(PiecesExtraction):
             stack.callback(self._forget_unless_whole, server, new)
             database = PostgresDatabase(self._feed.parts, slot.snapshot)
             stack.enter_context(database.opened())
-            reader = stack.enter_context(closing(database.reader()))
             # They come before all that the slot gives: a commit right at its beginning is one that it gives.
             lsn, count = slot.lsn - 1, 0
             for table in self._source.tables:
-                columns = _columns_of(database, table, published[table.name])
-                writer = PieceWriter(self._folder, f"{table.called}.log")
-                log = log_of(table, columns)
+                rows = _Rows.of(database, table, published[table.name])
+                log = log_of(table, rows.columns)
                 if before is not None:
-                    writer.write(log.truncated(lsn, at))
-                shown = ", ".join([c.shown for c in columns] + [c.beside for c in columns if c.beside])
-                condition = published[table.name].where
-                statement = f"SELECT {shown} FROM {quoted_table(table.name)}" + (  # noqa: S608 - quoted
-                    f" WHERE {condition}" if condition else ""
-                )
-                for batch in reader.read((statement,), columns):
-                    writer.write(log.snapshot(batch, lsn, at, count))
+                    yield from self._small(f"{table.called}.log-before", log.truncated(lsn, at))
+                shape = partial(log.snapshot, lsn=lsn, at=at)
+                many = yield from self._table(database, rows, f"{table.called}.log", shape, count)
+                if not many:
+                    yield from self._small(f"{table.called}.log", log.empty())
+                count += many
+            yield from self._small("transactions", snapshot_transaction(lsn, at, count))
+            self._after = Position(name, slot.lsn, at, tuple(t.name for t in self._source.tables)).as_bookmark()
+
+    def _table(
+        self, database: PostgresDatabase, rows: _Rows, stem: str, shape: Callable[..., pa.RecordBatch], first: int
+    ) -> Generator[Piece, None, int]:
+        """A table's rows, numbered from `first`: as they come, or in chunks of its key. Gives how many they are."""
+        key = rows.key(database) if self._source.parallel > 1 else None
+        count, size = 0, self._source.chunk_rows
+        if key is None:
+            writer = PieceWriter(self._folder, stem)
+            with closing(database.reader()) as reader:
+                for batch in reader.read(reading(rows.relation, rows.columns, rows.wanted), rows.columns):
+                    writer.write(shape(batch, first=first + count))
                     count += batch.num_rows
                     yield from _finished(writer, whole=False)
-                if not writer.paths:
-                    writer.write(log.empty())
-                yield from _finished(writer, whole=True)
-            writer = PieceWriter(self._folder, "transactions")
-            writer.write(snapshot_transaction(lsn, at, count))
             yield from _finished(writer, whole=True)
-            self._after = Position(name, slot.lsn, at, tuple(t.name for t in self._source.tables)).as_bookmark()
+            return count
+        chunks = cut(database, rows.relation, rows.wanted, key, size)
+        statements = (reading(rows.relation, rows.columns, [*rows.wanted, *chunk]) for chunk in chunks)
+        with ChunkedRead(database, self._folder, self._source.parallel) as read:
+            # Each chunk but the last has `size` rows, for no two have one key: so the number of its first is known.
+            for chunk in read.read(
+                stem, statements, rows.columns, lambda batch, number, at: shape(batch, first=first + number * size + at)
+            ):
+                count += chunk.rows
+                yield from map(raw_file, chunk.paths)
+        return count
+
+    def _small(self, stem: str, rows: pa.RecordBatch) -> Iterator[Piece]:
+        """A file of few rows."""
+        writer = PieceWriter(self._folder, stem)
+        writer.write(rows)
+        yield from _finished(writer, whole=True)
 
     def _forget_unless_whole(self, server: Server, new: str) -> None:
         """A snapshot that was not read to its end leaves no slot behind."""
@@ -156,8 +180,7 @@ class CdcExtraction(PiecesExtraction):
                 "one and pgoutput.",
                 hint="another slot=",
             )
-        if slot.is_lost:
-            raise server.lost(self._source, "has lost what it was to give (max_slot_wal_keep_size)")
+        server.must_have(self._source, slot)
         if slot.is_active:
             raise server.busy(slot)
         if slot.lsn > before.lsn:
@@ -255,13 +278,28 @@ class _NewSlot:
                 connection.finish()
 
 
-def _columns_of(database: PostgresDatabase, table: FollowedTable, published: Published) -> list[Column]:
-    """The columns that changes will have, in the order of the table."""
-    schema, name = table.name.split(".")
-    relation = Relation((quoted_table(table.name),), (schema, name))
-    columns = database.columns(relation)
-    names = set(published.columns) if published.columns is not None else database.stored(relation)
-    return [column for column in columns if column.name in names]
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of a table that changes will be about: its columns, in its order, and a condition."""
+
+    relation: Relation
+    columns: list[Column]
+    wanted: list[Sql]
+
+    @classmethod
+    def of(cls, database: PostgresDatabase, table: FollowedTable, published: Published) -> _Rows:
+        """What is published of a table."""
+        schema, name = table.name.split(".")
+        relation = Relation((quoted_table(table.name),), (schema, name))
+        columns = database.columns(relation)
+        names = set(published.columns) if published.columns is not None else database.stored(relation)
+        wanted: list[Sql] = [(f"({published.where})",)] if published.where else []
+        return cls(relation, [column for column in columns if column.name in names], wanted)
+
+    def key(self, database: PostgresDatabase) -> Column | None:
+        """The primary key, if that is one column."""
+        name = database.key(self.relation)
+        return next((column for column in self.columns if column.name == name), None)
 
 
 def _finished(writer: PieceWriter, *, whole: bool) -> Iterator[Piece]:

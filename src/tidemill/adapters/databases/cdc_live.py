@@ -62,8 +62,7 @@ class CdcLive:
                 server.rows("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", self.source.slot)
                 slot = server.slot(self.source.slot)
                 assert slot is not None
-            if slot.is_lost:
-                raise server.lost(self.source, "has lost what it was to give (max_slot_wal_keep_size)")
+            server.must_have(self.source, slot)
             if slot.is_active:
                 raise server.busy(slot)
             done = _Place.of(position) if position is not None else _Place(slot.lsn, 0, 0)

@@ -51,10 +51,10 @@ class Log:
         )  # fmt: skip
 
     def truncated(self, lsn: int, at: int) -> pa.RecordBatch:
-        """One row: what was there before is gone."""
+        """One row, before all of the snapshot: what was there is gone."""
         nulls = [pa.nulls(1, column.kind) for column in self.columns]
         return self._with(
-            nulls, np.full(1, ord("t"), np.uint8), np.full(1, lsn), np.zeros(1, np.int64), None, np.full(1, at), None
+            nulls, np.full(1, ord("t"), np.uint8), np.full(1, lsn), np.full(1, -1), None, np.full(1, at), None
         )
 
     def changed(self, changes: Changes) -> pa.RecordBatch:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ class Texts:
         np.cumsum(length, out=offsets[1:])
         where = np.arange(offsets[-1], dtype=np.int64)
         where += np.repeat(self.begin - offsets[:-1], length)
-        buffers = [_bits(~self.is_null), pa.py_buffer(offsets), pa.py_buffer(data[where])]
+        buffers = [_bits(~self.is_null), pa.py_buffer(offsets), pa.py_buffer(data.take(where))]
         return pa.StringArray.from_buffers(len(length), buffers[1], buffers[2], buffers[0])
 
 
@@ -433,13 +434,10 @@ def _bits(valid: Any) -> pa.Buffer | None:
     return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
 
 
-def _uint16(data: Any, at: Any) -> Any:
-    return data[at].astype(np.int64) << 8 | data[at + 1]
+def _numbers(data: Any, at: Any, kind: str) -> Any:
+    """The numbers that begin at the bytes `at`: one look at each, in a view that has a number at every byte."""
+    size = np.dtype(kind).itemsize
+    return np.ndarray((len(data) - size + 1,), kind, data, strides=(1,))[at].astype(np.int64)
 
 
-def _uint32(data: Any, at: Any) -> Any:
-    return _uint16(data, at) << 16 | _uint16(data, at + 2)
-
-
-def _int64(data: Any, at: Any) -> Any:
-    return _uint32(data, at) << 32 | _uint32(data, at + 4)
+_uint16, _uint32, _int64 = (partial(_numbers, kind=kind) for kind in (">u2", ">u4", ">i8"))

@@ -106,13 +106,14 @@ def _lengths(texts: pa.Array) -> Any:
 
 def _times(texts: pa.Array, kind: pa.DataType) -> pa.Array:
     """Dates and times. What has a year of four digits Arrow reads; the rest is read one by one."""
+    try:
+        return texts.cast(kind)
+    except pa.ArrowInvalid:
+        pass
     plain = pa.timestamp("us") if pa.types.is_timestamp(kind) else kind
     if pa.types.is_timestamp(kind) and kind.tz is not None:
         texts = pc.replace_substring(texts, "+00", "")
-    usual = pc.match_substring_regex(texts, r"^\d{4}-[^B]*$")
-    if pc.all(usual, min_count=0).as_py() is not False:
-        return _shown(texts.cast(plain), kind)
-    unusual = pc.and_(pc.invert(usual), texts.is_valid())
+    unusual = pc.and_(pc.invert(pc.match_substring_regex(texts, r"^\d{4}-[^B]*$")), texts.is_valid())
     found = pc.if_else(unusual, pa.scalar(None, pa.string()), texts).cast(plain)
     others = pa.array([_moment(text, plain) for text in texts.filter(unusual).to_pylist()], pa.int64())
     whole = pa.int32() if pa.types.is_date(plain) else pa.int64()

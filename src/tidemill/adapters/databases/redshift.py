@@ -28,6 +28,8 @@ from tidemill.ports.files import Files
 
 #: Seconds that a cluster has to take a connection.
 _TIMEOUT = 20
+#: The SQLSTATE of a full disk, on which intermediate results of queries wait, too.
+_FULL = "53100"
 #: Redshift's types by their OIDs, and Arrow's that their values have in the archive.
 _KINDS: dict[int, pa.DataType] = {
     16: pa.bool_(), 21: pa.int16(), 23: pa.int32(), 20: pa.int64(), 700: pa.float32(), 701: pa.float64(),
@@ -81,7 +83,7 @@ class RedshiftDatabase:
     def columns(self, relation: Relation) -> list[Column]:
         """The columns of a table or query, and how each is read."""
         fixed = self._fixed(relation.table) if relation.table else set()
-        with _explained(), self._leader.cursor() as cursor:
+        with explained(), self._cursor() as cursor:
             cursor.execute(f"SELECT * FROM {_text(relation.sql)} AS tidemill_q WHERE 1 = 0")  # noqa: S608 - see above
             described = list(cursor.ps["row_desc"])
         return [_column(one, one["label"] not in fixed) for one in map(_plain, described)]
@@ -123,9 +125,15 @@ class RedshiftDatabase:
 
     def asked(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement; its rows."""
-        with _explained(), self._leader.cursor() as cursor:
+        with explained(), self._cursor() as cursor:
             cursor.execute(statement)
             return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+
+    def _cursor(self) -> Any:
+        made = self._leader.cursor()
+        # In the driver's own style it would take a % outside of quotes for the place of a value.
+        made.paramstyle = "qmark"
+        return made
 
     def cancel(self) -> None:
         """End the connection."""
@@ -242,7 +250,7 @@ def _connected(parts: Mapping[str, Any]) -> Any:
         import redshift_connector
     except ImportError:
         raise SettingsError("Redshift needs a driver.", hint='pip install "tidemill[redshift]"') from None
-    with _explained():
+    with explained():
         made = redshift_connector.connect(**{"timeout": _TIMEOUT, "application_name": "tidemill", **parts})
         made.autocommit = True
         made._usock.settimeout(None)
@@ -250,14 +258,23 @@ def _connected(parts: Mapping[str, Any]) -> Any:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
+    """Tell the driver's errors as ours.
+
+    Raises:
+        Unreachable: the cluster does not answer, or its disk is full. SettingsError: it refuses who asks. DataError: it
+            refuses what it is asked.
+    """
     import redshift_connector.error
 
     try:
         yield
     except (redshift_connector.error.Error, OSError, struct.error, AttributeError) as error:
         given = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-        code, said = str(given.get("C", "")), str(given.get("M") or told(error)).rstrip(".")
+        cause = error.args[-1] if error.args and isinstance(error.args[-1], BaseException) else error
+        code, said = str(given.get("C", "")), str(given.get("M") or told(cause)).rstrip(".")
+        if code == _FULL:
+            raise Unreachable(f"The disk of Redshift has no room left: {said}.", hint="make room there") from None
         if not given or code.startswith(("08", "57P")) or "Status 5" in said:
             raise Unreachable(f"Redshift does not answer: {said}.") from None
         if code.startswith(("28", "3D")) or "not authorized to assume" in said or "Status 403" in said:

@@ -15,6 +15,7 @@ from tidemill.adapters.databases.pgoutput import RelationColumn
 from tidemill.adapters.databases.pgtext import SESSION
 from tidemill.adapters.databases.postgres import connecting, explained, must_have_drivers
 from tidemill.model.cdc import NEW_SLOT, Cdc, FollowedTable, lsn_number, lsn_text
+from tidemill.model.databases import database_shown
 from tidemill.model.errors import DataError, Refused, SettingsError, UnknownName, Unreachable
 from tidemill.plan.sql import quote
 from tidemill.ports.slots import Slot
@@ -26,7 +27,7 @@ _SLOTS = """
     SELECT slot_name, coalesce(plugin, ''), coalesce(database, ''), active, coalesce(wal_status, ''),
            coalesce(confirmed_flush_lsn, restart_lsn)::text,
            (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END
-            - restart_lsn)::bigint
+            - restart_lsn)::bigint, safe_wal_size
     FROM pg_replication_slots WHERE slot_type = 'logical' ORDER BY 1
 """
 #: A table's replica identity, its columns, and what kind of relation it is.
@@ -114,9 +115,9 @@ class Server:
         return [
             Slot(
                 name, plugin, database, is_active=bool(active), is_lost=status == "lost",
-                lsn=lsn_number(lsn) if lsn else 0, lag=lag,
+                lsn=lsn_number(lsn) if lsn else 0, lag=lag, left=left,
             )
-            for name, plugin, database, active, status, lsn, lag in self.rows(_SLOTS)
+            for name, plugin, database, active, status, lsn, lag, left in self.rows(_SLOTS)
         ]  # fmt: skip
 
     def slot(self, name: str) -> Slot | None:
@@ -138,12 +139,17 @@ class Server:
             self.rows("SELECT pg_replication_slot_advance($1, $2::pg_lsn)", slot.name, lsn_text(lsn))
 
     def promoted(self, source: Cdc) -> None:
-        """The slot of a snapshot gets its name, now that the snapshot's batch is published."""
+        """The slot of a snapshot gets its name, now that the snapshot's batch is published.
+
+        Raises:
+            DataError: the server has lost it since.
+        """
         new, name = source.slot + NEW_SLOT, source.slot
-        known = {slot.name for slot in self.slots()}
+        known = {slot.name: slot for slot in self.slots()}
         if new not in known:
             return
         if name not in known:
+            self.must_have(source, known[new])
             self.rows("SELECT pg_copy_logical_replication_slot($1, $2, false)", new, name)
         self.drop(new)
 
@@ -209,11 +215,18 @@ class Server:
         oids, modifiers = [column.oid for column in columns], [column.modifier for column in columns]
         return {int(n) - 1: (int(t), m, name, array) for n, t, m, name, array in self.rows(_TYPES, oids, modifiers)}
 
-    def lost(self, source: Cdc, why: str) -> DataError:
+    def must_have(self, source: Cdc, slot: Slot) -> None:
+        """Raises DataError: the server has removed what the slot was to give."""
+        if slot.is_lost:
+            shown = f"tidemill data drop-slot {database_shown(source.connection)} {slot.name}"
+            raise self.lost(source, "has lost what it was to give (max_slot_wal_keep_size)", shown)
+
+    def lost(self, source: Cdc, why: str, more: str = "") -> DataError:
         """The changes between the bookmark and now cannot be had any more."""
+        hint = f'another name, slot="{source.slot}_2", begins with a new snapshot; nothing stays that is gone'
         return DataError(
             f'The replication slot "{source.slot}" {why}: changes since the last batch are lost.',
-            hint=f'another name, slot="{source.slot}_2", begins with a new snapshot; nothing stays that is gone',
+            hint=f"{hint}; then {more}" if more else hint,
         )
 
     def busy(self, slot: Slot) -> Unreachable:

@@ -36,6 +36,13 @@ def open_database(settings: Mapping[str, str | int]) -> DuckDBPyConnection:
     return connection
 
 
+def hold(connection: DuckDBPyConnection, memory: int) -> None:
+    """Let the database hold about that many bytes for each of its threads, and for two at least."""
+    found = connection.execute("SELECT current_setting('threads')").fetchone()
+    assert found is not None
+    connection.execute(f"SET memory_limit = '{int(memory) * max(int(found[0]), 2)}B'")
+
+
 def lock(connection: DuckDBPyConnection, files: Iterable[str]) -> None:
     """Let the database open `files` only, from now on and for good."""
     allowed = ", ".join(literal(f) for f in files)

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tidemill.adapters.duckdb.errors import has_no_room
 from tidemill.adapters.duckdb.schemas import DuckSchemas
 from tidemill.adapters.duckdb.types import duckdb_type
 from tidemill.model.errors import Conflict, ContractError, DataError, TidemillError, Unreachable
@@ -32,7 +33,7 @@ from tidemill.plan.landing import (
     without_keys,
 )
 from tidemill.plan.sql import quote_all
-from tidemill.ports.destination import Load, MirrorLost, TableLoad, may_change
+from tidemill.ports.destination import Load, MirrorLost, NoRoom, TableLoad, may_change
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -94,6 +95,7 @@ class DuckDestination:
         try:
             connection = duckdb.connect(str(self._path), config={"python_enable_replacements": False})
         except duckdb.Error as error:
+            self._look_for_room(error)
             raise Unreachable(f"The database {self._path.name} does not open: {error}") from None
         try:
             connection.execute("SET TimeZone = 'UTC'")
@@ -101,11 +103,18 @@ class DuckDestination:
         except TidemillError:
             raise
         except duckdb.IOException as error:
+            self._look_for_room(error)
             raise Unreachable(f"The database {self._path.name} cannot be written: {error}") from None
         except duckdb.Error as error:
+            self._look_for_room(error)
             raise DataError(f"The database {self._path.name} refuses it: {error}") from None
         finally:
             connection.close()  # what was not committed is rolled back
+
+    def _look_for_room(self, error: Exception) -> None:
+        """Raise NoRoom where an error, of whatever class (a commit's is none of input and output), comes of that."""
+        if has_no_room(str(error)):
+            raise NoRoom(f"The disk of the database {self._path}", error) from None
 
 
 def _position(connection: DuckDBPyConnection, source: str) -> str | None:

@@ -7,6 +7,7 @@ of the tables that the statement names, define those tables and the functions, b
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from tidemill.adapters.duckdb.functions import Failures, register
 from tidemill.adapters.duckdb.remote import OpenFile, Remote
 from tidemill.adapters.duckdb.statement import Statement, TableUse, Where, default_where, place, read_statement
 from tidemill.adapters.duckdb.types import result_columns, with_uuids
-from tidemill.model.errors import TidemillError, UnknownName, UserError
+from tidemill.model.errors import LimitError, TidemillError, UnknownName, UserError
 from tidemill.model.table import Scan
 from tidemill.ports.engine import WithFiles
 
@@ -39,6 +40,8 @@ class DuckDBEngine:
         threads: for one query; None takes one for each processor.
         temp_directory: where queries that need more memory spill; each uses a folder of its own in it, made when
             needed and removed with the query. None takes the system's.
+        temp_limit: what a query may spill, such as "10GB"; None takes DuckDB's default, 90 % of the disk's free space.
+        seconds: that a query may take, until its last row is read; None: any time.
         open_file: opens a data file by its address, where files are not local.
     """
 
@@ -48,10 +51,15 @@ class DuckDBEngine:
         memory_limit: str | None = None,
         threads: int | None = None,
         temp_directory: str | None = None,
+        temp_limit: str | None = None,
+        seconds: float | None = None,
         open_file: OpenFile | None = None,
     ) -> None:
         self._open_file = open_file
-        limits: dict[str, str | int | None] = {"memory_limit": memory_limit, "threads": threads}
+        limits: dict[str, str | int | None] = {
+            "memory_limit": memory_limit, "threads": threads, "max_temp_directory_size": temp_limit,
+        }  # fmt: skip
+        self._seconds = seconds
         self._settings = {name: value for name, value in limits.items() if value is not None}
         self._temp_directory = temp_directory or gettempdir()
 
@@ -66,19 +74,32 @@ class DuckDBEngine:
         functions: Mapping[str, Callable[..., Any]] | None = None,
         views: Mapping[str, str] | None = None,
         where: Where | None = None,
+        memory: int | None = None,
     ) -> Iterator[Any]:
         """See `SqlEngine.query`."""
         own_temp = f"{self._temp_directory}/tidemill-duckdb-{uuid4().hex}"
         connection = database.open_database({**self._settings, "temp_directory": own_temp})
+        if memory is not None and "memory_limit" not in self._settings:
+            database.hold(connection, memory)
         remote = Remote(self._open_file) if self._open_file is not None else None
-        run = _Run(connection, sql, inputs, namespace, parameters or {}, functions or {}, views or {}, where, remote)
+        spills_to = None if "max_temp_directory_size" in self._settings else self._temp_directory
+        run = _Run(
+            connection, sql, inputs, namespace, parameters or {}, functions or {}, views or {}, where, remote, spills_to
+        )
+        clock = threading.Timer(self._seconds, run.stop) if self._seconds is not None else None
         try:
+            if clock is not None:
+                clock.daemon = True
+                clock.start()
             reader, batches = run.start()
             try:
                 yield batches
             finally:
                 reader.close()
         finally:
+            if clock is not None:
+                clock.cancel()
+                clock.join()  # it must not interrupt a connection that is closed
             connection.close()
             if remote is not None:
                 remote.close()
@@ -97,8 +118,16 @@ class _Run:
     views: Mapping[str, str]
     given_where: Where | None
     remote: Remote | None = None
+    #: Where rows wait that find no room in memory; None: how many may do so is limited, so a disk is not full.
+    spills_to: str | None = None
     failures: Failures = field(default_factory=Failures)
     files: tuple[str, ...] = ()
+    stopped: bool = False
+
+    def stop(self) -> None:
+        """Its time is over; called from another thread."""
+        self.stopped = True
+        self.connection.interrupt()
 
     @property
     def where(self) -> Where:
@@ -181,9 +210,11 @@ class _Run:
             raise
         except (duckdb.Error, OSError, RecursionError) as error:
             self.failures.check()
+            if self.stopped:
+                raise LimitError("The query took too long and was stopped.") from None
             if self.remote is not None and isinstance(self.remote.error, TidemillError):
                 raise self.remote.error from None
-            names = Names(lambda: database.columns(self.connection), self.functions, self.files)
+            names = Names(lambda: database.columns(self.connection), self.functions, self.files, self.spills_to)
             made = translated(error, sql, where, names, offset=offset)
             if made is None:
                 raise

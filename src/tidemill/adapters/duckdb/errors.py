@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from tidemill.adapters.duckdb.statement import Where, place
-from tidemill.model.errors import DataError, TidemillError, UnknownName, UserError
+from tidemill.model.errors import DataError, NeedsMemory, TidemillError, UnknownName, Unreachable, UserError
 
 #: Errors that are no fault of the statement: they pass as they are.
 _DEFECTS = ("INTERNAL", "FATAL")
@@ -25,6 +27,15 @@ class Names:
     functions: Iterable[str]
     #: The data files of the query.
     files: Iterable[str]
+    #: The folder where rows wait that find no room in memory; None: the engine limits how many.
+    spills_to: str | None = None
+
+
+def has_no_room(message: str) -> bool:
+    """Whether an error says that a disk is full: as the system calls it, or as DuckDB does where it counts by itself
+    what is left for rows that wait.
+    """
+    return any(text in message for text in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "failed to offload"))
 
 
 def translated(error: Exception, sql: str, where: Where, names: Names, *, offset: int = 0) -> TidemillError | None:
@@ -40,11 +51,17 @@ def translated(error: Exception, sql: str, where: Where, names: Names, *, offset
         return None
     position = int(details.get("position", -1)) - offset
     at = place(sql, position, where) if position >= 0 else None
+    if names.spills_to is not None and has_no_room(message):
+        return Unreachable(
+            f"The disk has no room left for the rows that a query lets wait there: {_first(message)}",
+            where=names.spills_to,
+            hint="make room there, or name another folder: TMPDIR",
+        )
     broken = next((file for file in names.files if file in message), None)
     if broken or kind == "IO":
         return DataError(f"A data file cannot be read: {_first(message)}", where=broken, hint="tidemill doctor")
     if kind == "Out of Memory":
-        return UserError("The query needs more memory than it may have.", where=at, hint="raise the engine's memory")
+        return NeedsMemory("The query needs more memory than it may have.", where=at, hint="raise the engine's memory")
     unknown = _unknown_name(message, details, at, names)
     if unknown:
         return unknown

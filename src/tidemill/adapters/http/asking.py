@@ -62,12 +62,14 @@ class Asker:
         self._patience = patience
         self._place = place
         self._lock = threading.Lock()
+        self._closed = False
         #: When the next request may go, in the clock's seconds.
         self._free = clock.monotonic()
         self._retry = Retry(patience.retries, _FIRST, 2.0, _LONGEST, 0.25)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; what is still being asked is not asked again."""
+        self._closed = True
         self._wire.close()
 
     def ask(self, request: Request, name: str, read: Callable[[Reply], T], gone: Callable[[], T] | None = None) -> T:
@@ -102,6 +104,8 @@ class Asker:
                 error = found
             except Passing as found:
                 error = found.error
+            if self._closed:
+                raise error
             failed += 1
             if wait is None:
                 rest = wait_before(self._retry, failed, f"{shown} {failed}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import urllib.error
 import urllib.request
@@ -10,6 +9,8 @@ from collections.abc import Mapping
 from typing import IO, Any
 from urllib.parse import urlencode, urlsplit
 
+from tidemill.adapters.http.basic import basic
+from tidemill.adapters.http.trust import ca_file_of, headers_of, trusting, untrusted
 from tidemill.model.errors import LimitError, SettingsError, Unreachable
 from tidemill.ports.http import Answer
 
@@ -25,18 +26,19 @@ class UrllibClient:
     Args:
         base: `https://host:port/path`, before every endpoint.
         login, password: for basic authentication; empty: none.
-        headers: with every request, such as a token.
+        extra: of the connection: headers with every request, such as a token, and `ca_file`.
+        follows: whether it follows redirections; otherwise they are answers.
     """
 
     def __init__(
-        self, base: str = "", login: str = "", password: str = "", headers: Mapping[str, str] | None = None
-    ) -> None:
+        self, base: str = "", login: str = "", password: str = "", extra: Mapping[str, str] | None = None,
+        *, follows: bool = True,
+    ) -> None:  # fmt: skip
         self._base = base.rstrip("/")
-        self._headers = {"User-Agent": "tidemill", **(headers or {})}
+        self._headers = {"User-Agent": "tidemill", **headers_of(extra or {})}
         if login or password:
-            known = base64.b64encode(f"{login}:{password}".encode()).decode("ascii")
-            self._headers["Authorization"] = f"Basic {known}"
-        self._opener = urllib.request.build_opener(SameHost(frozenset(name.lower() for name in headers or {})))
+            self._headers |= basic(login, password)
+        self._opener = opener(extra or {}, follows=follows)
 
     def request(
         self,
@@ -61,8 +63,8 @@ class UrllibClient:
             with error:
                 return _answer(error.code, str(error.reason), error)
         except (OSError, http.client.HTTPException) as error:
-            host = urlsplit(url).netloc.rpartition("@")[2]
-            raise Unreachable(f"{host} does not answer: {getattr(error, 'reason', error)}.") from None
+            host, why = urlsplit(url).netloc.rpartition("@")[2], getattr(error, "reason", error)
+            raise untrusted(host, why) or Unreachable(f"{host} does not answer: {why}.") from None
 
     def _address(self, endpoint: str) -> str:
         url = f"{self._base}/{endpoint.lstrip('/')}" if self._base else endpoint
@@ -72,6 +74,16 @@ class UrllibClient:
         if any(char <= " " for char in url):
             raise SettingsError(f'There is a blank in the address "{endpoint}".', hint="%20, or data={...}")
         return url
+
+
+def opener(extra: Mapping[str, str], *, follows: bool = True) -> urllib.request.OpenerDirector:
+    """What opens addresses for a connection. Raises SettingsError: its certificates cannot be read."""
+    file = ca_file_of(extra)
+    same: urllib.request.HTTPRedirectHandler = SameHost(frozenset(name.lower() for name in headers_of(extra)))
+    same = same if follows else Nowhere()
+    if file is None:
+        return urllib.request.build_opener(same)
+    return urllib.request.build_opener(same, urllib.request.HTTPSHandler(context=trusting((file,))))
 
 
 class SameHost(urllib.request.HTTPRedirectHandler):
@@ -95,6 +107,13 @@ class SameHost(urllib.request.HTTPRedirectHandler):
             for name in [name for name in made.headers if name.lower() in self._own]:
                 del made.headers[name]
         return made
+
+
+class Nowhere(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection."""
+
+    def redirect_request(self, *_: object) -> None:
+        """It is the answer."""
 
 
 def _place(url: str) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import io
 import urllib.error
@@ -13,7 +12,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote, urlsplit
 
-from tidemill.adapters.http.client import SameHost
+from tidemill.adapters.http.basic import basic
+from tidemill.adapters.http.client import opener
+from tidemill.adapters.http.trust import headers_of, untrusted
 from tidemill.model.errors import Refused, SettingsError, Unreachable
 from tidemill.plan.globs import Glob
 from tidemill.ports.places import Found
@@ -31,21 +32,19 @@ class HttpPlace:
     Args:
         base: `https://host:port/path`, with which every path begins.
         login, password: for basic authentication; empty: none.
-        headers: with every request, such as a token; they go to this host only.
+        extra: of the connection: headers with every request, such as a token, which go to this host only, and
+            `ca_file`.
     """
 
-    def __init__(
-        self, base: str, login: str = "", password: str = "", headers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, base: str, login: str = "", password: str = "", extra: Mapping[str, str] | None = None) -> None:
         self._base = base.rstrip("/")
         parts = urlsplit(base)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise SettingsError(f'"{self}" is no address of the web.', hint="https://host/path")
-        self._headers = {"User-Agent": "tidemill", "Accept-Encoding": "identity", **(headers or {})}
+        self._headers = {"User-Agent": "tidemill", "Accept-Encoding": "identity", **headers_of(extra or {})}
         if login or password:
-            known = base64.b64encode(f"{login}:{password}".encode()).decode("ascii")
-            self._headers["Authorization"] = f"Basic {known}"
-        self._opener = urllib.request.build_opener(SameHost(frozenset(name.lower() for name in headers or {})))
+            self._headers |= basic(login, password)
+        self._opener = opener(extra or {})
 
     def list(self, glob: Glob) -> Iterator[Found]:
         """The one file, if it is there."""
@@ -105,7 +104,11 @@ class HttpPlace:
         except urllib.error.HTTPError as error:
             return error
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"It does not answer: {getattr(error, 'reason', error)}.", where=str(self)) from None
+            why = getattr(error, "reason", error)
+            if (settings := untrusted(urlsplit(self._base).netloc, why)) is not None:
+                settings.where = str(self)
+                raise settings from None
+            raise Unreachable(f"It does not answer: {why}.", where=str(self)) from None
 
     def _must_be(self, answer: Any, path: str, wanted: tuple[int, ...]) -> None:
         status = answer.status

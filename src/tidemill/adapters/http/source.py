@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
 
+from tidemill.adapters.http.ahead import begun
 from tidemill.adapters.http.asking import Asker, Passing, unpacked
 from tidemill.adapters.http.details import DetailCalls
 from tidemill.adapters.http.who import Who
@@ -85,7 +87,7 @@ class RestSource:
         except TidemillError as error:
             error.where = error.where or where
             raise
-        asker = Asker(who, Wire(self._clock.monotonic), self._clock, rest.patience, where)
+        asker = Asker(who, Wire(self._clock.monotonic, who.ca_files), self._clock, rest.patience, where)
         return RestExtraction(self._spec, filled, asker, request)
 
 
@@ -128,21 +130,31 @@ class RestExtraction:
     def _pieces(self) -> Iterator[Piece]:
         rest, walk, number = self._rest, Walk(self._rest.paginate), 0
         details = None if rest.details is None else DetailCalls(rest.details, self._asker, rest)
-        turn: Turn | None = walk.first()
-        while turn is not None:
+        coming: Future[Page] | None = self._coming(walk.first(), 1)
+        while coming is not None:
             number += 1
-            if number > rest.patience.most_pages:
-                raise LimitError(
-                    f"{rest} has more than {rest.patience.most_pages:,} pages.", hint="raise max_pages if that is right"
-                )
-            name = f"{rest.PAGE}{number:06d}{'.json' if rest.format == 'json' else '.' + rest.format}"
-            page = self._asker.ask(self._request(turn), name, partial(self._read, name))
+            page = coming.result()
             self._advance(page.told)
             turn = walk.next(page.told)
+            coming = None if turn is None else self._coming(turn, number + 1)
             packed = "" if page.reply.headers.get("content-encoding", "identity") in ("", "identity") else ".gz"
-            yield RawFile(name + packed, partial(io.BytesIO, page.reply.body))
+            yield RawFile(page.told.name + packed, partial(io.BytesIO, page.reply.body))
             if details is not None:
                 yield from details.of(number, page.told.records)
+
+    def _coming(self, turn: Turn, number: int) -> Future[Page]:
+        """A page that is being asked for while the one before it is archived; never more than one.
+
+        Raises:
+            LimitError: there are too many.
+        """
+        rest = self._rest
+        if number > rest.patience.most_pages:
+            raise LimitError(
+                f"{rest} has more than {rest.patience.most_pages:,} pages.", hint="raise max_pages if that is right"
+            )
+        name = f"{rest.PAGE}{number:06d}{'.json' if rest.format == 'json' else '.' + rest.format}"
+        return begun(partial(self._asker.ask, self._request(turn), name, partial(self._read, name)), name)
 
     def _request(self, turn: Turn) -> Request:
         """What is asked for a page."""

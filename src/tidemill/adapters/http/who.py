@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from tidemill.adapters.http.wire import Request, basic, origin_of
+from tidemill.adapters.http.basic import basic
+from tidemill.adapters.http.trust import ca_file_of, headers_of
+from tidemill.adapters.http.wire import Request, origin_of
 from tidemill.model.errors import SettingsError, UnknownName
 from tidemill.model.masking import Masker
 from tidemill.model.rest import ApiKey, Auth, Basic, Bearer, OAuth2, Rest, shown_url
@@ -55,7 +57,10 @@ class Who:
         self.url = _whole(spec.url, base, name)
         # The path may have templates, with blanks; the host has none.
         self.origin = origin_of("/".join(self.url.partition("?")[0].split("/")[:3]))
-        self._headers = dict(found["extra"]) if found is not None else {}
+        self._headers = headers_of(found["extra"]) if found is not None else {}
+        named = dict.fromkeys(filter(None, (name, getattr(spec.auth, "connection", None))))
+        #: Certificates of authorities that its connections trust.
+        self.ca_files = tuple(file for one in named if (file := ca_file_of(self._found(one)["extra"])) is not None)
         if self._auth is None and found is not None and (found["login"] or found["password"]):
             self._auth = Basic(str(name))
         for value in self._headers.values():

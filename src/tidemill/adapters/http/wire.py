@@ -5,18 +5,18 @@ A new connection for each page costs a round trip, with TLS two or three.
 
 from __future__ import annotations
 
-import base64
 import http.client
 import ssl
 import threading
-import urllib.request
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
-from tidemill.model.errors import LimitError, Refused, SettingsError, Unreachable
+from tidemill.adapters.http.proxy import Proxy, proxy_for
+from tidemill.adapters.http.trust import trusting, untrusted
+from tidemill.model.errors import LimitError, Refused, SettingsError, TidemillError, Unreachable
 from tidemill.model.rest import shown_url
 
 _CHUNK = 1 << 18
@@ -68,27 +68,46 @@ def origin_of(url: str) -> Origin:
     return parts.scheme, parts.hostname.lower(), port or (443 if parts.scheme == "https" else 80)
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An open way to a host.
+
+    Args:
+        connection: over which requests go.
+        proxy: on the way; None: there is none.
+        before: what stands before the path of each request.
+        headers: with each request, for the proxy.
+    """
+
+    connection: http.client.HTTPConnection
+    proxy: Proxy | None = None
+    before: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 class Wire:
     """Connections to any hosts; several threads may send.
 
     Args:
         monotonic: seconds, for the time that an answer takes.
-        context: what certificates are trusted; None: those of the system.
+        ca_files: certificates of authorities that are trusted besides the system's.
     """
 
-    def __init__(self, monotonic: Callable[[], float], context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, monotonic: Callable[[], float], ca_files: Sequence[str] = ()) -> None:
         self._monotonic = monotonic
-        self._context = context
+        self._ca_files = ca_files
+        self._context: ssl.SSLContext | None = None
         self._lock = threading.Lock()
-        self._idle: dict[Origin, list[http.client.HTTPConnection]] = defaultdict(list)
+        self._idle: dict[Origin, list[Line]] = defaultdict(list)
+        self._closed = False
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; one that is in use is closed after it."""
         with self._lock:
-            idle, self._idle = self._idle, defaultdict(list)
-        for connections in idle.values():
-            for connection in connections:
-                connection.close()
+            idle, self._idle, self._closed = self._idle, defaultdict(list), True
+        for lines in idle.values():
+            for line in lines:
+                line.connection.close()
 
     def send(self, request: Request, *, timeout: float, largest: int) -> Reply:
         """Send, following redirections; every code is an answer.
@@ -100,7 +119,8 @@ class Wire:
 
         Raises:
             Unreachable: no answer, or not the whole of it. LimitError: it is too large.
-            SettingsError, Refused: it redirects to what is no address, or round in circles.
+            SettingsError: its certificate is not trusted, a proxy refuses, or it redirects to what is no address.
+            Refused: it redirects round in circles.
         """
         asked, origin = request, origin_of(request.url)
         for _ in range(_MOST_REDIRECTS):
@@ -117,63 +137,64 @@ class Wire:
         while True:
             with self._lock:
                 idle = self._idle[origin]
-                connection = idle.pop() if idle else None
-            reused = connection is not None
-            if connection is None:
-                connection = self._connect(origin, timeout)
-            elif connection.sock is not None:
-                connection.sock.settimeout(timeout)
+                line = idle.pop() if idle else None
+            reused = line is not None
+            if line is None:
+                line = self._line(origin, timeout)
+            elif line.connection.sock is not None:
+                line.connection.sock.settimeout(timeout)
             try:
-                return self._exchange(connection, origin, request, headers, timeout, largest)
+                return self._exchange(line, origin, request, headers, timeout, largest)
             except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
-                connection.close()
+                line.connection.close()
                 if not reused:  # a kept connection may have been closed meanwhile: that is no failure
-                    raise _gone(origin, error) from None
+                    raise _gone(origin, error, line.proxy) from None
             except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                raise _gone(origin, error) from None
+                line.connection.close()
+                raise _gone(origin, error, line.proxy) from None
             except ValueError:
-                connection.close()
+                line.connection.close()
                 raise SettingsError(
                     "A header of the request has characters that no header may have.", hint="no line feeds"
                 ) from None
             except BaseException:
-                connection.close()
+                line.connection.close()
                 raise
 
-    def _connect(self, origin: Origin, timeout: float) -> http.client.HTTPConnection:
+    def _line(self, origin: Origin, timeout: float) -> Line:
         scheme, host, port = origin
-        proxy = None if urllib.request.proxy_bypass(f"{host}:{port}") else urllib.request.getproxies().get(scheme)
+        proxy = proxy_for(scheme, host, port)
         if proxy is None:
-            return self._plain(scheme, host, port, timeout)
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        made = self._plain(scheme, parts.hostname or "", parts.port or 3128, timeout)
-        login: dict[str, str] = {}
-        if parts.username:
-            login = basic(unquote(parts.username), unquote(parts.password or ""), "Proxy-Authorization")
-        made.set_tunnel(host, port, login)
-        return made
+            return Line(self._plain(scheme, host, port, timeout))
+        made = self._plain(scheme, proxy.host, proxy.port, timeout)
+        if scheme == "http":
+            shown = f"[{host}]" if ":" in host else host
+            return Line(made, proxy, f"http://{shown}{'' if port == 80 else f':{port}'}", proxy.login)
+        made.set_tunnel(host, port, dict(proxy.login))
+        return Line(made, proxy)
 
     def _plain(self, scheme: str, host: str, port: int, timeout: float) -> http.client.HTTPConnection:
         if scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=timeout)
-        if self._context is None:
-            self._context = ssl.create_default_context()
+        with self._lock:
+            if self._context is None:
+                self._context = trusting(self._ca_files)
         return http.client.HTTPSConnection(host, port, timeout=timeout, context=self._context)
 
     def _exchange(
         self,
-        connection: http.client.HTTPConnection,
+        line: Line,
         origin: Origin,
         request: Request,
         headers: Mapping[str, str],
         timeout: float,
         largest: int,
     ) -> Reply:
+        connection = line.connection
         until = self._monotonic() + timeout * _SLOWNESS
         parts = urlsplit(request.url)
         target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._") + (f"?{parts.query}" if parts.query else "")
-        connection.request(request.method, target, request.body, dict(headers))
+        connection.request(request.method, line.before + target, request.body, {**headers, **line.headers})
         response = connection.getresponse()
         got: list[bytes] = []
         size = 0
@@ -195,17 +216,13 @@ class Wire:
             name = name.lower()
             found[name] = f"{found[name]}, {value}" if name in found else value
         reply = Reply(response.status, response.reason, found, b"".join(got), request.url)
-        if response.will_close:
+        with self._lock:
+            kept = not (response.will_close or self._closed)
+            if kept:
+                self._idle[origin].append(line)
+        if not kept:
             connection.close()
-        else:
-            with self._lock:
-                self._idle[origin].append(connection)
         return reply
-
-
-def basic(login: str, password: str, header: str = "Authorization") -> dict[str, str]:
-    """The header of basic authentication."""
-    return {header: f"Basic {base64.b64encode(f'{login}:{password}'.encode()).decode('ascii')}"}
 
 
 def _redirected(request: Request, status: int, url: str) -> Request:
@@ -216,8 +233,12 @@ def _redirected(request: Request, status: int, url: str) -> Request:
     return Request(method, url, headers, body, request.own)
 
 
-def _gone(origin: Origin, error: BaseException) -> Unreachable:
+def _gone(origin: Origin, error: BaseException, proxy: Proxy | None) -> TidemillError:
     """The error for an exchange without an answer."""
+    host = f"{origin[1]}:{origin[2]}"
+    settings = untrusted(host, error) or (proxy.refused(error) if proxy is not None else None)
+    if settings is not None:
+        return settings
     why = str(error) or type(error).__name__
     if isinstance(error, http.client.IncompleteRead):
         why = "the answer ends in the middle"
@@ -227,4 +248,5 @@ def _gone(origin: Origin, error: BaseException) -> Unreachable:
         why = "what came is no HTTP"
     with suppress(AttributeError):
         why = error.strerror or why  # type: ignore[attr-defined]
-    return Unreachable(f"{origin[1]}:{origin[2]} does not answer: {why.rstrip('.')}.")
+    by = "" if proxy is None else f", asked by the proxy {proxy}"
+    return Unreachable(f"{host} does not answer{by}: {why.rstrip('.')}.")

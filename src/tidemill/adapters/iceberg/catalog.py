@@ -33,7 +33,7 @@ from tidemill.adapters.iceberg.writer import open_writer
 from tidemill.model.branch import Difference, TableChange
 from tidemill.model.errors import ContractError
 from tidemill.model.table import Scan, Schema, TableName, TableSpec
-from tidemill.ports.catalog import FileWriter, SnapshotInfo, TableVersion
+from tidemill.ports.catalog import FileWriter, SchemaInfo, SnapshotInfo, TableVersion
 from tidemill.ports.clock import Clock
 from tidemill.ports.files import Files
 
@@ -183,6 +183,19 @@ class IcebergCatalog:
         """The snapshots that the version still knows, oldest first."""
         snapshots = self._store.metadata(pointer).snapshots
         return [_info(s) for s in sorted(snapshots, key=lambda s: (s.timestamp_ms, s.sequence_number or 0))]
+
+    def schemas(self, name: TableName, pointer: str) -> list[SchemaInfo]:
+        """All columns that the table has had until that version, oldest first; the last ones are the version's."""
+        metadata = self._store.metadata(pointer)
+        first: dict[int, Snapshot] = {}
+        for snapshot in sorted(metadata.snapshots, key=lambda s: (s.timestamp_ms, s.sequence_number or 0)):
+            first.setdefault(snapshot.schema_id or 0, snapshot)
+        # One that came back is the current one, whatever its number.
+        ordered = sorted(metadata.schemas, key=lambda s: (s.schema_id == metadata.current_schema_id, s.schema_id))
+        return [
+            SchemaInfo(s.schema_id, from_iceberg_schema(s), _info(first[s.schema_id]) if s.schema_id in first else None)
+            for s in ordered
+        ]
 
     def reachable(self, pointers: Iterable[tuple[TableName, str]]) -> set[str]:
         """Paths (relative to the lake's root) of every file that the versions need: the collector's mark."""

@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from tidemill.adapters.kafka.errors import error_of, told
 from tidemill.adapters.kafka.settings import KafkaSettings
 from tidemill.model.errors import Fenced, TidemillError
-from tidemill.ports.topic import Partition, Position
+from tidemill.ports.topic import Partition, Position, TaskInputs
 
 #: Ends the names of topics that are shared out instead of tasks.
 TASKS = ".__tasks"
@@ -49,14 +49,14 @@ class KafkaMember:
     Args:
         settings: of the project.
         group: its name.
-        tasks: how many there are.
+        tasks: what it shares.
         session: who is silent for so long is out.
     """
 
-    def __init__(self, settings: KafkaSettings, group: str, tasks: int, session: timedelta) -> None:
+    def __init__(self, settings: KafkaSettings, group: str, tasks: TaskInputs, session: timedelta) -> None:
         self.group = group
         self._settings = settings
-        self._count = tasks
+        self._inputs = tasks
         self._session = session.total_seconds()
         milliseconds = int(self._session * 1000)
         must = {
@@ -120,7 +120,8 @@ class KafkaMember:
         positions = positions_of(found)
         due = time.monotonic() + _AGAIN_AT_FIRST
         for partition, position in positions.items():
-            self._standing.setdefault(partition, (position, due))
+            if self._inputs.of(partition) in self._tasks:  # what others have committed is theirs to commit again
+                self._standing.setdefault(partition, (position, due))
         return positions
 
     def close(self) -> None:
@@ -142,12 +143,12 @@ class KafkaMember:
         as somebody without a group, and a task that went to another member is the same to the broker as one's own.
         """
         silent = time.monotonic() - self._polled
-        others = sorted({p.number for p in positions if p.number < self._count} - self._tasks)
-        if self._out or silent >= self._session or others or not self._consumer.memberid():
-            why = f"tasks {others} are not its own" if others else f"it was silent for {silent:.1f} s"
+        if self._out or silent >= self._session or not self._consumer.memberid():
             raise Fenced(
-                f'A member of group "{self.group}" has lost its place: {why}.', hint="poll, and go on with its tasks"
+                f'A member of group "{self.group}" has lost its place: it was silent for {silent:.1f} s.',
+                hint="poll, and go on with its tasks",
             )
+        self._inputs.see(positions, self._tasks)
 
     def commit(self, positions: Mapping[Partition, Position]) -> None:
         """Commit these. Raises Fenced, Unreachable."""
@@ -199,7 +200,7 @@ class KafkaMember:
         due = {
             partition: position
             for partition, (position, when) in self._standing.items()
-            if when <= now and partition.number in self._tasks
+            if when <= now and self._inputs.of(partition) in self._tasks
         }
         if due:
             self.commit(due)
@@ -230,7 +231,7 @@ class KafkaMember:
         numbers &= self._tasks
         self._call(self._given_up, numbers)
         self._tasks -= numbers
-        self._standing = {p: found for p, found in self._standing.items() if p.number not in numbers}
+        self._standing = {p: found for p, found in self._standing.items() if self._inputs.of(p) not in numbers}
 
     def _call(self, back: Callable[[frozenset[int]], None], numbers: frozenset[int]) -> None:
         """Librdkafka's threads cannot carry an exception through: `poll` raises it."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec, TopicMetadata
 
 from tidemill.adapters.kafka.errors import UNKNOWN_TOPIC, error_of, told
 from tidemill.adapters.kafka.settings import KafkaSettings
@@ -30,15 +30,42 @@ class Offsets:
         self._admin = admin
 
     def partitions(self, topic: str) -> int | None:
-        """How many a topic has; None: there is no such topic, or not all of it has leaders yet. Raises Unreachable."""
+        """How many a topic has; None: there is no such topic.
+
+        Raises:
+            Unreachable: also where a partition goes on being without a leader: its brokers are away.
+        """
+        until = time.monotonic() + self._settings.seconds
+        while True:
+            known = self._topics(f'Topic "{topic}" is not found').get(topic)
+            if known is None or (known.error is not None and known.error.code() in UNKNOWN_TOPIC):
+                return None
+            without = [number for number, one in known.partitions.items() if one.leader < 0]
+            if known.error is None and not without:
+                return len(known.partitions)
+            if time.monotonic() > until:
+                raise Unreachable(
+                    f'Topic "{topic}" is there, and nobody leads its partitions {without or "all"}.',
+                    hint="its brokers are away or beginning; look at them",
+                )
+            time.sleep(_AGAIN)  # a leader is being chosen, and nobody tells when that is done
+
+    def all(self) -> list[Partition]:
+        """The partitions of all topics. Raises Unreachable."""
+        known = self._topics("Topics cannot be listed")
+        return [Partition(name, number) for name, one in known.items() for number in one.partitions]
+
+    def names(self) -> list[str]:
+        """All topics. Raises Unreachable."""
+        return list(self._topics("Topics cannot be listed"))
+
+    def _topics(self, doing: str) -> dict[str, TopicMetadata]:
+        """Asked for one topic, a cluster may make it; asked for all, never."""
         try:
-            # Asked for one topic, a cluster may make it; asked for all, never.
-            known = self._admin.list_topics(timeout=self._settings.seconds).topics.get(topic)
+            found: dict[str, TopicMetadata] = self._admin.list_topics(timeout=self._settings.seconds).topics
         except KafkaException as error:
-            raise told(error_of(error), f'Topic "{topic}" is not found', self._settings.servers) from None
-        if known is None or known.error is not None or any(one.leader < 0 for one in known.partitions.values()):
-            return None
-        return len(known.partitions)
+            raise told(error_of(error), doing, self._settings.servers) from None
+        return found
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, tuple[int, int]]:
         """Of each: the offset of the oldest message, and that after the newest that can be read.

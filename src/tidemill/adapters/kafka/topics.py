@@ -16,12 +16,14 @@ from tidemill.adapters.kafka.limits import Limits
 from tidemill.adapters.kafka.login import see_login
 from tidemill.adapters.kafka.member import TASKS, KafkaMember, positions_of, tasks_topic
 from tidemill.adapters.kafka.offsets import Offsets
+from tidemill.adapters.kafka.positions import ask_positions
 from tidemill.adapters.kafka.reader import KafkaReader
 from tidemill.adapters.kafka.settings import KafkaSettings, Options
 from tidemill.adapters.kafka.writer import KafkaWriter
 from tidemill.model.errors import Busy, Refused, TidemillError, UnknownName, Unreachable
+from tidemill.model.frame.topic import Cleanup
 from tidemill.model.stream import Guarantee
-from tidemill.ports.topic import Cleanup, Partition, Position, TopicInfo, TopicSpec
+from tidemill.ports.topic import Partition, Position, TaskInputs, TopicInfo, TopicSpec
 
 _Result = TypeVar("_Result")
 #: Seconds between two looks at whether a topic has come, or gone.
@@ -44,6 +46,7 @@ class KafkaTopics:
     def __init__(self, options: Options, *, patience: timedelta = timedelta(seconds=30)) -> None:
         self._settings = KafkaSettings(dict(options), patience)
         self._client: AdminClient | None = None
+        self._let_in = False
 
     @property
     def in_metadata(self) -> bool:
@@ -106,11 +109,7 @@ class KafkaTopics:
 
     def names(self) -> list[str]:
         """All topics in order, without Kafka's own and those that stand for tasks."""
-        try:
-            known = self._admin.list_topics(timeout=self._settings.seconds).topics
-        except KafkaException as error:
-            raise self._told(error, "Topics cannot be listed") from None
-        return sorted(name for name in known if not name.startswith("__") and not name.endswith(TASKS))
+        return sorted(name for name in self._offsets.names() if not name.startswith("__") and not name.endswith(TASKS))
 
     def delete(self, name: str) -> None:
         """Remove a topic; it is gone when this returns."""
@@ -154,17 +153,23 @@ class KafkaTopics:
         """Open a writer. Its identity is Kafka's `transactional.id`."""
         return KafkaWriter(self._settings, Limits(self._settings, self._admin, self._offsets), identity, guarantee)
 
-    def member(self, group: str, tasks: int, *, session: timedelta = timedelta(seconds=10)) -> KafkaMember:
+    def member(
+        self,
+        group: str,
+        tasks: int,
+        *,
+        session: timedelta = timedelta(seconds=10),
+        inputs: Mapping[Partition, int] | None = None,
+    ) -> KafkaMember:
         """Join a group. Raises Refused: it has members that share another number of tasks."""
         self._make_tasks(group, tasks)
-        return KafkaMember(self._settings, group, tasks, session)
+        return KafkaMember(self._settings, group, TaskInputs(tasks, inputs), session)
 
     def committed(self, group: str, partitions: Sequence[Partition]) -> Mapping[Partition, Position]:
         """How far a group has come."""
         if not partitions:
             return {}
-        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*partition) for partition in partitions])
-        return positions_of(self._positions(group, asked))
+        return positions_of(ask_positions(self._seen, group, partitions))
 
     def reset(self, group: str, positions: Mapping[Partition, int | None]) -> None:
         """Set how far a group has come."""
@@ -180,10 +185,17 @@ class KafkaTopics:
         self._client = None
 
     @property
+    def _seen(self) -> KafkaSettings:
+        """The settings, once they were let in."""
+        if not self._let_in:
+            see_login(self._settings)
+            self._let_in = True
+        return self._settings
+
+    @property
     def _admin(self) -> AdminClient:
         if self._client is None:
-            see_login(self._settings)
-            self._client = self._settings.admin()
+            self._client = self._seen.admin()
         return self._client
 
     @property
@@ -219,33 +231,9 @@ class KafkaTopics:
             raise self._told(error, f'Group "{group}" is not found') from None
         return bool(found.members)
 
-    def _positions(self, group: str, asked: ConsumerGroupTopicPartitions) -> list[TopicPartition]:
-        until = time.monotonic() + self._settings.seconds
-        while True:
-            try:
-                found = self._wait(
-                    self._admin.list_consumer_group_offsets(
-                        [asked], require_stable=True, request_timeout=self._settings.seconds
-                    )
-                )
-                positions = list(found.topic_partitions or [])
-                wrong = next((one.error for one in positions if one.error is not None), None)
-                if wrong is not None:
-                    raise KafkaException(wrong)
-            except KafkaException as error:
-                code = error_of(error).code()
-                if code == KafkaError.GROUP_ID_NOT_FOUND:
-                    return []
-                # A transaction that is committed is told to the group a moment later.
-                if code == KafkaError.UNSTABLE_OFFSET_COMMIT and time.monotonic() < until:
-                    time.sleep(_LOOK)
-                    continue
-                raise self._told(error, f'Group "{group}" was not asked for its positions') from None
-            return positions
-
     def _forget(self, group: str, partitions: set[Partition]) -> None:
         """The client can forget a whole group only: what shall stay is set again."""
-        known = [one for one in self._positions(group, ConsumerGroupTopicPartitions(group)) if one.offset >= 0]
+        known = [one for one in ask_positions(self._seen, group, self._offsets.all()) if one.offset >= 0]
         try:
             self._wait(self._admin.delete_consumer_groups([group], request_timeout=self._settings.seconds))
         except KafkaException as error:

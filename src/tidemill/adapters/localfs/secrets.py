@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tidemill.model.errors import SettingsError
-from tidemill.model.secret import CONNECTIONS, LARGEST, Secret, canonical, name_of, variable_of
+from tidemill.model.secret import CONNECTIONS, LARGEST, VARIABLES, Secret, canonical, found_among, name_of, variable_of
 
 _log = logging.getLogger("tidemill.secrets")
 _ASSIGNED = re.compile(r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*")
@@ -34,12 +34,12 @@ class DotEnvSecrets:
 
     def get(self, name: str) -> Secret | None:
         """One secret."""
-        value = self.variables().get(variable_of(name))
-        return Secret(value, self._path.name) if value else None
+        found = found_among(self.variables(), name)
+        return Secret(found[1], self._path.name) if found else None
 
     def names(self) -> list[str]:
         """All names."""
-        return sorted(name for variable, value in self.variables().items() if value and (name := name_of(variable)))
+        return sorted({name for variable, value in self.variables().items() if value and (name := name_of(variable))})
 
     def variables(self) -> dict[str, str]:
         """All of them; none where there is no file. Read again when it has changed.
@@ -155,7 +155,8 @@ class FolderSecrets:
         return sorted({name for name in self._all() if self.get(name) is not None})
 
     def _all(self) -> Iterator[str]:
-        for folder, prefix in ((self._folder, ""), (self._folder / CONNECTIONS.rstrip("/"), CONNECTIONS)):
+        for prefix in ("", CONNECTIONS, VARIABLES):
+            folder = self._folder / prefix
             for path in folder.iterdir() if folder.is_dir() else ():
                 if path.name.startswith(".") or not path.is_file():
                     continue

@@ -12,13 +12,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from tidemill.model.graph import WHOLE
 from tidemill.ports.clock import Clock
-from tidemill.ports.tasklogs import LogLine, LogPage, TryPlace
+from tidemill.ports.tasklogs import FoundLine, FoundPage, LogLine, LogPage, TryPlace, Wanted
 
 #: The size of a log at which it is cut off.
 LIMIT = 16 * 1024 * 1024
@@ -26,6 +27,9 @@ _ENDING = ".jsonl"
 #: A file system's names have at most 255 bytes.
 _LONGEST_NAME = 200
 _BLOCK = 1 << 16
+#: Bytes that are searched at once, and by one call.
+_SEARCHED = 1 << 20
+_LOOKED_THROUGH = 32 << 20
 
 
 class LocalTaskLogs:
@@ -59,21 +63,57 @@ class LocalTaskLogs:
             pass
         return LogPage(lines, offset)
 
-    def tail(self, place: TryPlace, count: int = 100) -> LogPage:
-        """The last lines, read from the file's end."""
+    def tail(self, place: TryPlace, count: int = 100, before: int | None = None) -> LogPage:
+        """The last lines, read from the file's end, or from an offset, backwards."""
         try:
             with self._path(place).open("rb") as file:
-                start = end = file.seek(0, os.SEEK_END)
-                data = b""
+                end = file.seek(0, os.SEEK_END)
+                start = end = end if before is None else min(before, end)
+                data, block = b"", _BLOCK
                 while start and data.count(b"\n") <= count:
-                    start = max(start - _BLOCK, 0)
+                    start = max(start - block, 0)
                     file.seek(start)
                     data = file.read(end - start)
+                    block *= 2
         except FileNotFoundError:
             return LogPage([], 0)
-        whole = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
-        texts = whole if not start else whole[1:]
-        return LogPage([line for text in texts for line in _read_line(text)][-count:], start + sum(map(len, whole)))
+        whole = data[: data.rfind(b"\n") + 1]
+        offset = begin = start + len(whole)
+        found: list[LogLine] = []
+        raw = whole.splitlines(keepends=True)
+        for text in reversed(raw if not start else raw[1:]):
+            if len(found) == count:
+                break
+            begin -= len(text)
+            found += _read_line(text)
+        return LogPage(found[::-1], offset, begin)
+
+    def find(self, place: TryPlace, wanted: Wanted, offset: int = 0, limit: int = 1000) -> FoundPage:
+        """Lines that fit, from an offset on."""
+        found: list[FoundLine] = []
+        until = offset + _LOOKED_THROUGH
+        may_fit = _sieve(wanted)
+        try:
+            with self._path(place).open("rb") as file:
+                file.seek(offset)
+                while offset < until:
+                    block = file.read(_SEARCHED)
+                    if not block.endswith(b"\n"):
+                        block += file.readline()
+                    if not (whole := block[: block.rfind(b"\n") + 1]):
+                        return FoundPage(found, offset, whole=True)
+                    if not may_fit(whole):
+                        offset += len(whole)
+                        continue
+                    for text in whole.splitlines(keepends=True):
+                        if len(found) == limit:
+                            return FoundPage(found, offset, whole=False)
+                        if may_fit(text):
+                            found += [FoundLine(line, offset) for line in _read_line(text) if wanted.fits(line)]
+                        offset += len(text)
+        except FileNotFoundError:
+            return FoundPage([], 0, whole=True)
+        return FoundPage(found, offset, whole=False)
 
     def tries(self, pipeline: str, run_id: int) -> list[TryPlace]:
         """The tries of a run that have a file."""
@@ -162,6 +202,24 @@ def _name(text: str) -> str:
         digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
         name = f"{name[: _LONGEST_NAME - 20]}~{digest}"
     return name
+
+
+def _sieve(wanted: Wanted) -> Callable[[bytes], bool]:
+    """Says of raw lines, one or many, whether any may fit: a million lines take half a second instead of ten."""
+    marks = None
+    if wanted.level not in (None, "DEBUG", "INFO"):  # of a level that is not known INFO is what it counts as
+        marks = [f'"level": "{level}"'.encode() for level in wanted.levels]  # quotes of a text are escaped there
+    needle = json.dumps(wanted.text, ensure_ascii=False)[1:-1].lower()
+    plain = needle.encode() if needle.isascii() else None
+
+    def may_fit(raw: bytes) -> bool:
+        if marks is not None and not any(mark in raw for mark in marks):
+            return False
+        if plain is not None:
+            return plain in raw.lower() or not raw.isascii()
+        return needle in raw.decode("utf-8", "replace").lower()
+
+    return may_fit
 
 
 def _read_line(text: bytes) -> list[LogLine]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from tidemill.model.errors import DataError, Fenced, Refused, UnknownName
 from tidemill.plan.partitioning import Columns, fair_shares, must_fit, split
 from tidemill.plan.sharing import share
 from tidemill.ports.metadata import Tx
-from tidemill.ports.topic import LONGEST_NOTE, Headers, Member, Messages, Partition, Position
+from tidemill.ports.topic import LONGEST_NOTE, Headers, Member, Messages, Partition, Position, TaskInputs
 
 if TYPE_CHECKING:
     from tidemill.adapters.memory.topics import Log, MemoryTopics
@@ -190,7 +190,7 @@ class MemoryWriter:
             if member is not None:
                 assert isinstance(member, MemoryMember), "a member of other topics"
                 try:
-                    member.check()
+                    member.check(positions)
                 except Fenced:
                     self.abort()
                     raise
@@ -226,10 +226,10 @@ class MemoryWriter:
 class MemoryMember:
     """The port's `Member`."""
 
-    def __init__(self, topics: MemoryTopics, group: str, tasks: int, session: timedelta) -> None:
+    def __init__(self, topics: MemoryTopics, group: str, tasks: TaskInputs, session: timedelta) -> None:
         self._topics = topics
         self.group = group
-        self._number = tasks
+        self._inputs = tasks
         self._session = session.total_seconds()
         self._mine: frozenset[int] = frozenset()
         self._join()
@@ -261,8 +261,9 @@ class MemoryMember:
             self._topics.group(self.group).leave(self._name)
         self._mine = frozenset()
 
-    def check(self) -> None:
-        """Raise Fenced where the member has lost its place."""
+    def check(self, positions: Collection[Partition]) -> None:
+        """Raise Fenced where the member has lost its place, or a position's task."""
+        self._inputs.see(positions, self._mine)
         self._topics.group(self.group).check(self._name, self._topics.clock.monotonic())
 
     def _join(self) -> None:
@@ -278,7 +279,7 @@ class MemoryMember:
             group.expel(now)
             if is_in := self._name in group.members:
                 group.members[self._name] = now + self._session
-                part = share(self._number, group.members, group.owners, self._name)
+                part = share(self._inputs.number, group.members, group.owners, self._name)
         if not is_in:
             lost = self._mine
             try:
@@ -302,7 +303,7 @@ class MemoryMember:
             group = self._topics.group(self.group)
             if self._name not in group.members:
                 return False  # it took so long to give up that the session ended
-            take = share(self._number, group.members, group.owners, self._name).take
+            take = share(self._inputs.number, group.members, group.owners, self._name).take
             group.owners.update(dict.fromkeys(take, self._name))
             self._mine |= take
         if take:

@@ -18,7 +18,7 @@ from tidemill.model.errors import Busy, Fenced, Refused, UnknownName
 from tidemill.model.stream import Guarantee
 from tidemill.plan.partitioning import Columns, KnownPlaces, largest
 from tidemill.ports.clock import Clock
-from tidemill.ports.topic import Headers, Messages, Partition, Position, TopicInfo, TopicSpec
+from tidemill.ports.topic import Headers, Messages, Partition, Position, TaskInputs, TopicInfo, TopicSpec
 
 
 @dataclass(slots=True)
@@ -190,9 +190,16 @@ class MemoryTopics:
                 epoch = self.epochs[identity] = self.epochs.get(identity, 0) + 1
             return MemoryWriter(self, identity, epoch)
 
-    def member(self, group: str, tasks: int, *, session: timedelta = timedelta(seconds=10)) -> MemoryMember:
+    def member(
+        self,
+        group: str,
+        tasks: int,
+        *,
+        session: timedelta = timedelta(seconds=10),
+        inputs: Mapping[Partition, int] | None = None,
+    ) -> MemoryMember:
         """Join a group."""
-        return MemoryMember(self, group, tasks, session)
+        return MemoryMember(self, group, TaskInputs(tasks, inputs), session)
 
     def committed(self, group: str, partitions: Sequence[Partition]) -> Mapping[Partition, Position]:
         """How far a group has come."""

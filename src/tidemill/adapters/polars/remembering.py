@@ -13,6 +13,7 @@ from tidemill.adapters.polars.building import build
 from tidemill.adapters.polars.errors import check_columns, place_of
 from tidemill.adapters.polars.grouping import ROW, TIME
 from tidemill.adapters.polars.moments import micros, whole
+from tidemill.adapters.polars.rows import rows_of
 from tidemill.adapters.polars.types import polars_type
 from tidemill.model.errors import DataError, DefinitionError
 from tidemill.model.frame.operation import MapWithState, Operation, function_name
@@ -109,8 +110,7 @@ def call_with_state(
         numbers, times = (batch.get_column(name).to_list() for name in (ROW, TIME))
         given = batch.drop(ROW, TIME)
         made: list[Mapping[str, Any]] = []
-        for number, now, values in zip(numbers, times, given.iter_rows(), strict=True):
-            row = Row(zip(given.columns, values, strict=True))
+        for number, now, row in zip(numbers, times, rows_of(given), strict=True):
             if now is None:
                 raise no_time(step, f'row {number} of "{source}"')
             _forget(states, ttl, now)

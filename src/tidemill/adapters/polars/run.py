@@ -19,7 +19,7 @@ from tidemill.adapters.polars.grouping import folds, group_by, windowed
 from tidemill.adapters.polars.holding import Holder
 from tidemill.adapters.polars.joining import check_lookup, concat, join, join_asof, join_interval, unique
 from tidemill.adapters.polars.remembering import call_with_state, check_keys, check_remembering, in_time_order
-from tidemill.adapters.polars.stateless import Stateless, stateless
+from tidemill.adapters.polars.stateless import Stateless, sink_columns, stateless
 from tidemill.adapters.polars.tables import held
 from tidemill.adapters.polars.types import held_type
 from tidemill.model.errors import DefinitionError
@@ -86,8 +86,8 @@ class Run:
         self._holder = holder
         self._dry = dry
         self._sources: dict[int | str, pl.LazyFrame] = {}
-        #: What functions gave, by the identities of input and steps: a frame used twice calls them once.
-        self._called: dict[tuple[int, ...], Query] = {}
+        #: What steps and functions gave, by the identities of input and steps: a frame used twice does them once.
+        self._done: dict[tuple[int, ...], Query] = {}
 
     def query(self, frame: Frame) -> Query:
         """The whole frame as a query; its functions have been called."""
@@ -99,7 +99,7 @@ class Run:
 
     def _source(self, source: Input) -> pl.LazyFrame:
         """An input's rows, taken once: an Arrow reader gives them only once."""
-        key = id(source) if source.scope == "literal" else source.key
+        key = id(source) if source.scope == "literal" or self._dry else source.key
         if key not in self._sources:
             self._sources[key] = self._read(source)
         lazy = self._sources[key]
@@ -130,15 +130,15 @@ class Run:
         if query.nothing and step.keeps_empty:
             types = declared([step], pl.Schema()) if isinstance(step, Calls) and step.returns is not None else None
             return query if types is None else Query(pl.LazyFrame(schema=types)), done + 1
-        end = _end_of_stage(frame.operations, done)
-        if end == done:
-            return self._step(query, step, frame, done), done + 1
+        called = _end_of_stage(frame.operations, done)
+        end = max(called, done + 1)
         key = _identity(frame, end)
-        if key not in self._called:
-            self._called[key] = self._call(query, frame.operations[done:end], frame)
-        return self._called[key], end
+        if key not in self._done:
+            stage = frame.operations[done:called]
+            self._done[key] = self._call(query, stage, frame) if stage else self._step(query, step, frame)
+        return self._done[key], end
 
-    def _step(self, query: Query, step: Operation, frame: Frame, done: int) -> Query:
+    def _step(self, query: Query, step: Operation, frame: Frame) -> Query:
         others = [self.query(other) for other in step.others]
         unknown = next((q.unknown for q in (query, *others) if q.unknown is not None), None)
         columns = query.lazy.collect_schema().names()
@@ -155,12 +155,7 @@ class Run:
                 check_lookup(others[0].lazy, step)
         steps = (*query.steps, *(s for other in others for s in other.steps), step)
         after = Query(lazy, steps, unknown)
-        if isinstance(step, GroupBy | Windowed) and folds(step):
-            key = _identity(frame, done + 1)
-            if key not in self._called:
-                self._called[key] = self._fold(after, step, frame)
-            return self._called[key]
-        return after
+        return self._fold(after, step, frame) if isinstance(step, GroupBy | Windowed) and folds(step) else after
 
     def _call(self, query: Query, stage: Steps, frame: Frame) -> Query:
         """Call the functions of a stage on all rows, and hold what they return."""
@@ -238,6 +233,7 @@ def _apply(lazy: pl.LazyFrame, others: list[pl.LazyFrame], step: Operation) -> p
         case Concat():
             return concat(lazy, others)
         case Sink():
+            lazy.select(*sink_columns(step)).collect_schema()  # that one is missing is told before a row comes
             return lazy
         case _:
             assert isinstance(step, Stateless), f"no engine for {step.verb}"

@@ -12,7 +12,7 @@ from tidemill.adapters.polars.types import polars_type
 from tidemill.model.errors import DefinitionError
 from tidemill.model.expectation import RowExpectation, Severity
 from tidemill.model.frame.operation import Cast, Drop, Explode, Filter, Rename, Select, Unnest, WithColumns
-from tidemill.model.frame.topic import Expect
+from tidemill.model.frame.topic import Expect, Sink, ToDestination, ToTable, ToTopic
 from tidemill.plan.check_rows import check_fits, failing_of
 
 Stateless = Select | WithColumns | Filter | Rename | Drop | Cast | Explode | Unnest | Expect
@@ -42,6 +42,23 @@ def stateless(lazy: pl.LazyFrame, step: Stateless) -> pl.LazyFrame:
         case Expect():
             failing = _failing(lazy, step)
             return lazy.filter(~pl.any_horizontal(failing)) if failing else lazy
+
+
+def sink_columns(step: Sink) -> list[Any]:
+    """The columns of its rows that a sink goes by, beside writing them all."""
+    match step:
+        case ToTopic():
+            return [*step.key, *([] if step.chosen is None else [_chosen(step.chosen)])]
+        case ToDestination():
+            return [*step.key, *([] if step.order is None else [step.order])]
+        case ToTable():
+            keys, order = step.options.get("key") or (), step.options.get("order")
+            return [*((keys,) if isinstance(keys, str) else keys), *([order] if isinstance(order, str) else [])]
+    return []
+
+
+def _chosen(choose: Any) -> pl.Expr:
+    return (pl.col(choose) if isinstance(choose, str) else choose).cast(pl.String).alias("__tm_chosen")
 
 
 def _failing(lazy: pl.LazyFrame, step: Expect) -> list[pl.Expr]:

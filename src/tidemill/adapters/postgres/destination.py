@@ -1,6 +1,7 @@
-"""Port `destination` on PostgreSQL, and on what speaks as it does: rows come by COPY, in CSV.
+"""Port `destination` on PostgreSQL, and on what speaks as it does: rows come by COPY, in its binary format.
 
-Arrow's columns are written as CSV by Polars, some million rows a second, which is more than the server takes.
+Columns of types that we would not have made (an enumeration of the user's, say) are sent as CSV, which PostgreSQL reads
+as it reads literals.
 """
 # ruff: noqa: S608 - names are quoted
 
@@ -9,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tidemill.adapters.postgres.binary import HEADER, TRAILER, as_binary, sent_as
 from tidemill.adapters.postgres.schemas import PostgresSchemas
 from tidemill.adapters.postgres.text import as_csv, pieces, postgres_type
 from tidemill.model.errors import (
@@ -43,7 +46,7 @@ from tidemill.plan.landing import (
     without_keys,
 )
 from tidemill.plan.sql import quote, quote_all
-from tidemill.ports.destination import Load, MirrorLost, TableLoad, may_change
+from tidemill.ports.destination import Load, MirrorLost, NoRoom, TableLoad, may_change
 
 if TYPE_CHECKING:
     import psycopg
@@ -121,10 +124,16 @@ class PostgresDestination:
             raise
         except psycopg.errors.LockNotAvailable as error:
             raise Unreachable(f"A table in PostgreSQL is locked by another session: {_said(error)}.") from None
+        except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
+            raise Conflict(f"PostgreSQL has ended the load in favour of another session: {_said(error)}.") from None
+        except psycopg.errors.DiskFull as error:
+            raise NoRoom(f"The disk of PostgreSQL at {given.get('host', 'this computer')}", error) from None
         except psycopg.OperationalError as error:
             if "authentication failed" in str(error) or "does not exist" in str(error):
                 raise SettingsError(f"PostgreSQL refuses the login: {_said(error)}.") from None
-            raise Unreachable(f"PostgreSQL does not answer: {_said(error)}.") from None
+            # Who has a code has answered: too many are connected, it is shutting down.
+            what = "does not answer" if error.sqlstate is None else "cannot do it now"
+            raise Unreachable(f"PostgreSQL {what}: {_said(error)}.") from None
         except psycopg.Error as error:
             raise DataError(f"PostgreSQL refuses it: {_said(error)}.") from None
 
@@ -254,19 +263,32 @@ def _copy(
     connection: psycopg.Connection[Any], target: str, names: Sequence[str], rows: Iterable[Any], columns: Schema
 ) -> int:
     """Rows into these columns of a table; it may have others. While a piece is sent, the next one is written."""
+    kinds = _kinds(connection, target)
+    sent = sent_as(columns, {ours: kinds[theirs] for ours, theirs in zip(columns.names, names, strict=True)})
+    # Text is what a column of any type takes, also of one that we would not have made.
+    how, written = (
+        ("csv", partial(as_csv, columns=columns)) if sent is None else ("binary", partial(as_binary, sent=sent))
+    )
     with connection.cursor() as cursor, ThreadPoolExecutor(1) as writer:
-        with cursor.copy(f"COPY {target} ({quote_all(names)}) FROM STDIN (FORMAT csv)") as copy:
-            waiting: Future[bytes] | None = None
+        with cursor.copy(f"COPY {target} ({quote_all(names)}) FROM STDIN (FORMAT {how})") as copy:
+            if sent is not None:
+                copy.write(HEADER)
+            waiting: Future[Any] | None = None
             for piece in pieces(rows):
-                following = writer.submit(as_csv, piece, columns)
+                following = writer.submit(written, piece)
                 if waiting is not None:
                     copy.write(waiting.result())
                 waiting = following
             if waiting is not None:
                 copy.write(waiting.result())
+            if sent is not None:
+                copy.write(TRAILER)
         return cursor.rowcount
 
 
+def _kinds(connection: psycopg.Connection[Any], target: str) -> dict[str, str]:
+    return dict(connection.execute(_COLUMNS, [target]).fetchall())
+
+
 def _columns(connection: psycopg.Connection[Any], table: str) -> dict[str, Type | None]:
-    found = connection.execute(_COLUMNS, [quoted_name(table)]).fetchall()
-    return {name: type_of(kind, postgres_type) for name, kind in found}
+    return {name: type_of(kind, postgres_type) for name, kind in _kinds(connection, quoted_name(table)).items()}

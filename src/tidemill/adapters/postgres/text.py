@@ -1,4 +1,4 @@
-"""Tables' types as PostgreSQL calls them, and rows as the CSV that its COPY reads."""
+"""Tables' types as PostgreSQL calls them, and rows as the CSV that its COPY reads into columns of other types."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _PRIMITIVES = {
     "date": "date", "time": "time without time zone", "timestamp": "timestamp without time zone",
     "timestamptz": "timestamp with time zone", "string": "text", "binary": "bytea", "uuid": "uuid", "unknown": "text",
 }  # fmt: skip
-#: Rows that are written as text at a time: some megabytes.
+#: Rows, and bytes, that are written at a time at most.
 _ROWS = 65_536
+_BYTES = 16 * 2**20
 
 
 def postgres_type(kind: t.Type) -> str:
@@ -32,10 +33,11 @@ def postgres_type(kind: t.Type) -> str:
 
 
 def pieces(batches: Iterable[Any]) -> Iterator[Any]:
-    """Arrow record batches, cut to what is written as text at a time."""
+    """Arrow record batches, cut to what is written at a time."""
     for batch in batches:
-        for first in range(0, batch.num_rows, _ROWS):
-            yield batch.slice(first, _ROWS)
+        each = max(1, _BYTES // max(1, batch.nbytes // max(1, batch.num_rows)))
+        for first in range(0, batch.num_rows, min(_ROWS, each)):
+            yield batch.slice(first, min(_ROWS, each))
 
 
 def as_csv(batch: Any, columns: Schema) -> bytes:
@@ -55,11 +57,16 @@ def _shown(array: Any, kind: t.Type) -> pl.Series:
     if kind == t.BINARY:
         return "\\x" + values.bin.encode("hex")
     if isinstance(kind, t.List | t.Map | t.Struct):
-        # Only structs can be written as JSON: each value goes in as the one field of one, and its shell is cut off.
-        shell = '{"v":'
-        written = pl.DataFrame({"v": values}).select(pl.struct("v").struct.json_encode()).to_series()
-        inner = written.str.slice(len(shell)).str.head(-1)
-        return inner.set(values.is_null(), None)
+        return as_json(array)
     if isinstance(kind, t.Decimal):
         return values.cast(pl.String)
     return values
+
+
+def as_json(array: Any) -> pl.Series:
+    """A column of values with parts as the text of their JSON; null stays null."""
+    # Only structs can be written as JSON: each value goes in as the one field of one, and its shell is cut off.
+    shell = '{"v":'
+    values = pl.Series(array)
+    written = pl.DataFrame({"v": values}).select(pl.struct("v").struct.json_encode()).to_series()
+    return written.str.slice(len(shell)).str.head(-1).set(values.is_null(), None)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from tidemill.model.errors import Conflict, DataError, SettingsError, TidemillError, Unreachable
+from tidemill.ports.destination import NoRoom
 
 #: Seconds that a cluster has to take a connection. Statements may take hours, so their answers are waited for.
 _TIMEOUT = 20
-#: SQLSTATEs of logins that are refused, of an end of the server, and of what lost against another transaction.
+#: SQLSTATEs of logins that are refused, of an end of the server, of what lost against another transaction, and of a
+#: full disk.
 _LOGIN = ("28000", "28P01", "3D000")
 _GONE = ("08", "57P")
 _LOST = ("40001", "40P01")
+_FULL = "53100"
 
 
 class Cluster:
@@ -23,21 +26,21 @@ class Cluster:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
-    def run(self, statement: str, values: Sequence[Any] | None = None) -> int:
+    def run(self, statement: str) -> int:
         """Run a statement; gives the number of rows that it changed, -1 where it tells none."""
-        with self._connection.cursor() as cursor:
-            cursor.execute(statement, values)
+        with self._cursor() as cursor:
+            cursor.execute(statement)
             return int(cursor.rowcount)
 
-    def rows(self, query: str, values: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
         """The rows of a query."""
-        with self._connection.cursor() as cursor:
-            cursor.execute(query, values)
+        with self._cursor() as cursor:
+            cursor.execute(query)
             return [tuple(row) for row in cursor.fetchall()]
 
     def described(self, query: str, most: int | None) -> tuple[list[tuple[str, int, int]], list[tuple[Any, ...]]]:
         """The columns of a query (name, OID, modifier of the type) and its rows, `most` of them at most."""
-        with self._connection.cursor() as cursor:
+        with self._cursor() as cursor:
             cursor.execute(query)
             found = cursor.fetchall() if most is None else cursor.fetchmany(most)
             names = [
@@ -46,6 +49,12 @@ class Cluster:
             ]
             columns = [(name, int(one["type_oid"]), int(one["type_modifier"])) for name, one in names]
             return columns, [tuple(row) for row in found]
+
+    def _cursor(self) -> Any:
+        made = self._connection.cursor()
+        # Values are literals. In the driver's own style it would take a % outside of quotes for the place of one.
+        made.paramstyle = "qmark"
+        return made
 
     def begin(self) -> None:
         """Begin a transaction."""
@@ -70,7 +79,7 @@ def opened(parts: Mapping[str, Any]) -> Iterator[Cluster]:
 
     Raises:
         SettingsError: no driver, or the login is refused; the bucket or the role is.
-        Unreachable: the cluster, or the bucket, does not answer.
+        Unreachable: the cluster, or the bucket, does not answer. NoRoom: the cluster's disk is full.
         Conflict: another transaction was first.
         DataError: the cluster refuses what it is asked.
     """
@@ -99,7 +108,9 @@ def opened(parts: Mapping[str, Any]) -> Iterator[Cluster]:
 def translated(error: Exception) -> TidemillError:
     """The driver's error as ours."""
     told = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-    code, said = str(told.get("C", "")), str(told.get("M") or error)
+    # Of a connection that is refused the driver gives words of its own, and then the system's.
+    cause = error.args[-1] if error.args and isinstance(error.args[-1], BaseException) else error
+    code, said = str(told.get("C", "")), str(told.get("M") or cause)
     said = " ".join(said.split()).rstrip(".")
     if not told or code.startswith(_GONE):
         return Unreachable(f"Redshift does not answer: {said or type(error).__name__}.")
@@ -107,6 +118,8 @@ def translated(error: Exception) -> TidemillError:
         return SettingsError(f"Redshift refuses the login: {said}.")
     if code in _LOST or said.startswith("1023") or "could not serialize" in said:
         return Conflict(f"Another transaction was first: {said}.")
+    if code == _FULL or said.lower().startswith("disk full"):
+        return NoRoom("The disk of Redshift", said)
     if "not authorized to assume" in said or "Status 403" in said or "default IAM role" in said:
         return SettingsError(
             f"Redshift may not read the bucket: {said}.", hint="?iam_role=arn:aws:iam::...:role/... in the connection"

@@ -32,7 +32,6 @@ from tidemill.ports.files import Files
 
 #: Rows that COPY may refuse until it gives up: so many are told at once, and none is loaded.
 _ERRORS = 10
-_LAYOUT = ("distkey", "diststyle", "sortkey", "encode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,6 @@ class RedshiftDestination:
         parts: what the driver takes: host, port, user, password, database ...
         files: the place in a bucket where files wait for COPY.
         copying: how COPY reads them.
-        layouts: of tables that are made, by their names.
     """
 
     #: Whether single rows can be changed by their keys.
@@ -62,12 +60,10 @@ class RedshiftDestination:
         parts: Mapping[str, Any],
         files: Files,
         copying: Copying | None = None,
-        layouts: Mapping[str, Layout] | None = None,
     ) -> None:
         self._parts = parts
         self._files = files
         self._copying = copying or Copying()
-        self._layouts = dict(layouts or {})
 
     def position(self, source: str) -> str | None:
         """How far a source has come."""
@@ -125,7 +121,9 @@ class RedshiftDestination:
         manifest = upload.manifest()
         if manifest is not None:
             errors = 0 if self._copying.form is Form.PARQUET else _ERRORS
-            statement = sql.copy_statement(stage, manifest, self._copying, null=null, errors=errors)
+            statement = sql.copy_statement(
+                stage, manifest, self._copying, null=null, errors=errors, paths=upload.paths()
+            )
             self._copy(cluster, table, statement)
             found = cluster.rows(f"SELECT count(*) FROM {stage}")[0][0]
             if found != upload.rows:
@@ -196,7 +194,7 @@ class RedshiftDestination:
             raise MirrorLost(table.table)
         if have and table.first:
             _must_be_empty(cluster, table.table)
-        layout = self._layout(table)
+        layout = Layout.of(table.table, table.options)
         new = sql.creating(table.table, table.columns, staged.lengths, table.key, layout)
         if not have:
             statements = new
@@ -211,19 +209,6 @@ class RedshiftDestination:
         for statement in statements:
             cluster.run(statement)
         return not have
-
-    def _layout(self, table: TableLoad) -> Layout:
-        options: Mapping[str, Any] = table.options
-        for name in options:
-            if name not in _LAYOUT:
-                raise DefinitionError(
-                    f'"{table.table}" is delivered with {name}=, which a table in Redshift does not have.',
-                    hint=", ".join(_LAYOUT),
-                )
-        given = dict(options)
-        if "sortkey" in given:
-            given["sortkey"] = (given["sortkey"],) if isinstance(given["sortkey"], str) else tuple(given["sortkey"])
-        return Layout(**given) if given else self._layouts.get(table.table, Layout())
 
     def _remove(self, folder: str) -> None:
         """Remove files; what cannot be removed now is removed after the next load."""

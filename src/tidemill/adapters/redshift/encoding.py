@@ -37,11 +37,12 @@ def encoded(columns: Schema, batch: Any, first: int, form: Form, null: str) -> b
     """
     numbers = pl.Series(NUMBER, range(first, first + batch.num_rows), dtype=pl.Int64)
     names = [f"c{place}" for place in range(len(columns))]
-    if form in (Form.JSON, Form.CSV):
+    if form in (Form.JSON, Form.JSON_PATHS, Form.CSV):
         shown = [_text(batch.column(place), column.type) for place, column in enumerate(columns)]
         if form is Form.CSV:
             return _csv([*shown, numbers.cast(pl.String)], null)
-        return _json_lines([*names, NUMBER], [*shown, numbers.cast(pl.String)], columns)
+        keys = [*names, NUMBER] if form is Form.JSON else None
+        return _json_lines(keys, [*shown, numbers.cast(pl.String)], columns)
     if form is Form.PARQUET:
         return _parquet([*names, NUMBER], columns, batch, numbers.to_arrow())
     values = [_avro(batch.column(place), column.type) for place, column in enumerate(columns)]
@@ -133,15 +134,17 @@ def _plain(value: Any, kind: t.Type) -> Any:
     return str(value)
 
 
-def _json_lines(names: Sequence[str], shown: Sequence[pl.Series], columns: Schema) -> bytes:
+def _json_lines(names: Sequence[str] | None, shown: Sequence[pl.Series], columns: Schema) -> bytes:
+    """An object a line, or an array where there are no names."""
     kinds = [*(column.type for column in columns), t.LONG]
+    opening, closing = ("[", "]\n") if names is None else ("{", "}\n")
     parts: list[Any] = []
-    for place, (name, values, kind) in enumerate(zip(names, shown, kinds, strict=True)):
+    for place, (values, kind) in enumerate(zip(shown, kinds, strict=True)):
         bare = kind in (t.BOOLEAN, t.INT, t.LONG) or isinstance(kind, t.List | t.Map | t.Struct)
         value = values if bare else _quoted(values)
-        parts.append(pl.lit(f'{"{" if not place else ","}"{name}":'))
-        parts.append(value.fill_null("null").alias(name))
-    text = pl.select(pl.concat_str([*parts, pl.lit("}\n")])).to_series().str.join("")
+        parts.append(pl.lit((opening if not place else ",") + ("" if names is None else f'"{names[place]}":')))
+        parts.append(value.fill_null("null").alias(f"v{place}"))
+    text = pl.select(pl.concat_str([*parts, pl.lit(closing)])).to_series().str.join("")
     return str(text[0] or "").encode()
 
 

@@ -18,7 +18,10 @@ WORTH_CUTTING = 1 << 20
 _HELD = 32 << 20
 #: The same for all slices together.
 _MOST = 256 << 20
-_ENDINGS = {Form.JSON: "json.gz", Form.CSV: "csv.gz", Form.AVRO: "avro", Form.PARQUET: "parquet"}
+_PACKED = (Form.JSON, Form.JSON_PATHS, Form.CSV)
+_ENDINGS = {
+    Form.JSON: "json.gz", Form.JSON_PATHS: "json.gz", Form.CSV: "csv.gz", Form.AVRO: "avro", Form.PARQUET: "parquet",
+}  # fmt: skip
 
 
 @dataclass
@@ -75,7 +78,7 @@ class Upload:
             content = encoded(self.columns, batch, self.rows, self.form, self.null)
             self.rows += batch.num_rows
             path = f"{self.folder}/{len(self._listed):05d}.{_ENDINGS[self.form]}"
-            packed = _packed(content) if self.form in (Form.JSON, Form.CSV) else content
+            packed = _packed(content) if self.form in _PACKED else content
             with self.files.create(path) as stream:
                 stream.write(packed)
             self._listed.append((path, len(packed)))
@@ -91,6 +94,16 @@ class Upload:
         path = f"{self.folder}/manifest.json"
         with self.files.create(path) as stream:
             stream.write(json.dumps({"entries": entries}).encode())
+        return self.files.url(path)
+
+    def paths(self) -> str | None:
+        """Write the JSONPaths file; its address. None: the form has none."""
+        if self.form is not Form.JSON_PATHS or not self._listed:
+            return None
+        found = [f"$[{place}]" for place in range(len(self.columns) + 1)]
+        path = f"{self.folder}/paths.json"
+        with self.files.create(path) as stream:
+            stream.write(json.dumps({"jsonpaths": found}).encode())
         return self.files.url(path)
 
 

@@ -41,8 +41,8 @@ from tidemill.model.singer import (
     SingerStream,
     Tap,
 )
+from tidemill.plan.row_versions import version_ending
 from tidemill.plan.singer import Metric, chosen, entries, metric_of, names_of, read_rules
-from tidemill.plan.versions import version_ending
 from tidemill.ports.environments import PythonEnvironments
 from tidemill.ports.source import ExtractRequest, Piece
 

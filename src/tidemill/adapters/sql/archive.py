@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import exists, or_, select
 
 from tidemill.adapters.sql.columns import interval_columns, interval_from
 from tidemill.adapters.sql.schema import batches, files, manifests
-from tidemill.adapters.sql.session import AnyRow, Session
+from tidemill.adapters.sql.session import AnyRow, Session, in_parts
 from tidemill.model.batch import BatchState, Manifest, Part, contents_from_json, contents_to_json
 from tidemill.model.errors import Refused, UnknownName
 
@@ -85,12 +86,20 @@ class SqlArchiveIndex:
             query = query.where(c.pipeline == pipeline)
         return self._with_parts(self._session.all(query))
 
-    def parts_named(self, pipeline: str, source: str, prefix: str, batch_id: int) -> list[tuple[int, str]]:
-        """Batch and name of parts by the beginning of their names; see the port."""
+    def of(self, batch_ids: Collection[int]) -> list[Manifest]:
+        """Manifests of some batches, ordered as `recent`."""
+        rows: list[AnyRow] = []
+        for some in in_parts(batch_ids):
+            rows += self._session.all(select(manifests).where(self._own(), manifests.c.batch_id.in_(some)))
+        rows.sort(key=lambda row: (-row.batch_id, row.source, -row.version))
+        return self._with_parts(rows)
+
+    def parts_named(self, pipeline: str, source: str, prefix: str, batch_id: int) -> list[tuple[int, str, datetime]]:
+        """Batch, name and time of parts by the beginning of their names; see the port."""
         m, f, b = manifests.c, files.c, batches.c
         newer = manifests.alias()
         query = (
-            select(m.batch_id, f.name)
+            select(m.batch_id, f.name, m.extracted_at)
             .select_from(files)
             .join(manifests, m.id == f.manifest_id)
             .join(batches, b.id == m.batch_id)
@@ -101,15 +110,16 @@ class SqlArchiveIndex:
             )
             .order_by(m.batch_id, f.position)
         )
-        return [(row.batch_id, row.name) for row in self._session.all(query)]
+        return [(row.batch_id, row.name, row.extracted_at) for row in self._session.all(query)]
 
     def _with_parts(self, rows: Sequence[AnyRow]) -> list[Manifest]:
         if not rows:
             return []
         wanted = {row.id for row in rows}
         c = files.c
-        # By range, not by list: neither database likes ten thousand bound values.
-        between = c.manifest_id.between(min(wanted), max(wanted))
+        # Many by range, not by list: neither database likes ten thousand bound values.
+        few = len(wanted) <= 500
+        between = c.manifest_id.in_(wanted) if few else c.manifest_id.between(min(wanted), max(wanted))
         parts: defaultdict[int, list[Part]] = defaultdict(list)
         for row in self._session.all(select(files).where(between).order_by(c.manifest_id, c.position)):
             if row.manifest_id in wanted:

@@ -63,14 +63,21 @@ class SqlBatches:
         return _batch(row) if row else None
 
     def recent(
-        self, pipeline: str | None = None, *, state: BatchState | None = None, limit: int | None = None
+        self,
+        pipeline: str | None = None,
+        *,
+        state: BatchState | None = None,
+        before: int | None = None,
+        limit: int | None = None,
     ) -> list[Batch]:
-        """Batches, newest id first."""
+        """Batches, newest id first; with `before` only those with smaller ids."""
         query = select(batches).where(self._own()).order_by(batches.c.id.desc()).limit(limit)
         if pipeline is not None:
             query = query.where(batches.c.pipeline == pipeline)
         if state is not None:
             query = query.where(batches.c.state == state)
+        if before is not None:
+            query = query.where(batches.c.id < before)
         return [_batch(row) for row in self._session.all(query)]
 
     def update(self, batch_id: int, **values: Any) -> None:

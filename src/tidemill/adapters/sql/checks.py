@@ -25,15 +25,17 @@ class SqlChecks:
         self._session.add_all(self._session.insert(checks), rows)
 
     def recent(
-        self, *, run_id: int | None = None, table: TableName | None = None, limit: int | None = None
+        self, *, run_id: int | None = None, table: TableName | None = None, skip: int = 0, limit: int | None = None
     ) -> list[CheckRecord]:
-        """Results, newest first."""
+        """Results, newest first, without the first `skip`."""
         c = checks.c
         query = select(checks).where(c.project == self._session.project).order_by(c.id.desc()).limit(limit)
         if run_id is not None:
             query = query.where(c.run_id == run_id)
         if table is not None:
             query = query.where(c.namespace == table.namespace, c.table_name == table.table)
+        if skip:
+            query = query.offset(skip)
         return [_record(row) for row in self._session.all(query)]
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import delete, exists, not_, select, update
 from tidemill.adapters.sql.columns import interval_columns, interval_from
 from tidemill.adapters.sql.schedule_schema import definitions, import_errors, pipelines
 from tidemill.adapters.sql.schema import runs
-from tidemill.adapters.sql.session import AnyRow, Session
+from tidemill.adapters.sql.session import AnyRow, Session, in_parts
 from tidemill.model.batch import Interval
 from tidemill.model.definition import Definition, Schedule
 from tidemill.model.errors import Refused, UnknownName
@@ -26,7 +26,8 @@ from tidemill.ports.definitions import Kept, PipelineRecord, Unreadable
 T = TypeVar("T", int, str)
 
 #: Names in one statement: databases take some thousands of parameters, and plan long lists slowly.
-_AT_ONCE = 500
+#: Definitions that a process keeps.
+_KEPT = 1000
 
 
 class SqlDefinitions:
@@ -104,11 +105,17 @@ class SqlDefinitions:
 
     def get_all(self, ids: Iterable[int]) -> dict[int, Definition]:
         """Definitions by their ids."""
-        found: dict[int, Definition] = {}
-        for some in _parts(set(ids)):
+        wanted = set(ids)
+        # None is ever changed. A write transaction keeps none: undone, an id that it gave out is given out again.
+        kept = self._session.definitions if self._session.definitions is not None else {}
+        found = {id_: made for id_ in wanted if (made := kept.get(id_)) is not None}
+        for some in _parts(wanted - found.keys()):
             query = select(definitions.c.id, definitions.c.body)
             query = query.where(definitions.c.id.in_(some), definitions.c.project == self._project)
-            found.update((row.id, Definition.from_json(row.body)) for row in self._session.all(query))
+            for row in self._session.all(query):
+                found[row.id] = kept[row.id] = Definition.from_json(row.body)
+        if len(kept) > _KEPT:
+            kept.clear()
         return found
 
     def pipeline(self, name: str) -> PipelineRecord | None:
@@ -225,9 +232,7 @@ class SqlDefinitions:
 
 def _parts(things: Iterable[T]) -> Iterator[Sequence[T]]:
     """Some at a time, in order: two writers then meet their rows in the same one and cannot wait for each other."""
-    ordered = sorted(things)
-    for start in range(0, len(ordered), _AT_ONCE):
-        yield ordered[start : start + _AT_ONCE]
+    return in_parts(sorted(things))
 
 
 def _told_apart(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from tidemill.adapters.sql.schema import events
 from tidemill.adapters.sql.session import Session
@@ -45,3 +45,11 @@ class SqlEvents:
         waiting = (c.project == self._session.project, c.id == event_id, c.done_at.is_(None))
         values: dict[str, Any] = {"done_at": now} if error is None else {"tries": c.tries + 1, "error": error}
         self._session.change(update(events).where(*waiting).values(**values))
+
+    def forget(self, prefix: str, before: datetime) -> int:
+        """Let events go that nobody handles."""
+        c = events.c
+        # A range of kinds, which the index over what is not done finds.
+        of_kind = (c.kind >= prefix, c.kind < prefix[:-1] + chr(ord(prefix[-1]) + 1))
+        mine = (c.project == self._session.project, c.done_at.is_(None))
+        return self._session.change(delete(events).where(*mine, *of_kind, c.at < before))

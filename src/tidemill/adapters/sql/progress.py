@@ -11,22 +11,26 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from tidemill.adapters.sql.batches import SqlBatches
 from tidemill.adapters.sql.events import SqlEvents
 from tidemill.adapters.sql.refs import SqlRefs
-from tidemill.adapters.sql.runs import look_again
+from tidemill.adapters.sql.runs import SqlRuns, look_again
 from tidemill.adapters.sql.schedule_schema import tries, xcoms
 from tidemill.adapters.sql.schema import runs, tasks
 from tidemill.adapters.sql.session import AnyRow, Session, insert_for
+from tidemill.model.asset import TOLD
 from tidemill.model.batch import BatchState
 from tidemill.model.branch import RefState
 from tidemill.model.definition import Definition
 from tidemill.model.graph import Graph, TaskKey
 from tidemill.model.instance import Change, Report
 from tidemill.model.run import TASK_ENDS, RunState, TaskState, check_run_transition
+from tidemill.plan.assets import keys_with_date, names_of, tells, told_by
 from tidemill.plan.decide import LIVE
+from tidemill.plan.partitions import key_of
+from tidemill.plan.values import load_value
 from tidemill.ports.executor import NOTHING
 from tidemill.ports.runstore import Progress
 
@@ -98,13 +102,29 @@ def end_run(session: Session, one: Progress, row: AnyRow, definition: Definition
         batch = SqlBatches(session)
         published = {"state": BatchState.PUBLISHED, "published_at": one.at, "code_version": row.code_version}
         batch.update(row.batch_id, **published)
-        assets = sorted({asset for info in definition.tasks.values() for asset in info.outlets})
-        SqlEvents(session).add("published", {**about, "tables": assets}, one.at)
+        SqlEvents(session).add("published", {**about, **_told(session, row, definition)}, one.at)
     elif to in (RunState.FAILED, RunState.CANCELLED):
         if row.branch is not None:
             SqlRefs(session).update(row.branch, state=RefState.FAILED)
         SqlEvents(session).add("ended", {**about, "state": str(to), "error": one.error}, one.at)
     return to is RunState.PUBLISHING
+
+
+def _told(session: Session, row: AnyRow, definition: Definition) -> dict[str, Any]:
+    """What others are told: of a DAG the outlets of the tasks that ended well, and what these named in the run."""
+    if not tells(definition):
+        return {"tables": sorted({asset for info in definition.tasks.values() for asset in info.outlets})}
+    run_id = row.id
+    ended = select(tasks.c.task, tasks.c.map_index).where(tasks.c.run_id == run_id, tasks.c.state == _T.SUCCESS)
+    said = select(xcoms.c.task, xcoms.c.map_index, xcoms.c.value).where(xcoms.c.run_id == run_id, xcoms.c.key == TOLD)
+    notes = {(row.task, row.map_index): load_value(row.value) for row in session.all(said)}
+    order, batch = SqlRuns(session).order(run_id), SqlBatches(session).get(row.batch_id)
+    key = None
+    if order is not None and batch is not None:
+        key = key_of(definition.schedule, batch.key.interval, order.conf)
+    well = [(row.task, row.map_index) for row in session.all(ended)]
+    told = told_by(definition, well, notes, None if key is None else key.key)
+    return {"tables": names_of(told), **keys_with_date(told, key)}
 
 
 class _Rows:

@@ -16,7 +16,7 @@ from tidemill.adapters.sql.log import RefLog
 from tidemill.adapters.sql.schema import catalog_name, iceberg_namespaces, iceberg_tables, ref_bases, refs, views
 from tidemill.adapters.sql.session import AnyRow, Session
 from tidemill.adapters.sql.tickets import Tickets
-from tidemill.model.branch import MAIN, REF_ENDS, REF_TRANSITIONS, Ref, RefKind, RefState
+from tidemill.model.branch import MAIN, REF_ENDS, REF_TRANSITIONS, Ref, RefKind, RefState, taken_name
 from tidemill.model.errors import Conflict, Refused, UnknownName
 from tidemill.model.table import TableName
 from tidemill.ports.metadata import View
@@ -73,7 +73,7 @@ class SqlRefs(RefLog, Tickets):
             .returning(refs)
         )
         if made is None:
-            raise Refused(f'A ref "{name}" exists.', hint=f"another name, or first: tidemill branch drop {name}")
+            raise taken_name(name)
         if self.pointers(name):
             raise Refused(
                 f'The catalog "{catalog}" holds tables, and no ref of that name stands.',

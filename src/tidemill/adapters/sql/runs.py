@@ -1,4 +1,5 @@
-"""Store `runs`: attempts at batches, their leases and fences (rule 5). Their tasks are in `tasks.py`.
+"""Store `runs`: attempts at batches, their leases and fences (rule 5). Their tasks are in `tasks.py`,
+lists of them in `run_lists.py`.
 
 Every fenced write locks the attempt's row first, and `start` locks the row of the attempt that it ends: so a write
 of a stale attempt either commits before the new attempt exists, or fails.
@@ -13,9 +14,10 @@ from typing import Any
 from sqlalchemy import func, select, text, update
 
 from tidemill.adapters.sql.columns import interval_from
+from tidemill.adapters.sql.run_lists import RunLists, run_of
 from tidemill.adapters.sql.schedule_schema import pipelines, pools
 from tidemill.adapters.sql.schema import batches, fences, runs, tasks
-from tidemill.adapters.sql.session import AnyRow, Session
+from tidemill.adapters.sql.session import Session, in_parts
 from tidemill.adapters.sql.tasks import TaskRecords
 from tidemill.model.batch import BatchState, Interval
 from tidemill.model.errors import Busy, Fenced, UnknownName
@@ -27,7 +29,7 @@ _OPEN = "runs.state IN ('queued', 'running', 'publishing')"
 _LIVE = [state for state in RUN_TRANSITIONS if state not in RUN_ENDS]
 
 
-class SqlRuns(TaskRecords):
+class SqlRuns(TaskRecords, RunLists):
     """The port's `Runs` in one transaction."""
 
     def __init__(self, session: Session) -> None:
@@ -140,7 +142,7 @@ class SqlRuns(TaskRecords):
     def get(self, run_id: int) -> Run | None:
         """The attempt of that id."""
         row = self._session.first(select(runs).where(self._own(), runs.c.id == run_id))
-        return _run(row) if row else None
+        return run_of(row) if row else None
 
     def last(self, batch_id: int) -> Run | None:
         """The newest attempt at a batch."""
@@ -155,14 +157,16 @@ class SqlRuns(TaskRecords):
         limit: int | None = None,
     ) -> list[Run]:
         """Attempts, newest first."""
-        query = select(runs).where(self._own()).order_by(runs.c.id.desc()).limit(limit)
+        # Without an index for the project where the batch says which rows: see `runstore.py`.
+        mine = self._own() if batch_id is None else func.coalesce(runs.c.project, "") == self._session.project
+        query = select(runs).where(mine).order_by(runs.c.id.desc()).limit(limit)
         if pipeline is not None:
-            query = query.join(batches).where(batches.c.pipeline == pipeline)
+            query = query.where(runs.c.pipeline == pipeline)
         if batch_id is not None:
             query = query.where(runs.c.batch_id == batch_id)
         if state is not None:
             query = query.where(runs.c.state == state)
-        return [_run(row) for row in self._session.all(query)]
+        return [run_of(row) for row in self._session.all(query)]
 
     def under_way(self, pipeline: str | None = None) -> list[UnderWay]:
         """Runs of schedulers that have not ended, oldest first."""
@@ -198,23 +202,26 @@ class SqlRuns(TaskRecords):
     def watched(self, after: int, run_ids: Iterable[int]) -> list[WatchedRun]:
         """Runs with greater ids than `after`, and those of `run_ids`."""
         chosen = select(runs.c.id, batches.c.pipeline, runs.c.state, runs.c.created_at).select_from(runs.join(batches))
-        ids = list(run_ids)
         found = self._session.all(chosen.where(self._own(), runs.c.id > after))
-        for at in range(0, len(ids), 500):
-            found = [*found, *self._session.all(chosen.where(self._own(), runs.c.id.in_(ids[at : at + 500])))]
+        for some in in_parts(run_ids):
+            found = [*found, *self._session.all(chosen.where(self._own(), runs.c.id.in_(some)))]
         ended = {row.id: WatchedRun(row.id, row.pipeline, RunState(row.state), row.created_at) for row in found}
         return [ended[run_id] for run_id in sorted(ended)]
 
     def task_counts(self) -> dict[tuple[str, str], int]:
         """How many tasks of runs that have not ended there are."""
-        query = (
-            select(batches.c.pipeline, tasks.c.state, func.count().label("number"))
-            .select_from(tasks.join(runs).join(batches, batches.c.id == runs.c.batch_id))
-            .where(func.coalesce(runs.c.project, "") == self._session.project, text(_OPEN))
-            .group_by(batches.c.pipeline, tasks.c.state)
-            .order_by(batches.c.pipeline, tasks.c.state)
-        )
-        return {(row.pipeline, row.state): row.number for row in self._session.all(query)}
+        # In two steps: in one, SQLite begins with all tasks there ever were.
+        mine = func.coalesce(runs.c.project, "") == self._session.project
+        open_ = self._session.all(select(runs.c.id, runs.c.pipeline).where(mine, text(_OPEN)))
+        pipelines = {row.id: row.pipeline for row in open_}
+        found: dict[tuple[str, str], int] = {}
+        for some in in_parts(pipelines):
+            query = select(tasks.c.run_id, tasks.c.state, func.count().label("number"))
+            query = query.where(tasks.c.run_id.in_(some)).group_by(tasks.c.run_id, tasks.c.state)
+            for row in self._session.all(query):
+                key = (pipelines[row.run_id], row.state)
+                found[key] = found.get(key, 0) + row.number
+        return dict(sorted(found.items()))
 
     def late(self, run_id: int, now: datetime) -> None:
         """Note that it was told that the run is late."""
@@ -222,10 +229,9 @@ class SqlRuns(TaskRecords):
 
     def states(self, run_ids: Iterable[int]) -> dict[int, RunState]:
         """The states of runs."""
-        ids = list(run_ids)
         found: dict[int, RunState] = {}
-        for at in range(0, len(ids), 500):
-            query = select(runs.c.id, runs.c.state).where(self._own(), runs.c.id.in_(ids[at : at + 500]))
+        for some in in_parts(run_ids):
+            query = select(runs.c.id, runs.c.state).where(self._own(), runs.c.id.in_(some))
             found |= {row.id: RunState(row.state) for row in self._session.all(query)}
         return found
 
@@ -257,17 +263,27 @@ class SqlRuns(TaskRecords):
         fence = session.add(session.insert(fences).values(**given).returning(fences.c.id))
         assert fence is not None
         attempt = last.attempt + 1 if last else 1
+        its = {
+            name: select(batches.c[name]).where(batches.c.id == batch_id).scalar_subquery()
+            for name in ("pipeline", "interval_start")
+        }
         made = session.add(
             session.insert(runs)
             .values(
-                project=session.project, batch_id=batch_id, attempt=attempt, fence=fence.id, created_at=now, **values
+                project=session.project,
+                batch_id=batch_id,
+                attempt=attempt,
+                fence=fence.id,
+                created_at=now,
+                **its,
+                **values,
             )
             .on_conflict_do_nothing()
             .returning(runs)
         )
         if made is None:  # another process opened the same attempt between our look and our insert
             raise _busy(batch_id, self.last(batch_id))
-        return _run(made)
+        return run_of(made)
 
     def _must_exist(self, batch_id: int) -> None:
         query = select(batches.c.id).where(batches.c.project == self._session.project, batches.c.id == batch_id)
@@ -277,7 +293,7 @@ class SqlRuns(TaskRecords):
     def _newest(self, batch_id: int, *, lock: bool = False) -> Run | None:
         query = select(runs).where(self._own(), runs.c.batch_id == batch_id).order_by(runs.c.attempt.desc()).limit(1)
         row = self._session.first(query, lock=lock)
-        return _run(row) if row else None
+        return run_of(row) if row else None
 
     def _abandon(self, run: Run, now: datetime, alive: Callable[[str], bool]) -> None:
         if run.state is RunState.QUEUED:
@@ -335,22 +351,4 @@ def _busy(batch_id: int, run: Run | None) -> Busy:
         f"Batch {batch_id} is being run by another process{until}.",
         where=holder,
         hint="wait for it, or stop that process",
-    )
-
-
-def _run(row: AnyRow) -> Run:
-    return Run(
-        id=row.id,
-        batch_id=row.batch_id,
-        attempt=row.attempt,
-        state=RunState(row.state),
-        fence=row.fence,
-        created_at=row.created_at,
-        branch=row.branch,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        error=row.error,
-        holder=row.holder,
-        lease_until=row.lease_until,
-        code_version=row.code_version,
     )

@@ -11,6 +11,7 @@ from sqlalchemy import Boolean, CheckConstraint, Column, Index, MetaData, String
 from sqlalchemy import UniqueConstraint as Unique
 
 from tidemill.adapters.sql import (  # their tables belong to the same database
+    access_schema,  # noqa: F401
     delivery_schema,  # noqa: F401
     schedule_schema,  # noqa: F401
     secrets,  # noqa: F401
@@ -22,7 +23,7 @@ from tidemill.adapters.sql.declare import METADATA, interval, moment, serial, te
 from tidemill.model.branch import MAIN
 
 #: The newest revision of `migrations/`: what this code needs. Revisions are numbers, so that older < newer.
-REVISION = "0007"
+REVISION = "0011"
 
 
 def catalog_name(project: str, ref: str) -> str:
@@ -51,6 +52,7 @@ batches = Table(
     Index(None, "project", "id"),
     Index(None, "project", "pipeline", "id"),
     Index(None, "project", "pipeline", "state", "interval_start"),
+    Index(None, "project", "interval_start"),
     sqlite_autoincrement=True,
 )
 
@@ -97,9 +99,15 @@ runs = Table(
     moment("cancel_at"),
     #: When it was told that the run is late.
     moment("late_at"),
+    #: The batch's: so that the newest runs of one pipeline are found without a look at those of others.
+    Column("pipeline", Text),
+    #: The batch's: so that runs of a time are found by one index; null: its batch has no interval.
+    moment("interval_start"),
     Unique("batch_id", "attempt"),
-    Index(None, "project", "id"),
+    Index(None, "project", "id", "interval_start"),
     Index(None, "project", "state", "id"),
+    Index(None, "project", "kind", "id"),
+    Index(None, "project", "pipeline", "id", "state"),
     sqlite_autoincrement=True,
 )
 #: At most one attempt at a batch has not ended: whatever the code does, a second one cannot be inserted.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Delete, Row, Select, Table, Update
 from sqlalchemy.sql.dml import ReturningInsert
@@ -11,8 +11,15 @@ from sqlalchemy.sql.dml import ReturningInsert
 if TYPE_CHECKING:
     from sqlalchemy.dialects.sqlite import Insert
 
+    from tidemill.model.definition import Definition
+
 #: A row as it comes from a query: its columns are attributes.
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+
+T = TypeVar("T")
+
+#: Values that one statement names at most.
+_AT_ONCE = 500
 
 
 class Session:
@@ -22,21 +29,25 @@ class Session:
         connection: with the transaction begun.
         project: whose rows the stores show and change.
         writing: False for a read transaction, which changes and locks nothing.
+        definitions: those that this process has read, by id; None: nothing is kept.
     """
 
-    def __init__(self, connection: Connection, project: str, *, writing: bool) -> None:
+    def __init__(
+        self, connection: Connection, project: str, *, writing: bool, definitions: dict[int, Definition] | None = None
+    ) -> None:
         self._connection = connection
         self.project = project
         self.writing = writing
+        self.definitions = definitions
 
     @property
     def dialect(self) -> str:
         """`sqlite` or `postgresql`."""
         return str(self._connection.dialect.name)
 
-    def all(self, query: Select[*tuple[Any, ...]]) -> Sequence[AnyRow]:
-        """Every row of a query."""
-        return self._connection.execute(query).all()
+    def all(self, query: Select[*tuple[Any, ...]], given: Mapping[str, Any] | None = None) -> Sequence[AnyRow]:
+        """Every row of a query; `given`: values of parameters, where it was made before."""
+        return self._connection.execute(query, given).all()
 
     def first(self, query: Select[*tuple[Any, ...]], *, lock: bool = False) -> AnyRow | None:
         """The first row of a query; with `lock`, no other transaction changes that row before this one ends.
@@ -80,6 +91,13 @@ class Session:
 
     def _must_write(self) -> None:
         assert self.writing, "a read transaction cannot write: begin it with write()"
+
+
+def in_parts(things: Iterable[T]) -> Iterator[Sequence[T]]:
+    """As many at a time as one statement may name, in their order."""
+    every = list(things)
+    for start in range(0, len(every), _AT_ONCE):
+        yield every[start : start + _AT_ONCE]
 
 
 def insert_for(dialect: str, table: Table) -> Insert:

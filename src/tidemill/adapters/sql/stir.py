@@ -26,13 +26,20 @@ class Stir:
         """Whether another connection has committed since the last call; True at first."""
         if not self._engines.sqlite:
             return True
+        before = self._seen
+        self._seen = self.version()
+        return self._seen != before
+
+    def version(self) -> object | None:
+        """Another value after each commit of others; None: that is not known without a transaction."""
+        if not self._engines.sqlite:
+            return None
         if self._connection is None:
             pooled = self._engines.reader.raw_connection()
             self._connection = pooled.driver_connection
             pooled.detach()  # it is kept: the pool's are for transactions
-        before = self._seen
-        self._seen = self._connection.execute("PRAGMA data_version").fetchone()
-        return self._seen != before
+        found: object = self._connection.execute("PRAGMA data_version").fetchone()
+        return found
 
     def close(self) -> None:
         """Let go of the connection."""

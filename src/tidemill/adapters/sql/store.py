@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Engine, select
 
+from tidemill.adapters.sql.access import SqlAccess
 from tidemill.adapters.sql.archive import SqlArchiveIndex
 from tidemill.adapters.sql.backfills import SqlArrivals, SqlBackfills
 from tidemill.adapters.sql.batches import SqlBatches
@@ -37,6 +38,7 @@ from tidemill.adapters.sql.system_tables import system_table
 from tidemill.adapters.sql.upgrade import bring_up_to_date, must_be_current, revision_of
 from tidemill.adapters.sql.xcoms import SqlXComs
 from tidemill.model.branch import MAIN, RefKind, RefState
+from tidemill.model.definition import Definition
 from tidemill.model.errors import SettingsError
 from tidemill.model.table import Schema
 from tidemill.ports.clock import Clock
@@ -65,6 +67,7 @@ class SqlTx(Tx):
         self.streams = SqlStreams(session)
         self.deliveries = SqlDeliveries(session)
         self.secrets = SqlSecrets(session)
+        self.access = SqlAccess(session)
 
 
 class SqlMetadata(Metadata):
@@ -92,6 +95,7 @@ class SqlMetadata(Metadata):
         self._clock = clock
         self._engines = open_engines(url, durable=durable, lock_wait=lock_wait)
         self._has_main = False
+        self._definitions: dict[int, Definition] = {}
         self._mine = threading.local()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -121,7 +125,7 @@ class SqlMetadata(Metadata):
         """Begin a transaction for the stores of this folder."""
         if not writing:
             with self._begin(self._engines.reader) as connection:
-                yield Session(connection, self.project, writing=False)
+                yield Session(connection, self.project, writing=False, definitions=self._definitions)
             return
         assert not getattr(self._mine, "writes", False), (
             "this thread is in a write transaction: it would wait for itself"

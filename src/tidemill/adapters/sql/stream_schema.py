@@ -1,4 +1,4 @@
-"""The tables of what processes of streams tell: of themselves, and what checks have found. See `schema.py`."""
+"""The tables of streams: what their processes tell, which are paused, what checks have found. See `schema.py`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ stream_processes = Table(
     text("process", primary_key=True),
     moment("at", nullable=False),
     Column("facts", Json, nullable=False),
+)
+
+#: Streams that are paused: no process of the installation works on them until their row goes.
+stream_pauses = Table(
+    "stream_pauses",
+    METADATA,
+    text("project", primary_key=True),
+    text("stream", primary_key=True),
+    moment("at", nullable=False),
 )
 
 #: What checks of streams have found: of each hour, for each task in each of its lives (`since`) and each check.

@@ -1,4 +1,4 @@
-"""Store `streams`: what processes of streams tell of themselves, and what checks have found."""
+"""Store `streams`: what processes of streams tell of themselves, which are paused, and what checks have found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import delete, func, select
 
 from tidemill.adapters.sql.session import Session
-from tidemill.adapters.sql.stream_schema import stream_checks, stream_processes
+from tidemill.adapters.sql.stream_schema import stream_checks, stream_pauses, stream_processes
 from tidemill.ports.streams import CheckCount
 
 
@@ -45,6 +45,22 @@ class SqlStreams:
         """Forget processes that have told nothing since."""
         c = stream_processes.c
         self._session.change(delete(stream_processes).where(c.project == self._session.project, c.at < at))
+
+    def pause(self, stream: str, at: datetime) -> None:
+        """The first pause stays."""
+        insert = self._session.insert(stream_pauses).on_conflict_do_nothing()
+        self._session.add_all(insert.values(project=self._session.project, stream=stream, at=at), [{}])
+
+    def resume(self, stream: str) -> None:
+        """Processes that wait look every second."""
+        c = stream_pauses.c
+        self._session.change(delete(stream_pauses).where(c.project == self._session.project, c.stream == stream))
+
+    def paused(self) -> frozenset[str]:
+        """Their names."""
+        c = stream_pauses.c
+        query = select(c.stream).where(c.project == self._session.project)
+        return frozenset(row.stream for row in self._session.all(query))
 
     def count(self, stream: str, task: str, since: int, counts: Iterable[CheckCount]) -> None:
         """Keep the greater counts."""

@@ -22,12 +22,13 @@ from tidemill.adapters.sql.topics_schema import topic_blocks, topic_partitions, 
 from tidemill.adapters.sql.topics_tidy import tidy, trim
 from tidemill.adapters.sql.topics_writer import SqlWriter, open_epoch
 from tidemill.model.errors import Busy, Refused, UnknownName
+from tidemill.model.frame.topic import Cleanup
 from tidemill.model.stream import Guarantee
 from tidemill.plan.partitioning import largest
 from tidemill.ports.bell import Bell
 from tidemill.ports.clock import Clock
 from tidemill.ports.runs import always
-from tidemill.ports.topic import Cleanup, Partition, Position, TopicInfo, TopicSpec
+from tidemill.ports.topic import Partition, Position, TaskInputs, TopicInfo, TopicSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +150,16 @@ class SqlTopics:
                 epoch = open_epoch(session, identity)
         return SqlWriter(self, identity, epoch)
 
-    def member(self, group: str, tasks: int, *, session: timedelta = timedelta(seconds=10)) -> SqlMember:
+    def member(
+        self,
+        group: str,
+        tasks: int,
+        *,
+        session: timedelta = timedelta(seconds=10),
+        inputs: Mapping[Partition, int] | None = None,
+    ) -> SqlMember:
         """Join a group."""
-        return SqlMember(self, group, tasks, session)
+        return SqlMember(self, group, TaskInputs(tasks, inputs), session)
 
     def committed(self, group: str, partitions: Sequence[Partition]) -> Mapping[Partition, Position]:
         """How far a group has come."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from tidemill.adapters.sql.session import Session
 from tidemill.adapters.sql.topics_schema import topic_groups, topic_members, topic_tasks
 from tidemill.model.errors import Fenced
 from tidemill.plan.sharing import Part, share
-from tidemill.ports.topic import Partition, Position
+from tidemill.ports.topic import Partition, Position, TaskInputs
 
 if TYPE_CHECKING:
     from tidemill.adapters.sql.topics import SqlTopics
@@ -51,10 +51,10 @@ def holder_of(member: str) -> str:
 class SqlMember:
     """The port's `Member`."""
 
-    def __init__(self, topics: SqlTopics, group: str, tasks: int, session: timedelta) -> None:
+    def __init__(self, topics: SqlTopics, group: str, tasks: TaskInputs, session: timedelta) -> None:
         self._topics = topics
         self.group = group
-        self._number = tasks
+        self._inputs = tasks
         self._session = session
         self._longest = 2 * session
         self._mine: frozenset[int] = frozenset()
@@ -91,8 +91,11 @@ class SqlMember:
             session.change(delete(topic_members).where(self._me()))
         self._mine = frozenset()
 
-    def check(self, session: Session) -> None:
-        """Raise Fenced where the member has lost its place; otherwise it has it until the transaction ends."""
+    def check(self, session: Session, positions: Collection[Partition]) -> None:
+        """Raise Fenced where the member has lost its place, or a position's task; else it has it until the transaction
+        ends.
+        """
+        self._inputs.see(positions, self._mine)
         row = session.first(select(_m.until).where(self._me()), lock=True)
         if row is None or row.until <= self._topics.now(session):
             raise Fenced("This member's session is over: its tasks may be another one's.")
@@ -137,7 +140,8 @@ class SqlMember:
             until = members.get(self._name)
             if until is None or until - now < self._session * 2 / 3:
                 return False
-            return share(self._number, members, self._owners(session), self._name) == Part(frozenset(), frozenset())
+            part = share(self._inputs.number, members, self._owners(session), self._name)
+            return part == Part(frozenset(), frozenset())
 
     def _part(self) -> Part | None:
         """Stay in the group, and write down what is taken from it; None: this member's session is over."""
@@ -151,7 +155,7 @@ class SqlMember:
             session.change(delete(topic_members).where(self._of_group(_m), _m.member.not_in(sorted(members))))
             if self._name not in members:
                 return None
-            part = share(self._number, members, self._owners(session), self._name)
+            part = share(self._inputs.number, members, self._owners(session), self._name)
             mine = {"project": session.project, "group_name": self.group, "member": self._name}
             key = ["project", "group_name", "task"]
             statement = session.insert(topic_tasks)

@@ -117,7 +117,7 @@ class SqlWriter:
                 self._must_be_newest(session)
                 if member is not None:
                     assert isinstance(member, SqlMember), "a member of other topics"
-                    member.check(session)
+                    member.check(session, positions)
                 if also is not None:
                     also(SqlTx(session))
                 _append(session, packed)

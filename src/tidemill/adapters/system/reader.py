@@ -137,6 +137,7 @@ def file_read(found: dict[str, Any]) -> FileRead:
         frozenset(found.get("used", ())),
         None if error is None else Told(**error),
         found.get("gone", False),
+        found.get("late", False),
     )
 
 

@@ -1,11 +1,13 @@
-"""Port `secrets` on the environment: `TIDEMILL_CONN_SHOP_DB`, `TIDEMILL_SECRET_PII_KEY`."""
+"""Port `secrets` on the environment: `TIDEMILL_CONN_SHOP_DB`, `TIDEMILL_SECRET_PII_KEY`; connections and variables
+also by Airflow's names.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 
-from tidemill.model.secret import Secret, name_of, variable_of
+from tidemill.model.secret import Secret, found_among, name_of
 
 
 class EnvironmentSecrets:
@@ -22,10 +24,9 @@ class EnvironmentSecrets:
 
     def get(self, name: str) -> Secret | None:
         """One secret."""
-        variable = variable_of(name)
-        value = self._variables.get(variable)
-        return Secret(value, variable) if value else None
+        found = found_among(self._variables, name)
+        return Secret(found[1], found[0]) if found else None
 
     def names(self) -> list[str]:
         """All names."""
-        return sorted(name for variable, value in self._variables.items() if value and (name := name_of(variable)))
+        return sorted({name for variable, value in self._variables.items() if value and (name := name_of(variable))})

@@ -53,8 +53,12 @@ class Inbox:
         self._kept: sqlite3.Connection | None = None
         self._lock = threading.Lock()
 
-    def put(self, pipeline: str, source: str, key: str | None, body: bytes, now: datetime) -> int:
+    def put(
+        self, pipeline: str, source: str, key: str | None, body: bytes, now: datetime, *, named: bool = False
+    ) -> int:
         """Keep a body; gives its number, or that of the first body with its key.
+
+        `named`: the key is the sender's name for what happened, which may be told in other words the second time.
 
         Raises:
             Refused: the key was another body's. Unreachable: it cannot be kept now.
@@ -69,7 +73,7 @@ class Inbox:
                 ).fetchone()
                 if found is not None:
                     db.execute("rollback")
-                    if found[1] != digest:
+                    if found[1] != digest and not named:
                         raise Refused("This Idempotency-Key was that of another body.", hint="a key of its own")
                     return int(found[0])
             made = db.execute(
@@ -80,6 +84,12 @@ class Inbox:
             db.execute("commit")
         assert number is not None
         return number
+
+    def came(self, number: int) -> datetime | None:
+        """When a body came, for the first time; None: it is not known any more."""
+        with self._open() as db:
+            found = db.execute("select came from bodies where number = ?", (number,)).fetchone()
+        return None if found is None else datetime.fromisoformat(found[0])
 
     def last(self, pipeline: str, source: str) -> int:
         """The number of the newest body; 0 where there was none."""

@@ -23,7 +23,12 @@ def frames_of(spec: StreamSpec) -> list[Frame]:
     if not several:
         raise DefinitionError(f'Stream "{spec.name}" returned no frame.', where=spec.place, hint="return f")
     result = _expecting(spec.full_name, spec.checks, spec)
-    return [_with_sink(as_frame(one, spec.name), spec, result) for one in several]
+    try:
+        frames = [as_frame(one, spec.name) for one in several]
+    except DefinitionError as error:
+        error.where = error.where or spec.place
+        raise
+    return [_with_sink(frame, spec, result) for frame in frames]
 
 
 def _of_topic(topic: Topic, spec: StreamSpec) -> Frame:

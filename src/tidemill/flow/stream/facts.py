@@ -53,6 +53,21 @@ class NodeFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """What a process knows of one of its tasks.
+
+    Args:
+        watermark: the least of its steps that go by event time; None: nowhere yet, or none does.
+        state_bytes: of what it remembers, about.
+        windows: that are open, one for each key; None: it has none, or keeps rows instead.
+    """
+
+    watermark: datetime | None = None
+    state_bytes: int = 0
+    windows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessFacts:
     """What a process tells of its part in a stream.
 
@@ -69,6 +84,7 @@ class ProcessFacts:
         seconds: that checkpoints took.
         rate: messages of topics that it reads, a second, of late.
         nodes: by node.
+        parts: by task that works on a partition, as `tasks` names it.
         state_bytes: of what its tasks remember, about.
         recovering: changelog messages that were read again, and how many there are.
         error: the last one, and when.
@@ -93,6 +109,7 @@ class ProcessFacts:
     seconds: Histogram = field(default_factory=Histogram)
     rate: float = 0.0
     nodes: Mapping[int, NodeFacts] = field(default_factory=dict)
+    parts: Mapping[str, TaskFacts] = field(default_factory=dict)
     state_bytes: int = 0
     recovering: tuple[int, int] | None = None
     error: str | None = None
@@ -119,6 +136,7 @@ class ProcessFacts:
             str(number): asdict(node) | {"rate": round(node.rate, 3), "watermark": _text(node.watermark)}
             for number, node in self.nodes.items()
         }
+        made["parts"] = {task: asdict(part) | {"watermark": _text(part.watermark)} for task, part in self.parts.items()}
         made["seconds"] = {"counts": list(self.seconds.counts), "sum": self.seconds.sum}
         return made | {"tasks": list(self.tasks), "recovering": self.recovering and list(self.recovering)}
 
@@ -129,6 +147,7 @@ class ProcessFacts:
         for name in ("began", "at", "error_at"):
             values[name] = _moment(values.get(name))
         values["nodes"] = {int(number): _node(node) for number, node in found.get("nodes", {}).items()}
+        values["parts"] = {task: _part(part) for task, part in found.get("parts", {}).items()}
         seconds = found.get("seconds", {})
         values["seconds"] = Histogram(tuple(seconds.get("counts", ())), seconds.get("sum", 0.0))
         values["tasks"] = tuple(found.get("tasks", ()))
@@ -234,6 +253,11 @@ def _node_json(plan: StreamPlan, node: Node, told: list[ProcessFacts]) -> dict[s
 def _node(found: Mapping[str, Any]) -> NodeFacts:
     known = {name: found[name] for name in NodeFacts.__dataclass_fields__ if name in found}
     return NodeFacts(**known | {"watermark": _moment(known.get("watermark"))})
+
+
+def _part(found: Mapping[str, Any]) -> TaskFacts:
+    known = {name: found[name] for name in TaskFacts.__dataclass_fields__ if name in found}
+    return TaskFacts(**known | {"watermark": _moment(known.get("watermark"))})
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -140,9 +140,16 @@ class TopicsWithPast:
         """Open a writer."""
         return self.live.writer(identity, guarantee)
 
-    def member(self, group: str, tasks: int, *, session: timedelta = timedelta(seconds=10)) -> Member:
+    def member(
+        self,
+        group: str,
+        tasks: int,
+        *,
+        session: timedelta = timedelta(seconds=10),
+        inputs: Mapping[Partition, int] | None = None,
+    ) -> Member:
         """Join a group."""
-        return self.live.member(group, tasks, session=session)
+        return self.live.member(group, tasks, session=session, inputs=inputs)
 
     def committed(self, group: str, partitions: Sequence[Partition]) -> Mapping[Partition, Position]:
         """How far a group has come."""

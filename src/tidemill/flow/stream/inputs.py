@@ -50,9 +50,11 @@ class Inputs:
         """The offset of a partition's oldest message."""
         return self._known[partition.topic].first[partition.number]
 
-    def position(self, partition: Partition, offset: int, counted: list[Any] | None) -> Position:
-        """A position that says of which topic it is, and what checks have counted until then."""
-        return position_of(offset, self._known[partition.topic].id, counted)
+    def position(
+        self, partition: Partition, offset: int, counted: list[Any] | None, times: list[Any] | None
+    ) -> Position:
+        """A position that says of which topic it is, what checks have counted until then, and what time it is then."""
+        return position_of(offset, self._known[partition.topic].id, counted, times)
 
     def checked(self, came: Mapping[Partition, Position]) -> Mapping[Partition, Position]:
         """How far the group has come in the topics that there are.

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from tidemill.flow.stream.facts import TABLE, ProcessFacts, outbox_of
 from tidemill.model.frame.topic import Loaded
 from tidemill.ports.metadata import Tx
-from tidemill.ports.topic import Partition, Topics, moment_of
+from tidemill.ports.topic import Partition, TopicInfo, Topics, moment_of
 
 if TYPE_CHECKING:
     from tidemill.flow.stream.plan import StreamPlan
+    from tidemill.flow.stream.topic_archive import Archived
     from tidemill.plan.topology import Node
 
 #: Seconds to wait for the first message that waits.
@@ -57,7 +58,7 @@ def lag_of(plan: StreamPlan, topics: Topics, loaded: Callable[[Node], int | None
     from tidemill.plan.topology import sinks  # it loads Polars, and whoever goes by facts does without
 
     inputs = [plan.topic_of(node) for node in plan.topology.nodes if node.kind != "step"]
-    found = [lag for topic in dict.fromkeys(inputs) for lag in _partitions(plan.name, topics, topic)]
+    found = [lag for topic in dict.fromkeys(inputs) for lag in lag_in(plan.name, topics, topic)]
     for node in sinks(plan.topology):
         if isinstance(node.step, Loaded):
             found.append(_waiting(topics, plan.outbox(node), node.step.place, loaded(node)))
@@ -81,7 +82,7 @@ def lag_by_facts(
         for number, node in one.nodes.items():
             if node.reads:
                 if node.reads not in asked:
-                    asked[node.reads] = _partitions(one.stream, topics, node.reads)
+                    asked[node.reads] = lag_in(one.stream, topics, node.reads)
                 mine = (lag for lag in asked[node.reads] if not own or one.has(node.stage, lag.partition.number))
                 found |= {lag.partition: lag for lag in mine}
             elif node.writes.startswith(TABLE) and (not own or one.loads(number)):
@@ -89,6 +90,12 @@ def lag_by_facts(
                 lag = _waiting(topics, outbox_of(one.stream, table), table, loaded(one.stream, table))
                 found[lag.partition] = lag
     return [found[partition] for partition in sorted(found)]
+
+
+def archive_lag(info: TopicInfo, archived: Archived) -> list[Lag]:
+    """What of a topic is not in its archive yet."""
+    spans = enumerate(zip(info.first, info.end, strict=True))
+    return [Lag(Partition(info.name, n), archived.end.get(n), first, end) for n, (first, end) in spans]
 
 
 def loaded_until(tx: Tx, stream: str, table: str) -> int:
@@ -104,7 +111,8 @@ def _waiting(topics: Topics, outbox: str, place: str, loaded: int | None) -> Lag
     return Lag(Partition(outbox, 0), loaded, first, end, loads=place)
 
 
-def _partitions(stream: str, topics: Topics, topic: str) -> list[Lag]:
+def lag_in(stream: str, topics: Topics, topic: str) -> list[Lag]:
+    """How far behind a stream is in one topic, by partition; empty where there is no such topic."""
     info = topics.describe(topic)
     if info is None:
         return []

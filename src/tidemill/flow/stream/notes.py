@@ -21,31 +21,35 @@ class Note:
         row: where the group is in the rows of a table that comes before the topic: below zero, which no group can
             commit as an offset.
         checks: what checks have counted, see `tally.py`.
+        times: what time it is in the task, see `times.py`.
     """
 
     topic: str = ""
     row: int | None = None
     checks: list[Any] | None = None
+    times: list[Any] | None = None
 
     @classmethod
     def of(cls, position: Position) -> Note:
         """The note of a position; what is none is empty."""
         try:
             found = json.loads(position.note)
-            return cls(found.get("topic", ""), found.get("row"), found.get("checks"))
+            return cls(found.get("topic", ""), found.get("row"), found.get("checks"), found.get("times"))
         except (ValueError, AttributeError):
             return cls()
 
     def packed(self) -> str:
         """As text; without what there is not."""
-        parts = {"topic": self.topic or None, "row": self.row, "checks": self.checks}
+        parts = {"topic": self.topic or None, "row": self.row, "checks": self.checks, "times": self.times}
         told = {name: part for name, part in parts.items() if part is not None}
         return json.dumps(told, separators=(",", ":")) if told else ""
 
 
-def position_of(offset: int, topic: str = "", checks: list[Any] | None = None) -> Position:
+def position_of(
+    offset: int, topic: str = "", checks: list[Any] | None = None, times: list[Any] | None = None
+) -> Position:
     """What is committed for the next offset of a partition."""
-    return Position(max(0, offset), Note(topic, offset if offset < 0 else None, checks).packed())
+    return Position(max(0, offset), Note(topic, offset if offset < 0 else None, checks, times).packed())
 
 
 def offset_of(position: Position) -> int:

@@ -6,10 +6,11 @@ import logging
 from collections.abc import Set
 from dataclasses import replace
 
-from tidemill.flow.stream.facts import NodeFacts, ProcessFacts, event_time, target_of
+from tidemill.flow.stream.facts import NodeFacts, ProcessFacts, TaskFacts, event_time, target_of
 from tidemill.flow.stream.plan import LOADERS
 from tidemill.flow.stream.process import StreamProcess
 from tidemill.flow.stream.tally import Key
+from tidemill.flow.stream.work import Work
 from tidemill.model.errors import Conflict, TidemillError, Unreachable
 from tidemill.plan.stream_steps import time_of
 from tidemill.ports.clock import Clock
@@ -145,7 +146,8 @@ def facts_of(process: StreamProcess, before: ProcessFacts, counts: dict[int, int
             nodes[node.number] = replace(made, watermark=low)
     done = process.counts
     sources = [node for node in topology.nodes if node.kind == "source"]
-    tasks = [f"{work.stage}.{work.number}" for work in process.works.values()]
+    parts = {f"{work.stage}.{work.number}": _part_of(process, work) for work in process.works.values()}
+    tasks = [*parts]
     tasks += [f"{LOADERS}.{process.plan.tasks[task][1]}" for task in process.loaders]
     return replace(
         before,
@@ -161,5 +163,21 @@ def facts_of(process: StreamProcess, before: ProcessFacts, counts: dict[int, int
         seconds=done.seconds,
         rate=round(sum(nodes[node.number].rate for node in sources), 3),
         nodes=nodes,
-        state_bytes=sum(work.kept.size() for work in process.works.values() if work.kept is not None),
+        parts=parts,
+        state_bytes=sum(part.state_bytes for part in parts.values()),
+    )
+
+
+def _part_of(process: StreamProcess, work: Work) -> TaskFacts:
+    timed = [
+        node.number
+        for node in process.plan.topology.nodes
+        if node.stage == work.stage and node.step is not None and time_of(node.step) is not None
+    ]
+    marks = [work.task.watermark(number) for number in timed]
+    known = [mark for mark in marks if mark is not None]
+    return TaskFacts(
+        event_time(min(known)) if known and len(known) == len(marks) else None,
+        work.kept.size() if work.kept is not None else 0,
+        work.task.open_windows(),
     )

@@ -73,7 +73,8 @@ class TopicOutlet:
     Args:
         step: the sink.
         values, keys: how they are written; None: messages have no key.
-        split: gives for rows and an expression the rows by its values.
+        engine: gives for rows and an expression the rows by its values.
+        chosen: is asked for each topic that a row chooses: makes it where it is missing; why it cannot be, else "".
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class TopicOutlet:
         values: Codec,
         keys: EncodeKeys | None,
         engine: StreamEngine,
+        chosen: Callable[[str], str],
     ) -> None:
         self._step = step
+        self._chosen = chosen
         self._values = values
         self._keys = keys
         self._split = engine.split
@@ -95,9 +98,13 @@ class TopicOutlet:
         parts = {step.topic.name: rows} if step.chosen is None else self._split(rows, step.chosen)
         untaken: Untaken = []
         for topic, part in parts.items():
-            if topic is not None:
-                for some, partition in self._by_key(part):
-                    untaken += _halved(some, partial(self._send, topic, partition, writer), self._told)
+            if topic is None:
+                continue
+            if step.chosen is not None and (why := self._chosen(topic)):
+                untaken += [(row, why) for row in self._told(part)]
+                continue
+            for some, partition in self._by_key(part):
+                untaken += _halved(some, partial(self._send, topic, partition, writer), self._told)
         return untaken
 
     def _by_key(self, rows: Any) -> list[tuple[Any, int | None]]:
@@ -183,16 +190,21 @@ class Outlets:
         plan: the stream.
         engine: packs and splits rows.
         codecs: how a topic sink writes values and keys.
+        chosen: see `TopicOutlet`, for a sink and a topic.
     """
 
     def __init__(
-        self, plan: StreamPlan, engine: StreamEngine, codecs: Callable[[ToTopic], tuple[Codec, EncodeKeys | None]]
+        self,
+        plan: StreamPlan,
+        engine: StreamEngine,
+        codecs: Callable[[ToTopic], tuple[Codec, EncodeKeys | None]],
+        chosen: Callable[[ToTopic, str], str],
     ) -> None:
         self._outlets: dict[int, Outlet] = {}
         for node in sinks(plan.topology):
             match node.step:
                 case ToTopic() as step:
-                    self._outlets[node.number] = TopicOutlet(step, *codecs(step), engine)
+                    self._outlets[node.number] = TopicOutlet(step, *codecs(step), engine, partial(chosen, step))
                 case ToFunction() as step:
                     self._outlets[node.number] = FunctionOutlet(step)
                 case Loaded():

@@ -17,6 +17,8 @@ from tidemill.plan.stream_steps import is_stateful
 from tidemill.plan.topology import Node, Topology, sinks
 from tidemill.ports.topic import TopicSpec
 
+#: Time columns that windows and joins of one stage go by, at most: a position's note has room for so many.
+MOST_TIMES = 15
 #: The stage of what loads rows into tables.
 LOADERS = 0
 
@@ -50,6 +52,11 @@ class StreamPlan:
                 raise DefinitionError(
                     f'"{self.name}" has {len(found)} checks in a stage; {MOST} are the most.',
                     hint='tm.expect((tm.col("a") > 0) & (tm.col("b") > 0)) is one check',
+                )
+            if (many := len(self.stamps(stage) - {0})) > MOST_TIMES:
+                raise DefinitionError(
+                    f'"{self.name}" goes by {many} time columns in a stage; {MOST_TIMES} are the most.',
+                    hint="a stream of its own for some of them",
                 )
 
     @property
@@ -87,12 +94,14 @@ class StreamPlan:
 
     def keeps_state(self, stage: int) -> bool:
         """Whether tasks of a stage remember anything: how far event time has come, or what a step keeps."""
-        return any(
-            node.stamps
-            or (node.kind == "source" and node.ordered)
-            or (node.step is not None and is_stateful(node.step))
-            for node in self.topology.of_stage(stage)
-        )
+        steps = (node.step for node in self.topology.of_stage(stage))
+        return bool(self.stamps(stage)) or any(step is not None and is_stateful(step) for step in steps)
+
+    def stamps(self, stage: int) -> set[int]:
+        """The numbers of the stamps that are made in a stage, the one that rows are ordered by among them."""
+        nodes = self.topology.of_stage(stage)
+        made = {stamp.number for node in nodes for stamp in node.stamps}
+        return made | {0} if any(node.kind == "source" and node.ordered for node in nodes) else made
 
     def judges(self, stage: int) -> tuple[Judge, ...]:
         """The checks of a stage."""

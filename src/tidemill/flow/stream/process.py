@@ -14,8 +14,10 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from tidemill.flow.stream.collecting import rarely_collected
 from tidemill.flow.stream.inputs import Inputs, see_loss
 from tidemill.flow.stream.measuring import Checkpoint, Counts, Timing
+from tidemill.flow.stream.notes import offset_of
 from tidemill.flow.stream.outages import Outage
 from tidemill.flow.stream.outlets import Loader, Sinks
 from tidemill.flow.stream.pace import Pace
@@ -24,8 +26,9 @@ from tidemill.flow.stream.recovery import Recovering
 from tidemill.flow.stream.refusing import Refusing
 from tidemill.flow.stream.silence import Silence
 from tidemill.flow.stream.tally import Tallies
+from tidemill.flow.stream.times import Times
 from tidemill.flow.stream.trimming import try_to_trim
-from tidemill.flow.stream.work import Work, WorkMaker, inputs_of
+from tidemill.flow.stream.work import Work, WorkMaker, inputs_of, readers_of
 from tidemill.model.errors import Conflict, UnknownName, Unreachable
 from tidemill.plan.topology import Node
 from tidemill.ports.clock import Clock
@@ -96,7 +99,9 @@ class StreamProcess:
         self._by_partition: dict[Partition, Work] = {}
         self._wanted: set[int] = set()
         self._refusing = Refusing(plan, self.counts)
-        self._silence = Silence()
+        self._silence = Silence(plan, topics)
+        #: What the group has committed of what is read here.
+        self._counted: dict[Partition, int] = {}
         self._pace = Pace()
         self.tallies = Tallies(plan.judges, clock)
         self._committed_at = self._trimmed_at = clock.monotonic()
@@ -124,26 +129,30 @@ class StreamProcess:
             RunFailed: a row could not be taken, and the stream is to stop at such.
         """
         try:
-            while not stopping():
-                began = self._clock.monotonic()
-                try:
-                    count = self.turn()
-                    if rest := self._pace.rest(count, self._clock.monotonic() - began):
-                        self._clock.sleep(rest)
-                except (Conflict, Unreachable) as error:
-                    wait = self._outage.met(error, "going back to the last checkpoint")
-                    self.counts.restarts += 1
-                    self._let_go()
-                    self._clock.sleep(wait)
-                except UnknownName as error:
-                    if self._inputs is not None:
-                        self._inputs.explain()
-                    raise error from None
+            with rarely_collected():
+                self._loop(stopping)
             while self._outlets.busy(WAIT):
                 self._joined()[0].poll(self._taken, self._given_up, 0)
             self.checkpoint()
         finally:
             self.close()
+
+    def _loop(self, stopping: Callable[[], bool]) -> None:
+        while not stopping():
+            began = self._clock.monotonic()
+            try:
+                count = self.turn()
+                if rest := self._pace.rest(count, self._clock.monotonic() - began):
+                    self._clock.sleep(rest)
+            except (Conflict, Unreachable) as error:
+                wait = self._outage.met(error, "going back to the last checkpoint")
+                self.counts.restarts += 1
+                self._let_go()
+                self._clock.sleep(wait)
+            except UnknownName as error:
+                if self._inputs is not None:
+                    self._inputs.explain()
+                raise error from None
 
     def turn(self) -> int:
         """One round: tasks, messages, perhaps a checkpoint. Gives how many messages there were."""
@@ -168,7 +177,8 @@ class StreamProcess:
         if count:
             self._collect()
             self._pace.took(count, self._clock.monotonic() - began)
-        for work in self._silence.look(self.works.values(), reader, self._clock.monotonic()):
+        silence = self._silence.look(self.works.values(), reader, member, self._counted, self._clock.monotonic())
+        for work in silence:
             self._settle(work, work.task.take())
             self._dirty = True
         for loader in self.loaders.values():
@@ -176,7 +186,8 @@ class StreamProcess:
                 raise loader.error
         self._since += count
         self.counts.messages += count
-        if self._dirty and (due <= SOON or self._since >= self.plan.rows):
+        if (due <= SOON or self._since >= self.plan.rows) and (self._dirty or self._has_passed(reader)):
+            self._dirty = True
             self.checkpoint()
         self.looked_at(self)
         return count
@@ -186,7 +197,7 @@ class StreamProcess:
             self._writer = self._topics.writer(f"{self.plan.name}.{self._identity}", self.plan.guarantee)
             self._reader = self._topics.reader()
             self._inputs = Inputs(self.plan, self._topics, self._clock.monotonic())
-            self._member = self._topics.member(self.plan.name, len(self._tasks))
+            self._member = self._topics.member(self.plan.name, len(self._tasks), inputs=readers_of(self.plan))
         return self._member, self._reader
 
     # Tasks
@@ -242,8 +253,8 @@ class StreamProcess:
         self.tallies.begin(work, came)
         self.works[task] = work
         self._by_partition.update(dict.fromkeys(work.inputs, work))
-        now = self._clock.monotonic()
-        work.heard = dict.fromkeys(work.inputs, now)
+        self._counted.update({partition: work.positions[partition] for partition in came})
+        self._silence.begin(work, self._clock.monotonic())
         self._reader.take(work.positions)
 
     def _recovering(self, progress: Recovering) -> None:
@@ -269,6 +280,7 @@ class StreamProcess:
                 self._reader.drop(list(work.inputs))
             for partition in work.inputs:
                 self._by_partition.pop(partition, None)
+                self._counted.pop(partition, None)
             if work.kept is not None:
                 with suppress(Unreachable):  # all that counts is in the changelog
                     work.kept.close()
@@ -317,9 +329,7 @@ class StreamProcess:
             return
         self._refusing.reading(messages)
         self._timing.begin(len(messages))
-        work.heard[messages.partition] = self._clock.monotonic()
-        work.silent.discard(messages.partition)
-        work.clock_tops.pop(messages.partition, None)
+        self._silence.hear(work, work.sources(messages.partition), self._clock.monotonic())
         for node in work.inputs[messages.partition]:
             self.counts.read[node.number] = self.counts.read.get(node.number, 0) + len(messages)
             if node.kind == "exchange":
@@ -376,6 +386,11 @@ class StreamProcess:
 
     # Checkpoints
 
+    def _has_passed(self, reader: Reader) -> bool:
+        """Whether offsets that nobody gets follow what was committed: others, and lag, wait for all of a partition."""
+        reached = reader.positions()
+        return any(reached.get(partition, offset) > offset for partition, offset in self._counted.items())
+
     def checkpoint(self) -> None:
         """Make everything since the last one count; not while a function has yet to take what it was given.
 
@@ -407,12 +422,14 @@ class StreamProcess:
             self._settle(work, work.task.take())
             if work.kept is not None:
                 work.kept.log(writer)
-            counted = self.tallies.notes(work)
+            counted, times = self.tallies.notes(work), {min(work.positions): Times.of(work).packed()}
             for partition, offset in work.positions.items():
                 upto = max(offset, reached.get(partition, offset))
-                positions[partition] = inputs.position(partition, upto, counted.get(partition))
+                notes = counted.get(partition), times.get(partition)
+                positions[partition] = inputs.position(partition, upto, *notes)
         self._timing.step()
         writer.commit(positions, self._member)
+        self._counted.update({partition: offset_of(position) for partition, position in positions.items()})
         self._timing.step()
         for work in self.works.values():
             if work.kept is not None:

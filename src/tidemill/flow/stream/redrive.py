@@ -14,7 +14,7 @@ from typing import Any
 
 from tidemill.flow.stream.letters import CUT
 from tidemill.flow.stream.stretch import stretch, whole
-from tidemill.model.errors import Refused, UnknownName
+from tidemill.model.errors import Refused, TidemillError, UnknownName
 from tidemill.ports.clock import Clock
 from tidemill.ports.topic import Headers, Messages, Partition, Topics, moment_of
 
@@ -94,24 +94,33 @@ def chosen(letters: Sequence[Letter], topic: str, offsets: Sequence[int], *, aga
     if not offsets:
         return [one for one in letters if one.origin is not None and (again or not one.redriven)]
     known = {one.offset: one for one in letters}
-    found = []
-    for offset in dict.fromkeys(offsets):
-        if offset not in known:
-            raise UnknownName.of("letter", str(offset), map(str, known), where=topic)
-        letter = known[offset]
-        if letter.redriven and not again:
-            raise Refused(
-                f"Letter {offset} was sent again at {letter.redriven[-1]:%Y-%m-%d %H:%M:%S} already.",
-                hint="--again sends it once more",
-            )
-        if letter.origin is None:
-            raise Refused(
-                f"Letter {offset} is a row that came of several messages, or of one behind a step that remembers: "
-                "there is no message to send again.",
-                hint="mend the code, and replay the range: tidemill stream replay",
-            )
-        found.append(letter)
-    return found
+    return [_chosen(known, topic, offset, again=again) for offset in dict.fromkeys(offsets)]
+
+
+def _chosen(known: Mapping[int, Letter], topic: str, offset: int, *, again: bool) -> Letter:
+    if offset not in known:
+        raise UnknownName.of("letter", str(offset), map(str, known), where=topic)
+    letter = known[offset]
+    if letter.redriven and not again:
+        raise Refused(
+            f"Letter {offset} was sent again at {letter.redriven[-1]:%Y-%m-%d %H:%M:%S} already.",
+            hint="--again sends it once more",
+        )
+    if letter.origin is None:
+        raise Refused(
+            f"Letter {offset} is a row that came of several messages, or of one behind a step that remembers: "
+            "there is no message to send again.",
+            hint="mend the code, and replay the range: tidemill stream replay",
+        )
+    return letter
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What is sent again of many letters, and why others are not, by their offsets."""
+
+    sent: list[Sent]
+    refused: dict[int, TidemillError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +140,36 @@ class Redrive:
     topic: str
     edits: Mapping[int, bytes] = field(default_factory=dict)
 
-    def send(self, offsets: Sequence[int] = (), *, again: bool = False) -> list[Sent]:
+    def plan(self, offsets: Sequence[int] = (), *, again: bool = False, each: bool = False) -> Chosen:
+        """What `send` would send now. Raises the same, but for Fenced."""
+        letters = letters_of(self.topics, self.clock, self.topic)
+        refused: dict[int, TidemillError] = {}
+        if each and offsets:
+            known, picked = {one.offset: one for one in letters}, []
+            for offset in dict.fromkeys(offsets):
+                try:
+                    picked.append(_chosen(known, self.topic, offset, again=again))
+                except (Refused, UnknownName) as error:
+                    refused[offset] = error
+        else:
+            picked = chosen(letters, self.topic, offsets, again=again)
+        found = []
+        for letter in picked:
+            try:
+                found.append(self._message(letter))
+            except Refused as error:
+                if not each:
+                    raise
+                refused[letter.offset] = error
+        return Chosen(found, refused)
+
+    def send(self, offsets: Sequence[int] = (), *, again: bool = False, each: bool = False) -> Chosen:
         """Send the letters at these offsets, or all that were not sent again yet.
+
+        Args:
+            offsets: of letters; none: all.
+            again: also letters that were sent again before.
+            each: leave out those that cannot be sent, and tell why, instead of sending none.
 
         Raises:
             Refused, UnknownName: see `chosen`; or a message is kept nowhere any more. Nothing was sent then.
@@ -141,9 +178,8 @@ class Redrive:
         # Opened before letters are read: whoever was at it before has either committed its marks, or is fenced.
         writer = self.topics.writer(f"{self.stream}.redrive", "exactly-once")
         try:
-            letters = chosen(letters_of(self.topics, self.clock, self.topic), self.topic, offsets, again=again)
-            found = [self._message(letter) for letter in letters]
-            for sent in found:
+            found = self.plan(offsets, again=again, each=each)
+            for sent in found.sent:
                 letter = sent.letter
                 assert letter.origin is not None
                 headers = [*letter.headers, (FROM, f"{self.topic}@{letter.offset}".encode())]

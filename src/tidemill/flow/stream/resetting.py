@@ -109,7 +109,7 @@ def _see_nobody(reset: Reset, topics: Topics) -> None:
     except Busy:
         raise Busy(
             f'"{reset.stream}" is running.',
-            hint="stop `tidemill up`, or whatever runs it, and wait 10 s where it was killed",
+            hint=f"tidemill stream pause {reset.stream}; where it was killed, wait 10 s",
         ) from None
 
 
@@ -130,7 +130,7 @@ def _positions(
         case "latest":
             offsets = info.end
         case datetime():
-            offsets = topics.at(topic, round(to.timestamp() * 1000))
+            offsets = topics.at(topic, max(0, round(to.timestamp() * 1000)))
         case offset:
             ends = zip(info.first, info.end, strict=True)
             offsets = tuple(min(max(int(offset), first), end) for first, end in ends)

@@ -16,9 +16,15 @@ _PATIENCE = 30.0
 
 
 def stretch(
-    topics: Topics, clock: Clock, begin: Mapping[Partition, int], until: Mapping[Partition, int]
+    topics: Topics,
+    clock: Clock,
+    begin: Mapping[Partition, int],
+    until: Mapping[Partition, int],
+    ahead: int | None = None,
 ) -> Iterator[Messages]:
     """The messages of partitions from `begin` up to, not including, `until`.
+
+    `ahead`: about so many are read beyond what was given; None: as many as is fast.
 
     Raises:
         Unreachable: nothing comes, and the end is not reached. UnknownName: there is no such partition.
@@ -26,12 +32,12 @@ def stretch(
     at = {partition: offset for partition, offset in begin.items() if offset < until[partition]}
     if not at:
         return
-    reader = topics.reader()
+    reader = topics.reader() if ahead is None else topics.reader(ahead=ahead)
     try:
         reader.take(at)
         since = clock.monotonic()
         while at:
-            for messages in reader.read(_LIMIT, _WAIT):
+            for messages in reader.read(min(_LIMIT, ahead or _LIMIT), _WAIT):
                 since = clock.monotonic()
                 found = messages.before(until[messages.partition])
                 at[messages.partition] = messages.offsets[-1] + 1

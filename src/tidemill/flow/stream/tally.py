@@ -23,8 +23,8 @@ from tidemill.ports.topic import LONGEST_NOTE, Partition, Position
 if TYPE_CHECKING:
     from tidemill.flow.stream.work import Work
 
-#: Checks of one stage, at most: each takes up to 22 bytes of a note.
-MOST = (LONGEST_NOTE - 200) // 22
+#: Checks of one stage, at most: each takes up to 22 bytes of a note. What time it is takes its part, too: `times.py`.
+MOST = (LONGEST_NOTE - 900) // 22
 
 _HOUR = 3600
 

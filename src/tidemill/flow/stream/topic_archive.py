@@ -25,7 +25,7 @@ from tidemill.model.batch import Batch, BatchKey, BatchState, Manifest, Part, ow
 from tidemill.model.errors import DataError
 from tidemill.ports.clock import Clock
 from tidemill.ports.message_files import MessageFiles
-from tidemill.ports.metadata import Metadata
+from tidemill.ports.metadata import Metadata, Tx
 from tidemill.ports.topic import Messages, Partition
 
 #: The input's name in batches of topics.
@@ -77,6 +77,12 @@ class Archived:
         return found
 
 
+def archived_of(tx: Tx, topic: str) -> Archived:
+    """How far a topic is archived, as its bookmark says."""
+    mark = tx.bookmarks.get(owner_of(topic), SOURCE)
+    return _archived(mark.version, mark.value)
+
+
 def _archived(version: int, value: Any) -> Archived:
     if not value:
         return Archived(version)
@@ -106,8 +112,7 @@ class TopicArchives:
     def of(self, topic: str) -> Archived:
         """How far a topic is archived."""
         with self._metadata.read() as tx:
-            mark = tx.bookmarks.get(owner_of(topic), SOURCE)
-        return _archived(mark.version, mark.value)
+            return archived_of(tx, topic)
 
     # Reading
 

@@ -14,8 +14,9 @@ from tidemill.flow.stream.plan import StreamPlan
 from tidemill.flow.stream.recovery import Recovering
 from tidemill.flow.stream.tally import Tally
 from tidemill.model.errors import Refused, RunFailed
+from tidemill.plan.lanes import lane_of
 from tidemill.plan.topology import Node
-from tidemill.ports.stream_engine import LookUp, StreamEngine, StreamTask
+from tidemill.ports.stream_engine import LookUp, Place, StreamEngine, StreamTask
 from tidemill.ports.topic import Partition, Position, Reader, TopicInfo, Topics
 
 #: Where state says what code it is of, and of which topics (ids by name, as JSON).
@@ -43,14 +44,20 @@ class Work:
     positions: dict[Partition, int] = field(default_factory=dict)
     #: Partitions of which the group has read nothing yet.
     new: set[Partition] = field(default_factory=set)
-    #: Clock seconds of the last message of each partition, and the partitions that nothing waits for.
-    heard: dict[Partition, float] = field(default_factory=dict)
-    silent: set[Partition] = field(default_factory=set)
-    #: What time it was for a partition when the clock began to go on for it, by stamp.
-    clock_tops: dict[Partition, dict[int, int]] = field(default_factory=dict)
-    clock_began: dict[Partition, float] = field(default_factory=dict)
+    #: Clock seconds of the last row at each place where stamps are made, and the places that nothing waits for.
+    heard: dict[Place, float] = field(default_factory=dict)
+    silent: set[Place] = field(default_factory=set)
+    #: The places that are sources.
+    listening: set[Place] = field(default_factory=set)
+    #: When the clock began to go on for a place, and what time it was then, by stamp.
+    clocks: dict[Place, tuple[float, dict[int, int]]] = field(default_factory=dict)
     #: What its checks have found; None: it has none.
     tally: Tally | None = None
+
+    def sources(self, partition: Partition) -> list[Place]:
+        """Where the rows of a topic's partition come in; none for an exchange's."""
+        nodes = (node.number for node in self.inputs[partition] if node.kind == "source")
+        return [Place(number, lane_of(number, self.number)) for number in nodes]
 
 
 def inputs_of(plan: StreamPlan, stage: int, number: int) -> dict[Partition, list[Node]]:
@@ -60,6 +67,12 @@ def inputs_of(plan: StreamPlan, stage: int, number: int) -> dict[Partition, list
         if number < node.spread.tasks:
             found.setdefault(Partition(plan.topic_of(node), number), []).append(node)
     return found
+
+
+def readers_of(plan: StreamPlan) -> dict[Partition, int]:
+    """The task that reads each partition."""
+    tasks = enumerate(plan.tasks)
+    return {partition: task for task, (stage, number) in tasks for partition in inputs_of(plan, stage, number)}
 
 
 class WorkMaker:

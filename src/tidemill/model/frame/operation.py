@@ -312,7 +312,7 @@ class Reduce(Operation):
 
 def _shown(name: str, value: Any) -> str:
     """One argument as `explain` prints it."""
-    if value is None or value == () or value == {}:
+    if value is None or (isinstance(value, tuple | Mapping) and not value):  # an expression has no truth
         return ""
     if name in ("other", "frames"):
         return ""  # printed below the step, indented

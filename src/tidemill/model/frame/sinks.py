@@ -29,12 +29,16 @@ class Sinks(Recording):
         Args:
             topic: a name, or `tm.topic(...)`, which also says how messages are written.
             key: the columns that make the message's key; None: the topic's.
-            choose: an expression that says for each row to which topic it goes; null: to none.
+            choose: a text column's name or an expression that says for each row to which topic it goes; null: to none.
+                A topic that is missing is made when its first row comes, as `topic` says. A name that no topic can
+                have, or that is one of the stream's own topics, puts the row aside.
         """
         where = Topic(topic) if isinstance(topic, str) else topic
         if not isinstance(where, Topic):
             raise read.wrong(f"to_topic: {topic!r} is no topic.", 'f.to_topic("alerts")')
         keys = read.read_names("to_topic", "key", key, empty=True) or where.key
+        if choose is not None:
+            read.read_expressions("to_topic", [choose])
         return self._written(lambda at: ToTopic(at=at, topic=where, key=keys, chosen=choose))
 
     def to_table(self, table: str, **options: Any) -> Frame:

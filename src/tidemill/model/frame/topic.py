@@ -14,6 +14,7 @@ from tidemill.model.live import LiveSpec
 from tidemill.model.table import WriteMode
 
 OnIdle = Literal["wait", "clock"]
+Cleanup = Literal["delete", "compact"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +38,8 @@ class Topic:
         archive: raw messages are archived, a batch at the latest after this long; None: they are not.
         ahead: a message whose event time is so much later than its own timestamp is bad; None: it may be.
         checks: what its rows are expected to be, where a stream reads them.
+        cleanup: where Tidemill makes the topic: "delete" removes what is older than `retention`, "compact" all but the
+            newest message of each key.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Topic:
     ahead: timedelta | None = None
     source: LiveSpec | None = None
     checks: tuple[Expectation, ...] = ()
+    cleanup: Cleanup = "delete"
 
     def __str__(self) -> str:
         return self.name

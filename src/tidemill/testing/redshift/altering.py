@@ -1,5 +1,5 @@
 """ALTER TABLE as PostgreSQL's statements. Page "ALTER TABLE": of types, only the length of a VARCHAR changes, and
-never within a transaction.
+never within a transaction. An encoding is not altered to itself; DISTSTYLE AUTO and SORTKEY AUTO keep what there is.
 """
 # ruff: noqa: S608 - names are quoted
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidemill.testing.redshift.faults import Fault, unknown, wrong
-from tidemill.testing.redshift.tables import ENCODINGS, relation, take_column
+from tidemill.testing.redshift.tables import UNKEYED, relation, take_column, take_encoding
 from tidemill.testing.redshift.tokens import Parser, literal, quoted
 from tidemill.testing.redshift.types import Type, take_type
 
@@ -59,14 +59,19 @@ def alter_table(sql: str, columns: Columns, *, in_transaction: bool) -> list[str
     elif parser.took("alter", "column"):
         made = _alter_column(parser, table, columns, in_transaction)
     elif parser.took("alter", "distkey") or parser.took("alter", "diststyle", "key", "distkey"):
-        made = _move_key(table, columns(table), "distkey", [parser.name()])
+        key = parser.name()
+        made = [*_move_key(table, columns(table), "distkey", [key]), _styled(table, f"KEY({key})")]
     elif parser.took("alter", "compound", "sortkey") or parser.took("alter", "sortkey"):
-        wanted = [] if parser.took("auto") or parser.took("none") else list(parser.names())
-        made = _move_key(table, columns(table), "sortkey", wanted)
+        if parser.took("auto"):
+            made = []
+        else:
+            wanted = [] if parser.took("none") else list(parser.names())
+            made = _move_key(table, columns(table), "sortkey", wanted)
     elif parser.took("alter", "diststyle"):
-        if parser.name() not in ("auto", "all", "even"):
+        style = parser.name()
+        if style not in ("auto", "all", "even"):
             raise parser.unexpected()
-        made = _move_key(table, columns(table), "distkey", [])
+        made = [*_move_key(table, columns(table), "distkey", []), _styled(table, style.upper())]
     elif parser.took("alter", "encode", "auto"):
         made = []
     else:
@@ -112,9 +117,9 @@ def _alter_column(parser: Parser, table: str, columns: Columns, in_transaction: 
     if known is None:
         raise Fault(f'column "{name}" of relation {table} does not exist', "42703")
     if parser.took("encode"):
-        encoding = parser.name()
-        if encoding not in ENCODINGS:
-            raise wrong(f'invalid encoding "{encoding}"')
+        encoding = take_encoding(parser, known.type)
+        if known.notes.get("encode") == encoding:
+            raise Fault(f"column {name} has the encoding {encoding} already", "0A000")
         return [_note(table, name, {**known.notes, "encode": encoding})]
     parser.need("type")
     wanted = take_type(parser)
@@ -145,6 +150,8 @@ def _move_key(table: str, columns: Mapping[str, Known], which: str, wanted: list
     for name in wanted:
         if name not in columns:
             raise Fault(f'column "{name}" of relation {table} does not exist', "42703")
+        if columns[name].type.name in UNKEYED:
+            raise wrong(f"{columns[name].type.name.upper()} column {name} cannot be a distribution key or sort key")
     made = []
     for name, known in columns.items():
         notes = {key: value for key, value in known.notes.items() if key != which}
@@ -153,6 +160,10 @@ def _move_key(table: str, columns: Mapping[str, Known], which: str, wanted: list
         if notes != known.notes:
             made.append(_note(table, name, notes))
     return made
+
+
+def _styled(table: str, style: str) -> str:
+    return f"SELECT redshift_system.lay({literal(table)}::regclass, {literal(style)})"
 
 
 def _note(table: str, name: str, notes: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The system tables, views and functions that the emulator adds to a database, in a schema of their own.
 
 Pages "STL_LOAD_ERRORS", "STL_LOADERROR_DETAIL", "SYS_LOAD_ERROR_DETAIL", "SVV_REDSHIFT_COLUMNS", "PG_TABLE_DEF",
-"STV_SLICES", "SVV_EXTERNAL_SCHEMAS", "PG_LAST_COPY_ID", "PG_LAST_COPY_COUNT".
+"STV_SLICES", "PG_CLASS_INFO", "SVV_EXTERNAL_SCHEMAS", "PG_LAST_COPY_ID", "PG_LAST_COPY_COUNT".
 
 What Redshift knows of a column and PostgreSQL does not (encoding, keys of distribution and order) is in the column's
 comment, so that it goes where the column goes.
@@ -14,7 +14,7 @@ SCHEMA = "redshift_system"
 #: What a statement may name without a schema, or in pg_catalog.
 RELATIONS = frozenset(
     ("stl_load_errors", "stl_loaderror_detail", "sys_load_error_detail", "svv_redshift_columns", "pg_table_def",
-     "stv_slices", "svv_external_schemas", "stl_load_commits", "svv_table_info")
+     "stv_slices", "svv_external_schemas", "stl_load_commits", "svv_table_info", "pg_class_info")
 )  # fmt: skip
 FUNCTIONS = frozenset(
     ("pg_last_copy_id", "pg_last_copy_count", "from_hex", "json_parse", "json_serialize", "getdate", "len", "nvl")
@@ -85,6 +85,13 @@ CREATE VIEW redshift_system.svv_table_info AS
             THEN obj_description(c.oid, 'pg_class')::json->>'diststyle' END, 'AUTO(ALL)') AS diststyle
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'redshift_system', 'pg_toast');
+CREATE VIEW redshift_system.pg_class_info AS
+    SELECT c.oid AS reloid, c.relname, c.relnamespace, s.number AS reldiststyle,
+        CASE s.number WHEN 9 THEN 10 ELSE s.number END AS releffectivediststyle
+    FROM pg_class c
+        JOIN redshift_system.svv_table_info i ON i.table_id = c.oid::int
+        CROSS JOIN LATERAL (SELECT CASE split_part(i.diststyle, '(', 1)
+            WHEN 'EVEN' THEN 0 WHEN 'KEY' THEN 1 WHEN 'ALL' THEN 8 ELSE 9 END AS number) s;
 CREATE TABLE redshift_system.stv_slices (node int, slice int, localslice int, type char(1));
 CREATE TABLE redshift_system.svv_external_schemas (
     esoid int GENERATED ALWAYS AS IDENTITY, eskind smallint, schemaname name, esowner int, databasename text,
@@ -114,6 +121,13 @@ BEGIN
         EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (octet_length(%I) <= %s)', relation, named,
             found.attname, bytes);
     END LOOP;
+END $$;
+CREATE FUNCTION redshift_system.lay(relation regclass, style text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE known text := obj_description(relation, 'pg_class');
+BEGIN
+    known := (CASE WHEN known LIKE '{%' THEN known::jsonb ELSE '{}'::jsonb END
+        || jsonb_build_object('diststyle', style))::text;
+    EXECUTE format('COMMENT ON TABLE %s IS %L', relation, known);
 END $$;
 CREATE FUNCTION redshift_system.pg_last_copy_id() RETURNS bigint LANGUAGE sql AS $$
     SELECT coalesce(nullif(current_setting('redshift.copy_id', true), ''), '-1')::bigint

@@ -17,12 +17,12 @@ from tidemill.testing.redshift.tokens import Parser
 #: What Redshift takes, and the emulator does not do.
 _ELSEWHERE = frozenset(
     ("encrypted", "master_symmetric_key", "fixedwidth", "shapefile", "readratio", "ssh", "lzop", "orc",
-     "comprows", "noload", "job", "auto_create")
+     "comprows", "noload", "job", "auto_create", "explicit_ids")
 )  # fmt: skip
 _FORMATS = ("csv", "json", "avro", "parquet")
 _COMPRESSIONS = ("gzip", "zstd", "bzip2")
 #: Those that may go with columnar files.
-_COLUMNAR = frozenset(("manifest", "statupdate", "explicit_ids", "fillrecord", "acceptinvchars", "serializetojson"))
+_COLUMNAR = frozenset(("manifest", "statupdate", "fillrecord", "acceptinvchars", "serializetojson"))
 #: Options of delimited text that JSON and Avro have no use for.
 _TEXTUAL = frozenset(("delimiter", "quote", "escape", "removequotes", "fillrecord", "ignoreheader", "ignoreblanklines"))
 
@@ -225,7 +225,6 @@ _ARGUMENTS: dict[str, Callable[[Parser], Any]] = {
     "emptyasnull": _nothing,
     "encoding": _of_as(_encoding),
     "escape": _nothing,
-    "explicit_ids": _nothing,
     "fillrecord": _nothing,
     "ignoreblanklines": _nothing,
     "ignoreheader": _of_as(Parser.number),

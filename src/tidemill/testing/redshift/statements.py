@@ -56,8 +56,13 @@ def statement_of(sql: str) -> Statement:
     if word == "unload":
         return Statement(Kind.UNLOAD, sql, "UNLOAD")
     if word == "vacuum":
+        _check_vacuum(parser)
         return Statement(Kind.NOTHING, sql, "VACUUM")
     if word == "truncate":
+        parser.need("truncate")
+        parser.took("table")
+        parser.qualified()
+        _must_end(parser)
         return Statement(Kind.TRUNCATE, rewritten(sql), "TRUNCATE TABLE")
     if word == "create":
         return _create(sql, parser)
@@ -75,6 +80,27 @@ def statement_of(sql: str) -> Statement:
     if word in ("merge", "grant", "revoke", "call", "prepare", "execute", "deallocate", "declare", "comment", "cancel"):
         raise unknown(word.upper())
     raise wrong(f'syntax error at or near "{first.value}"')
+
+
+def _must_end(parser: Parser) -> None:
+    if not parser.ended:
+        raise parser.unexpected()
+
+
+def _check_vacuum(parser: Parser) -> None:
+    """Page "VACUUM"."""
+    parser.need("vacuum")
+    for words in (("full",), ("sort", "only"), ("delete", "only"), ("reindex",), ("recluster",)):
+        if parser.took(*words):
+            break
+    following = parser.peek()
+    if following is not None and not following.is_sign(";") and not following.is_word("boost"):
+        parser.qualified()
+        if parser.took("to"):
+            parser.number()
+            parser.need("percent")
+    parser.took("boost")
+    _must_end(parser)
 
 
 def _create(sql: str, parser: Parser) -> Statement:

@@ -19,7 +19,8 @@ ENCODINGS = frozenset(
     ("raw", "az64", "bytedict", "delta", "delta32k", "lzo", "mostly8", "mostly16", "mostly32", "runlength", "text255",
      "text32k", "zstd")
 )  # fmt: skip
-_UNKEYED = ("super", "varbyte")
+#: Types by which no table can lie.
+UNKEYED = ("super", "varbyte")
 #: Words that end a DEFAULT.
 _AFTER_DEFAULT = (
     "identity", "generated", "encode", "distkey", "sortkey", "not", "null", "unique", "primary", "references",
@@ -200,7 +201,7 @@ def take_column(parser: Parser, table: _Table | None = None) -> Column:
         elif parser.took("generated", "by", "default", "as", "identity"):
             column = replace(column, identity=_identity(parser), required=True, always=False)
         elif parser.took("encode"):
-            column = replace(column, encode=_encoding(parser, column.type))
+            column = replace(column, encode=take_encoding(parser, column.type))
         elif parser.took("distkey"):
             column = replace(column, distkey=True)
         elif parser.took("sortkey"):
@@ -222,7 +223,7 @@ def take_column(parser: Parser, table: _Table | None = None) -> Column:
             raise wrong(f'syntax error at or near "{found.value}"')
         else:
             break
-    if (column.distkey or column.sortkey) and column.type.name in _UNKEYED:
+    if (column.distkey or column.sortkey) and column.type.name in UNKEYED:
         raise wrong(f"{column.type.name.upper()} column {column.name} cannot be used as distribution key or sort key")
     if table is None and (column.distkey or column.sortkey or column.identity or column.keyed):
         raise wrong("ADD COLUMN takes DEFAULT, ENCODE, NOT NULL and NULL")
@@ -252,7 +253,8 @@ def _identity(parser: Parser) -> tuple[int, int]:
     return seed, step
 
 
-def _encoding(parser: Parser, kind: Type) -> str:
+def take_encoding(parser: Parser, kind: Type) -> str:
+    """Read an encoding of a column of some type. Raises Fault: there is none, or it is not for that."""
     name = parser.name()
     if name not in ENCODINGS:
         raise wrong(f'invalid encoding "{name}"')
@@ -302,7 +304,7 @@ def _place_keys(table: _Table) -> None:
             column = replace(column, required=True, keyed=True)
         if any(column.name in key for key in table.keys):
             column = replace(column, keyed=True)
-        if (column.distkey or column.sortkey) and column.type.name in _UNKEYED:
+        if (column.distkey or column.sortkey) and column.type.name in UNKEYED:
             raise wrong(f"{column.type.name.upper()} column {column.name} cannot be a distribution key or sort key")
         made.append(column)
     table.columns = made

@@ -18,6 +18,11 @@ _SIMPLE = {
     "timetz": "time with time zone", "timestamptz": "timestamp with time zone",
 }  # fmt: skip
 _ELSEWHERE = ("geometry", "geography", "hllsketch", "interval")
+#: Words that types begin with.
+TYPE_WORDS = frozenset(_SIMPLE) | frozenset(
+    ("double", "decimal", "numeric", "varchar", "nvarchar", "text", "char", "character", "nchar", "bpchar",
+     "varbyte", "varbinary", "binary", "time", "timestamp")
+)  # fmt: skip
 #: What differs in PostgreSQL.
 _KEPT_AS = {"super": "jsonb", "varbyte": "bytea"}
 _SHOWN = re.compile(r"([a-z ]+?)(?:\((\d+)(?:,(\d+))?\))?( with(?:out)? time zone)?")

@@ -92,6 +92,9 @@ def fault_of(body: bytes) -> Fault:
         value, end = cut(body, at + 1)
         parts[chr(body[at])] = value
         at = end
+    if parts.get("C") == "53100":
+        said = parts.get("M", "")
+        return Fault("Disk Full", "53100", f"\n  -----\n  error:  Disk Full\n  code:      1016\n  context:   {said}")
     return Fault(parts.get("M", ""), parts.get("C", "XX000"), parts.get("D", ""))
 
 

@@ -40,6 +40,11 @@ class PolarsStreamEngine:
     ) -> None:
         self._tables = dict(tables or {})
         self._since = {topic: micros_of(moment) for topic, moment in (since or {}).items()}
+        #: Tries steps out on no rows, each once: the frames of a topology's nodes begin alike.
+        self._dry = Run(self._empty, Holder(HELD_IN_MEMORY), dry=True)
+        #: Columns by the identities of input and steps, which the frames that were asked for keep.
+        self._shapes: dict[tuple[int, ...], pl.Schema | None] = {}
+        self._asked: list[Frame] = []
 
     def pack(self, rows: pl.DataFrame) -> bytes:
         """Rows as bytes."""
@@ -66,13 +71,15 @@ class PolarsStreamEngine:
 
     def shape_of(self, frame: Frame) -> pl.Schema | None:
         """The columns of a frame and their types."""
-        holder = Holder(HELD_IN_MEMORY)
-        try:
-            return Run(self._empty, holder, dry=True).query(frame).lazy.collect_schema()
-        except Undeclared:
-            return None
-        finally:
-            holder.close()
+        key = (id(frame.source), *map(id, frame.operations))
+        if key not in self._shapes:
+            self._asked.append(frame)  # before anything of it is known: what is collected leaves its identity to others
+            try:
+                shape = self._dry.query(frame).lazy.collect_schema()
+            except Undeclared:
+                shape = None
+            self._shapes[key] = shape
+        return self._shapes[key]
 
     def task(
         self, topology: Topology, stage: int, number: int, keeper: Keeper, lookups: Mapping[int, LookUp]

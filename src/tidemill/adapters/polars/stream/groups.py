@@ -14,6 +14,7 @@ from tidemill.adapters.polars.building import build
 from tidemill.adapters.polars.calling import fold_lists, start
 from tidemill.adapters.polars.grouping import END, ROW, START
 from tidemill.adapters.polars.remembering import key_of
+from tidemill.adapters.polars.rows import rows_of
 from tidemill.adapters.polars.stream.chunks import Chunks
 from tidemill.adapters.polars.stream.keyed import Keyed
 from tidemill.adapters.polars.stream.marks import LANE, Progress, order_of, theirs
@@ -21,7 +22,6 @@ from tidemill.adapters.polars.stream.operator import Failed, Gate, Operator
 from tidemill.adapters.polars.stream.partial import Parts, divide
 from tidemill.model.errors import DefinitionError
 from tidemill.model.frame.operation import GroupBy, Reduce, Windowed
-from tidemill.model.frame.row import Row
 from tidemill.model.frame.window import WINDOW_END, WINDOW_START, Count
 from tidemill.plan.topology import Node
 from tidemill.ports.stream_engine import Keeper
@@ -217,8 +217,7 @@ class Reduced(InOrder):
         """Every row into the state of its key."""
         step, names = self._step, theirs(rows.columns)
         changed: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-        for place, values in enumerate(rows.select(names).iter_rows()):
-            row = Row(zip(names, values, strict=True))
+        for place, row in enumerate(rows_of(rows.select(names))):
             key = key_of(row[name] for name in step.by)
             state = self._states.get(key)
             try:

@@ -56,6 +56,10 @@ class Operator(ABC):
         """How far the event time has come that the step goes by."""
         return None if self.node.uses is None else self.lanes.low(self.node.uses)
 
+    def open_windows(self) -> int | None:
+        """How many windows are open; None: it has none, or keeps rows instead."""
+        return None
+
     def too_late(self, rows: pl.DataFrame, late: pl.Expr) -> pl.DataFrame:
         """The rows that are not late; those that are go aside."""
         marked = rows.with_columns(late.fill_null(False).alias("__tm_late"))

@@ -11,13 +11,13 @@ from tidemill.adapters.polars.building import build
 from tidemill.adapters.polars.grouping import TIME
 from tidemill.adapters.polars.moments import whole
 from tidemill.adapters.polars.remembering import Caller, key_of, no_time, returned
+from tidemill.adapters.polars.rows import rows_of
 from tidemill.adapters.polars.stream.keyed import Keyed, read, written
 from tidemill.adapters.polars.stream.marks import LANE, Progress, order, order_of, stamp, theirs
 from tidemill.adapters.polars.stream.meetings import Waiting
 from tidemill.adapters.polars.stream.operator import Failed, Operator, with_time
 from tidemill.model.errors import DataError
 from tidemill.model.frame.operation import MapWithState, function_name
-from tidemill.model.frame.row import Row
 from tidemill.model.place import told
 from tidemill.plan.topology import Node
 from tidemill.ports.stream_engine import Keeper
@@ -85,15 +85,14 @@ class Remembering(Operator):
         Raises:
             DataError: it is not; no state has changed.
         """
-        step, names = self._step, theirs(rows.columns)
-        given = rows.select(names)
+        step = self._step
+        given = rows.select(theirs(rows.columns))
         changed: dict[tuple[Any, ...], tuple[int, Mapping[str, Any]]] = {}
         made: list[Mapping[str, Any]] = []
         places: list[int] = []
         numbers: list[int] = []
         failures: list[tuple[int, str]] = []
-        for place, (now, values) in enumerate(zip(rows.get_column(TIME).to_list(), given.iter_rows(), strict=True)):
-            row = Row(zip(names, values))  # noqa: B905  # strict costs 0.1 us; Polars gives a value for each
+        for place, (now, row) in enumerate(zip(rows.get_column(TIME).to_list(), rows_of(given), strict=True)):
             key = key_of(row[name] for name in step.by)
             before = self._states.get(key, now) if key not in changed else self._states.still(changed[key], now)
             try:

@@ -8,10 +8,11 @@ from typing import Any
 import polars as pl
 
 from tidemill.adapters.polars.building import build
-from tidemill.adapters.polars.calling import declared, rows_of
+from tidemill.adapters.polars.calling import declared
 from tidemill.adapters.polars.errors import defining, running
 from tidemill.adapters.polars.joining import check_lookup, join
 from tidemill.adapters.polars.meeting import align, meet
+from tidemill.adapters.polars.rows import rows_of
 from tidemill.adapters.polars.stateless import Stateless, named, stateless
 from tidemill.adapters.polars.stream.marks import Progress, order, order_of, ours, side_order, theirs
 from tidemill.adapters.polars.stream.operator import Failed, Operator, Ways

@@ -22,6 +22,8 @@ class Stamping:
         self.what = what
         self._memory = Memory(keeper, name)
         self.tops: dict[int, int] = self._memory.value
+        #: Lanes that rows have come of since somebody asked last.
+        self.spoke: set[int] = set()
 
     def impossible(self, rows: pl.DataFrame) -> pl.Series | None:
         """Which rows have an event time that cannot be; None: no row has."""
@@ -52,6 +54,7 @@ class Stamping:
         lanes = rows.get_column(LANE)
         first = lanes[0]
         if lanes.n_unique() == 1:
+            self.spoke.add(first)
             base = self.tops.get(first, NEVER)
             made = rows.with_columns(
                 pl.max_horizontal(own.cum_max().forward_fill(), pl.lit(base, dtype=pl.Int64)).alias(name)
@@ -62,6 +65,7 @@ class Stamping:
         top = own.cum_max().over(LANE)
         made = rows.with_columns(pl.max_horizontal(top.forward_fill().over(LANE), bases).alias(name))
         for lane, moment in made.group_by(LANE).agg(pl.col(name).max()).iter_rows():
+            self.spoke.add(lane)
             self._note(lane, moment)
         return made
 

@@ -43,7 +43,7 @@ from tidemill.model.frame.topic import Expect, Sink
 from tidemill.plan.lanes import MOST, lane_of, lanes_at
 from tidemill.plan.stream_steps import is_stateful
 from tidemill.plan.topology import Node, Stamp, Topology
-from tidemill.ports.stream_engine import Block, Failure, Given, Keeper, LookUp, Outcome
+from tidemill.ports.stream_engine import Block, Failure, Given, Keeper, LookUp, Outcome, Place
 
 _TASK = "__tm_task"
 _TIMESTAMP = "__tm_timestamp"
@@ -82,6 +82,8 @@ class PolarsTask:
         self._ways: dict[int, Ways] = {}
         for node in topology.of_stage(stage):
             self._build(node)
+        stamped = (number for number, stampings in self._stampings.items() if stampings)
+        self._places = [Place(number, lane) for number in stamped for lane in sorted(self._lanes_of(number))]
 
     # Building
 
@@ -206,27 +208,34 @@ class PolarsTask:
         sender, progress, rows = msgspec.msgpack.decode(data, type=tuple[int, dict[int, dict[int, int]], bytes])
         self._give(self._topology.nodes[exchange], unpacked(rows), self._ways[exchange].update(sender, progress))
 
-    def tops(self, source: int) -> Mapping[int, int]:
-        """How far the lane that begins at a source has come."""
-        lane = lane_of(source, self._number)
-        found = (s for stampings in self._stampings.values() for s in stampings)
-        return {stamping.what.number: stamping.tops[lane] for stamping in found if lane in stamping.tops}
+    def places(self) -> dict[Place, dict[int, int | None]]:
+        """Where stamps are made, and how far each lane there has come."""
+        return {
+            place: {one.what.number: one.tops.get(place.lane) for one in self._stampings[place.node]}
+            for place in self._places
+        }
 
-    def idle(self, source: int, upto: Mapping[int, int]) -> bool:
-        """Let a silent lane go on, wherever it is stamped."""
-        lane, news = lane_of(source, self._number), False
+    def spoke(self) -> set[Place]:
+        """The places that rows have come to since the last call."""
+        found: set[Place] = set()
         for number, stampings in self._stampings.items():
-            progress: dict[int, int] = {}
             for stamping in stampings:
-                moment = upto.get(stamping.what.number)
-                if moment is not None and lane in self._lanes_of(number) and stamping.raise_to(lane, moment):
-                    progress[stamping.what.number] = moment
-            if progress:
-                news = True
-                node = self._topology.nodes[number]
-                empty = pl.DataFrame(schema={**(self._shapes.user(number) or {}), **self._shapes.marks(number)})
-                self._down(node, empty, {lane: progress})
-        return news
+                found.update(Place(number, lane) for lane in stamping.spoke)
+                stamping.spoke.clear()
+        return found
+
+    def idle(self, place: Place, upto: Mapping[int, int]) -> bool:
+        """Let a silent lane go on at a place."""
+        progress: dict[int, int] = {}
+        for stamping in self._stampings[place.node]:
+            moment = upto.get(stamping.what.number)
+            if moment is not None and stamping.raise_to(place.lane, moment):
+                progress[stamping.what.number] = moment
+        if progress:
+            node, number = self._topology.nodes[place.node], place.node
+            empty = pl.DataFrame(schema={**(self._shapes.user(number) or {}), **self._shapes.marks(number)})
+            self._down(node, empty, {place.lane: progress})
+        return bool(progress)
 
     def _give(self, node: Node, rows: pl.DataFrame, progress: Progress) -> None:
         """Stamp a node's rows, and hand them on."""
@@ -319,6 +328,11 @@ class PolarsTask:
         """How far a node's event time has come."""
         operator = self._operators.get(node)
         return None if operator is None else operator.low()
+
+    def open_windows(self) -> int | None:
+        """Of all steps together."""
+        found = [number for one in self._operators.values() if (number := one.open_windows()) is not None]
+        return sum(found) if found else None
 
 
 class _Exchange:

@@ -178,6 +178,11 @@ class Partial(Windows):
     def _fold(self, rows: pl.DataFrame) -> pl.DataFrame:
         return rows.lazy().group_by(*self.by, START).agg(*self._parts.merged).collect()
 
+    def open_windows(self) -> int:
+        """One for each key."""
+        kept = self._chunks.all()
+        return 0 if kept is None else kept.select(START, *self.by).n_unique()
+
     def _earliest(self) -> int:
         kept = self._chunks.all()
         return 2**62 if kept is None or kept.height == 0 else _least(kept) + self._size

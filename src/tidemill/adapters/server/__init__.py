@@ -1,0 +1,1 @@
+"""An installation that is elsewhere, by the API of its server."""

@@ -1,0 +1,135 @@
+"""Port `asked` by the API of a server: its streams."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from tidemill.adapters.server.asking import Server, path
+from tidemill.model.errors import LimitError, UnknownName, UserError
+from tidemill.ports.asked import Facts
+
+#: Bytes of a request that a server takes.
+_LARGEST = 1 << 20
+_FEED_THERE = "tidemill stream feed, where the project is"
+
+
+class ServerStreams:
+    """Port `AskedStreams`."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def listed(self) -> list[Facts]:
+        """By name."""
+        return list(self._server.pages(path("streams"), "streams"))
+
+    def one(self, name: str) -> Facts:
+        """With its topology."""
+        return self._server.get(path("streams", self._meant(name)))
+
+    def lag(self, name: str | None) -> dict[str, list[Facts]]:
+        """One request for each stream."""
+        names = [one["stream"] for one in self.listed()] if name is None else [self._meant(name)]
+        found = [self._server.get(path("streams", one, "lag")) for one in names]
+        return {one["stream"]: one["lag"] for one in found}
+
+    def letters(self, name: str, *, late: bool) -> Facts:
+        """Page by page."""
+        stream = self._meant(name)
+        where, asked = path("streams", stream, "letters"), "true" if late else None
+        found = [_letter(one) for one in self._server.pages(where, "letters", late=asked)]
+        topic = self._server.get(where, limit=1, late=asked)["topic"]
+        return {"stream": stream, "topic": topic, "letters": found[::-1]}
+
+    def preview_redrive(self, name: str, offsets: Sequence[int], *, again: bool) -> Facts:
+        """What `redrive` would send."""
+        stream = self._meant(name)
+        found = self._redrive(stream, {"offsets": list(offsets), "all": not offsets, "again": again}, dry_run=True)
+        letters = {one["offset"]: one for one in self.letters(stream, late=False)["letters"]} if found else {}
+        return {"stream": stream, "letters": [letters[offset] for offset in found if offset in letters]}
+
+    def redrive(self, stream: str, offsets: Sequence[int], edits: Mapping[int, bytes], *, again: bool) -> list[int]:
+        """In one commit."""
+        try:
+            texts = {str(offset): value.decode() for offset, value in edits.items()}
+        except UnicodeDecodeError:
+            raise UserError(
+                "A value that is no text cannot be given to a server.",
+                hint="tidemill stream redrive --edit FILE, where the project is",
+            ) from None
+        body = {"offsets": list(offsets), "edits": texts, "again": again}
+        return self._redrive(stream, body, dry_run=False)
+
+    def _redrive(self, stream: str, body: Mapping[str, Any], *, dry_run: bool) -> list[int]:
+        found: list[int] = self._server.act(path("streams", stream, "redrive"), body, dry_run=dry_run)["offsets"]
+        return found
+
+    def feed(self, topic: str, lines: Sequence[bytes], key: Sequence[str], *, strict: bool) -> int:
+        """In one request, so that all or none is sent."""
+        try:
+            texts = [line.decode() for line in lines]
+        except UnicodeDecodeError:
+            raise UserError("A line that is no text cannot be given to a server.", hint=_FEED_THERE) from None
+        if not texts:
+            return 0
+        body = {"lines": texts, "key": list(key), "raw": not strict}
+        if len(json.dumps(body)) > _LARGEST:
+            raise LimitError(
+                "That is more than the 1 MB that a server takes at once.", hint=f"in parts, or {_FEED_THERE}"
+            )
+        return int(self._server.act(path("topics", topic, "messages"), body)["messages"])
+
+    def pause(self, name: str, *, paused: bool) -> str:
+        """As its database has it."""
+        stream = self._meant(name)
+        self._server.act(path("streams", stream, "pause" if paused else "resume"))
+        return stream
+
+    def state(self, name: str) -> str:
+        """As the list of streams has it."""
+        stream = self._meant(name)
+        return str(self.one(stream)["state"])
+
+    def preview_reset(self, name: str, to: str) -> Facts:
+        """What `reset` would do."""
+        found = self._server.act(path("streams", self._meant(name), "reset"), {"to": _place(to)}, dry_run=True)
+        fields = ("topic", "partition", "offset", "before")
+        positions = [{field: one[field] for field in fields} for one in found["positions"]]
+        return {"positions": positions, **{field: found[field] for field in ("stream", "cleared", "stores")}}
+
+    def reset(self, name: str, to: str) -> None:
+        """From there on."""
+        self._server.act(path("streams", self._meant(name), "reset"), {"to": _place(to)})
+
+    def _meant(self, name: str) -> str:
+        """A stream's whole name; the server says what is wrong with one that is whole."""
+        if "." in name:
+            return name
+        known = [str(one["stream"]) for one in self.listed()]
+        found = [one for one in known if one.rpartition(".")[2] == name]
+        if len(found) != 1:
+            raise UnknownName.of("stream", name, known)
+        return found[0]
+
+
+def _letter(found: Facts) -> Facts:
+    headers = [[name, _content(value)] for name, value in found["headers"]]
+    return {**found, "key": _content(found["key"]), "value": _content(found["value"]), "headers": headers}
+
+
+def _content(found: Any) -> Any:
+    return base64.b64decode(found["base64"]) if isinstance(found, dict) else found
+
+
+def _place(to: str) -> str:
+    """Where to begin: a time without a zone is one of this computer's, which may be another one there."""
+    if to.isdecimal():
+        return to
+    try:
+        return datetime.fromisoformat(to).astimezone().isoformat()
+    except (ValueError, OverflowError, OSError):
+        return to

@@ -1,0 +1,1 @@
+"""What other tools' files are written in, said in Tidemill's words."""

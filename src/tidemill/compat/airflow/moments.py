@@ -1,0 +1,51 @@
+"""`airflow.utils.timezone`, and times with pendulum's methods."""
+
+from __future__ import annotations
+
+import datetime as _times
+from typing import Any
+
+from tidemill.authoring import registry
+
+utc = _times.UTC
+
+
+def in_pendulum(moment: _times.datetime) -> _times.datetime:
+    """A time with pendulum's methods, as Airflow hands it over; as it is where there is no pendulum."""
+    try:
+        from pendulum import instance
+    except ImportError:
+        return moment
+    return instance(moment)
+
+
+def utcnow() -> _times.datetime:
+    """The time."""
+    return in_pendulum(registry.now())
+
+
+def datetime(*parts: Any, **named: Any) -> _times.datetime:
+    """A time, of UTC unless it says otherwise."""
+    return in_pendulum(_times.datetime(*parts, **{"tzinfo": utc, **named}))
+
+
+def parse(text: str, **_options: Any) -> _times.datetime:
+    """A time from its ISO text; of UTC unless it says otherwise."""
+    made = _times.datetime.fromisoformat(text)
+    return in_pendulum(made if made.tzinfo else made.replace(tzinfo=utc))
+
+
+def make_aware(value: _times.datetime, timezone: Any = utc) -> _times.datetime:
+    """A naive time, as one of a zone."""
+    return value.replace(tzinfo=timezone)
+
+
+def is_localized(value: _times.datetime) -> bool:
+    """Whether it says of which zone it is."""
+    return value.tzinfo is not None
+
+
+def days_ago(n: int, hour: int = 0, minute: int = 0, second: int = 0, microsecond: int = 0) -> _times.datetime:
+    """So many days ago, UTC, at the beginning of the day or at a time of it."""
+    day = registry.now().astimezone(utc) - _times.timedelta(days=n)
+    return in_pendulum(day.replace(hour=hour, minute=minute, second=second, microsecond=microsecond))

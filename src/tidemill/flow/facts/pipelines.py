@@ -1,0 +1,61 @@
+"""What is told of pipelines: schedule, next run, last runs, and what could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from tidemill.model.definition import Definition
+from tidemill.plan.due import upcoming
+from tidemill.ports.definitions import PipelineRecord, Unreadable
+from tidemill.ports.metadata import Tx
+
+
+def pipeline_facts(
+    tx: Tx, record: PipelineRecord, definition: Definition, unread: Collection[str], now: datetime, *, strip: int
+) -> dict[str, Any]:
+    """One pipeline.
+
+    Args:
+        tx: the database.
+        record: it.
+        definition: its newest.
+        unread: files that cannot be read.
+        now: the time.
+        strip: so many of its last runs, oldest first.
+    """
+    runs = tx.runs.strip(record.name, strip)[::-1] if strip else []
+    soon = [] if record.paused else upcoming(definition, now, record.newest, 1)
+    return {
+        "pipeline": record.name,
+        "kind": definition.kind.value,
+        "schedule": schedule_text(definition),
+        "state": "paused" if record.paused else "active",
+        "readable": record.file not in unread,
+        "next_at": soon[0][0] if soon else None,
+        "next_interval": [soon[0][1].start, soon[0][1].end] if soon else None,
+        "due": bool(soon) and soon[0][0] <= now,
+        "last_runs": [state.value for _, state in runs],
+        "last_run_ids": [run_id for run_id, _ in runs],
+        "tasks": len(definition.tasks),
+        "file": record.file,
+        "place": definition.place,
+        "code_version": record.code,
+        "owner": definition.owner,
+        "tags": list(definition.tags),
+        "doc": definition.doc,
+    }
+
+
+def schedule_text(definition: Definition) -> str:
+    """When it runs, in words."""
+    text = definition.schedule.text
+    if not text:
+        return "by hand"
+    return text if definition.zone == "UTC" else f"{text} in {definition.zone}"
+
+
+def error_facts(error: Unreadable) -> dict[str, Any]:
+    """Why a file could not be read."""
+    return {name: getattr(error, name) for name in error.__dataclass_fields__}

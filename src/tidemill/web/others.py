@@ -1,0 +1,105 @@
+"""What is no resource of its own: search over names, connections' names, health, metrics."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+from starlette.responses import PlainTextResponse, Response
+
+from tidemill.model.branch import MAIN, RefState
+from tidemill.version import __version__
+from tidemill.web.table import Asked, Query
+
+
+class ConnectionItem(Struct):
+    """A connection: what it is called and where it is from, never what it is."""
+
+    name: str
+    kind: str
+    host: str
+    origin: str
+    error: str | None
+
+
+class Connections(Struct):
+    """Connections by name."""
+
+    connections: list[ConnectionItem]
+
+
+class Hit(Struct):
+    """Something whose name fits; `kind`: pipeline, task, table, stream, branch."""
+
+    kind: str
+    name: str
+    pipeline: str | None
+
+
+class Hits(Struct):
+    """What was found; names that begin so come first."""
+
+    query: str
+    hits: list[Hit]
+
+
+class Health(Struct):
+    """The server answers."""
+
+    status: str
+    version: str
+    project: str
+
+
+class SearchQuery(Query, frozen=True, kw_only=True):
+    """What to look for."""
+
+    q: Annotated[str, Meta(min_length=1, max_length=200, description="a part of a name")]
+    limit: Annotated[int, Meta(ge=1, le=200)] = 20
+
+
+def list_connections(asked: Asked) -> dict[str, Any]:
+    """Connections: kind, host, and where they are from."""
+    from tidemill.wiring.connection_care import listed_connections
+
+    found = listed_connections(asked.backend.settings)
+    listed = [{name: getattr(one, name) for name in one.__dataclass_fields__} for one in found]
+    return {"connections": listed}
+
+
+def search(asked: Asked) -> dict[str, Any]:
+    """Pipelines, tasks, tables, streams and branches whose names have a text in them."""
+    text = asked.query.q.lower()
+    found: list[Hit] = []
+    with asked.backend.metadata.read() as tx:
+        records = [one for one in tx.definitions.pipelines() if asked.sees(one.name)]
+        known = tx.definitions.get_all(one.definition_id for one in records)
+        pointers = [*tx.refs.pointers(MAIN), *tx.refs.views(MAIN)]
+        refs = tx.refs.all(states=[RefState.OPEN, RefState.FAILED]) if asked.sees(None) else []
+    for record in records:
+        made = known[record.definition_id]
+        found.append(Hit("pipeline", record.name, record.name))
+        found += [Hit("stream", f"{record.name}.{stream}", record.name) for stream in made.streams]
+        found += [Hit("task", task, record.name) for task in made.tasks]
+    found += [Hit("table", str(name), name.namespace) for name in pointers if asked.sees(name.namespace)]
+    found += [Hit("branch", ref.name, None) for ref in refs]
+    hits = [hit for hit in found if text in hit.name.lower()]
+    hits.sort(key=lambda hit: (not hit.name.lower().startswith(text), len(hit.name), hit.name, hit.kind))
+    return {"query": asked.query.q, "hits": hits[: asked.query.limit]}
+
+
+def health(asked: Asked) -> Health:
+    """Whether the process lives; nothing is asked of anybody else."""
+    return Health("ok", __version__, asked.backend.settings.name)
+
+
+def ready(asked: Asked) -> Health:
+    """Whether the database answers, so that requests can be carried out."""
+    with asked.backend.metadata.read() as tx:
+        tx.refs.get(MAIN)
+    return Health("ready", __version__, asked.backend.settings.name)
+
+
+def metrics(asked: Asked) -> Response:
+    """The installation's metrics, for Prometheus."""
+    return PlainTextResponse(asked.backend.metrics(), media_type="text/plain; version=0.0.4")

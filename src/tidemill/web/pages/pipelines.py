@@ -1,0 +1,79 @@
+"""Pipelines: the list, and one with its grid, graph, tasks, log and code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tidemill.model.errors import UnknownName
+from tidemill.web.pages.ask import Api
+from tidemill.web.pages.words import Given
+
+VIEWS = ("graph", "gantt", "runs", "code")
+
+
+def pipelines(api: Api, query: Mapping[str, Any]) -> dict[str, Any]:
+    """What the list says."""
+    kept = {name: query[name] for name in ("search", "state", "tag") if query.get(name)}
+    page = api.get("/pipelines", limit=200, cursor=query.get("cursor"), **kept)
+    return {"found": page.pipelines, "errors": page.errors, "next": page.next, "query": Given(kept)}
+
+
+def pipeline(api: Api, query: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page of one says: the run that is chosen, and the task."""
+    name = api.request.path_params["pipeline"]
+    one = api.get("/pipelines/{pipeline}", pipeline=name)
+    runs = api.get("/runs", pipeline=[name], limit=25).runs
+    chosen = query.get("run") or (runs[0].run_id if runs else None)
+    run = None if chosen is None else api.get("/runs/{run_id}", run_id=_number(chosen))
+    view = query.get("view") if query.get("view") in VIEWS else "graph"
+    task = query.get("task") or (_worst(run) if run is not None else None)
+    instances = [] if run is None or task is None else [item for item in run.tasks if item.task == task]
+    return {
+        "params": {
+            param: Given(schema) for param, schema in one.params.items()
+        },
+        "pipeline": one, "runs": runs, "run": run, "view": view, "task": task, "instances": instances,
+        "tries": [] if run is None else [item for item in run.past_tries if item.task == task],
+        "gantt": None if run is None or view != "gantt" else gantt(run),
+        "code": code(api, one) if view == "code" else None, "query": query, "views": VIEWS,
+    }  # fmt: skip
+
+
+def _number(text: Any) -> int:
+    if not str(text).isdecimal():
+        raise UnknownName(f"There is no run {text!r}.", hint="a run has a number")
+    return int(text)
+
+
+def _worst(run: Any) -> str | None:
+    """The task whose error matters: that which failed first."""
+    failed = [item for item in run.tasks if item.state == "failed"]
+    return min(failed, key=lambda item: (item.ended_at is None, item.ended_at)).task if failed else None
+
+
+def gantt(run: Any) -> dict[str, Any] | None:
+    """When each task instance ran, in seconds, the first first."""
+    done = sorted((one for one in run.tasks if one.started_at is not None), key=lambda one: one.started_at)
+    if not done:
+        return None
+    begin = done[0].started_at.timestamp()
+    latest = max((one.ended_at or one.started_at).timestamp() for one in done)
+    bars = [
+        {
+            "id": one.task if one.map_index < 0 else f"{one.task} [{one.map_index}]", "state": one.state,
+            "start": one.started_at.timestamp(), "end": (one.ended_at.timestamp() if one.ended_at else latest),
+        }
+        for one in done
+    ]  # fmt: skip
+    return {"begin": begin, "end": max(latest, begin + 0.001), "bars": bars}
+
+
+def code(api: Api, one: Any) -> str | None:
+    """The pipeline's file as it is now; None where it cannot be read."""
+    root = api.backend.settings.root.resolve()
+    path = (root / one.file).resolve()
+    if not path.is_relative_to(root) or not path.is_file() or path.stat().st_size > 1 << 20:
+        return None
+    return Path(path).read_text("utf-8", errors="replace")

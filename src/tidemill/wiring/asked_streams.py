@@ -1,0 +1,101 @@
+"""Port `asked` by the project's own streams: what `tidemill stream` shows and does where the project is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tidemill.flow.stream.redrive import Letter
+from tidemill.ports.asked import Facts
+from tidemill.wiring import stream_letters, stream_pauses, stream_reset
+from tidemill.wiring.stream_care import StreamCare, lag_json
+
+
+@dataclass(frozen=True, slots=True)
+class OwnStreams:
+    """Port `AskedStreams`.
+
+    Args:
+        open_care: the project's streams.
+    """
+
+    open_care: Callable[[], StreamCare]
+
+    def listed(self) -> list[Facts]:
+        """As their files declare them."""
+        return [asdict(one) for one in self.open_care().overview()]
+
+    def one(self, name: str) -> Facts:
+        """With its topology."""
+        return self.open_care().show(name)
+
+    def lag(self, name: str | None) -> dict[str, list[Facts]]:
+        """By stream."""
+        found = self.open_care().lag(name)
+        return {stream: [lag_json(one) for one in lags] for stream, lags in found.items()}
+
+    def letters(self, name: str, *, late: bool) -> Facts:
+        """As they are in their topic."""
+        stream, topic, found = stream_letters.letters(self.open_care(), name, late=late)
+        return {"stream": stream, "topic": topic, "letters": [letter_facts(one) for one in found]}
+
+    def preview_redrive(self, name: str, offsets: Sequence[int], *, again: bool) -> Facts:
+        """What `redrive` would send."""
+        stream, found = stream_letters.preview(self.open_care(), name, offsets, again=again)
+        return {"stream": stream, "letters": [letter_facts(one) for one in found]}
+
+    def redrive(self, stream: str, offsets: Sequence[int], edits: Mapping[int, bytes], *, again: bool) -> list[int]:
+        """In one commit."""
+        _, found = stream_letters.send(self.open_care(), stream, offsets, edits, again=again)
+        return [one.letter.offset for one in found.sent]
+
+    def feed(self, topic: str, lines: Sequence[bytes], key: Sequence[str], *, strict: bool) -> int:
+        """Some thousands at a time, in one commit."""
+        return self.open_care().feed(topic, lines, key, strict=strict)
+
+    def pause(self, name: str, *, paused: bool) -> str:
+        """In the database, where processes look."""
+        return stream_pauses.pause(self.open_care(), name, paused=paused)
+
+    def state(self, name: str) -> str:
+        """By what its processes have told."""
+        return stream_pauses.state(self.open_care(), name)
+
+    def preview_reset(self, name: str, to: str) -> Facts:
+        """What `reset` would do."""
+        found = stream_reset.preview(self.open_care(), name, to)
+        positions = [
+            {"topic": p.topic, "partition": p.number, "offset": offset, "before": found.before.get(p)}
+            for p, offset in sorted(found.positions.items())
+        ]
+        return {
+            "stream": found.stream, "positions": positions, "cleared": list(found.cleared),
+            "stores": list(found.stores),
+        }  # fmt: skip
+
+    def reset(self, name: str, to: str) -> None:
+        """From there on."""
+        care = self.open_care()
+        stream_reset.begin_anew(care, name, stream_reset.preview(care, name, to))
+
+
+def letter_facts(one: Letter) -> Facts:
+    """A dead letter; content that is no text is bytes."""
+    return {
+        "offset": one.offset, "at": one.at, "kind": one.kind, "step": one.step, "error": one.error,
+        "topic": one.origin.topic if one.origin else None,
+        "partition": one.origin.number if one.origin else None,
+        "message_offset": one.origin_offset, "key": _content(one.key), "value": _content(one.value),
+        "headers": [[name, _content(value)] for name, value in one.headers],
+        "row": one.row, "redriven": list(one.redriven),
+    }  # fmt: skip
+
+
+def _content(value: bytes | None) -> Any:
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
