@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import pytest
 from hypothesis import settings
 
-from harness import build_end, services
+from harness import build_end, services, standstill
 from harness import mariadb as mariadb_harness
 from harness.brokers import kafka_or_why, kafka_servers
 from harness.mariadb import MariaDB
@@ -50,6 +50,7 @@ def _nothing_left() -> Iterator[None]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(build_end)
+    config.pluginmanager.register(standstill)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -26,7 +26,12 @@ def note_used(request: pytest.FixtureRequest, name: str, version: str) -> None:
 
 def tell(request: pytest.FixtureRequest, figures: str) -> None:
     """Show at the session's end what a test counted."""
-    request.node.user_properties.append((_TOLD, figures))
+    tell_of(request.node, figures)
+
+
+def tell_of(test: pytest.Item, figures: str) -> None:
+    """As `tell`, where there is no request."""
+    test.user_properties.append((_TOLD, figures))
 
 
 def missing(name: str, why: str) -> None:
