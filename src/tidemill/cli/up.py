@@ -32,7 +32,10 @@ def up(invocation: Invocation, workers: int | None) -> int:
 
     settings = invocation.known_settings()
     shown = (METRICS,) if is_wanted(settings) else ()
-    return _serve(invocation, (*PARTS, *shown), workers, web=settings.web.enabled and _has_web(invocation))
+    pages = settings.web.enabled and _has_web(invocation)
+    if settings.web.enabled and not pages:
+        invocation.out.note('without pages and API, for which a web server is needed: pip install "tidemill[web]"')
+    return _serve(invocation, (*PARTS, *shown), workers, web=pages)
 
 
 @click.group(cls=Group)
