@@ -244,6 +244,7 @@ class DAG:
         interval: str | datetime | Interval | None = None,
         params: Mapping[str, Any] | None = None,
         tasks: Collection[str] | None = None,
+        answers: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run it in this process, without a database, waiting or workers; breakpoints work.
 
@@ -251,11 +252,12 @@ class DAG:
             interval: the data interval, or a date in it; left out, the newest that is over, if it has a schedule.
             params: parameters of this run.
             tasks: only these tasks; what is before them counts as done.
+            answers: to what tasks ask people, by task: an option, a list of them, or `{"chosen": ..., "form": {...}}`.
 
         Returns:
             A `Trial`: states, results and errors by task.
         """
-        return registry.trials().test(self, interval, params, tasks)
+        return registry.trials().test(self, interval, params, tasks, answers)
 
     def __repr__(self) -> str:
         return f"<DAG {self.name}: {len(self.task_dict)} tasks>"

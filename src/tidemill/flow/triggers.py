@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from tidemill.model.errors import UnknownName
+from tidemill.model.question import ANSWER
 from tidemill.model.run import RunState
 from tidemill.ports.clock import Clock
 from tidemill.ports.tasks import Pipelines
@@ -68,7 +69,14 @@ async def published(about: Surroundings, table: str, every: float = 5.0) -> None
         await about.sleep(every)
 
 
-TRIGGERS: Mapping[str, Trigger] = {"moment": moment, "file": file, "run": run, "published": published}
+async def answer(_about: Surroundings, **_question: Any) -> None:
+    """Wait for a person: whoever takes the answer in lets the task go on, and so it never returns."""
+    await asyncio.Event().wait()
+
+
+TRIGGERS: Mapping[str, Trigger] = {
+    "moment": moment, "file": file, "run": run, "published": published, ANSWER: answer,
+}  # fmt: skip
 
 
 def unknown_trigger(_run_id: int, name: str) -> UserTrigger:

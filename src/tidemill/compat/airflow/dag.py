@@ -71,6 +71,7 @@ class DAG(ours.DAG):
         interval: str | datetime | Interval | None = None,
         params: Mapping[str, Any] | None = None,
         tasks: Collection[str] | None = None,
+        answers: Mapping[str, Any] | None = None,
         *,
         logical_date: datetime | None = None,
         execution_date: datetime | None = None,
@@ -78,7 +79,7 @@ class DAG(ours.DAG):
         **_options: Any,
     ) -> Any:
         """See `tidemill.DAG.test`; `logical_date` and `run_conf` are Airflow's words for the first two."""
-        return super().test(interval or logical_date or execution_date, params or run_conf, tasks)
+        return super().test(interval or logical_date or execution_date, params or run_conf, tasks, answers)
 
 
 def _placed(words: Mapping[str, Any], zone: str) -> dict[str, datetime]:

@@ -121,6 +121,7 @@ _OPERATORS = {
     "branch": _BRANCH,
     "datetime": _of(f"{_OWN}.operators", "BranchDateTimeOperator"),
     "empty": _of(f"{_OWN}.operators", "EmptyOperator"),
+    "hitl": _of(f"{_OWN}.hitl", "ApprovalOperator", "HITLBranchOperator", "HITLEntryOperator", "HITLOperator"),
     "latest_only": _of(f"{_OWN}.operators", "LatestOnlyOperator"),
     "python": _PYTHON,
     "trigger_dagrun": _of(f"{_OWN}.operators", "TriggerDagRunOperator"),
@@ -242,6 +243,10 @@ SERVED: dict[str, dict[str, str]] = {
         **_of(_PROVIDERS, "poke_mode_only", "SkipMixin", "AIRFLOW_V_3_0_PLUS", "AIRFLOW_V_3_3_PLUS"),
         **_of("typing", "XCom=Any"), **_DECORATED, **_MERGE,
     },
+    f"{_STANDARD}.exceptions": _of(
+        f"{_OWN}.hitl", "HITLRejectException", "HITLTimeoutError", "HITLTriggerEventError"
+    ),
+    "airflow.sdk.execution_time.hitl": _of("typing", "HITLUser=Any"),
     f"{_STANDARD}.utils.weekday": _WEEKDAY,
     **{f"{_STANDARD}.operators.{name}": served for name, served in _OPERATORS.items()},
     **{f"{_STANDARD}.sensors.{name}": served for name, served in _SENSORS.items()},
