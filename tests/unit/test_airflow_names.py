@@ -74,9 +74,9 @@ def test_its_tasks_run_and_have_airflows_words(read):
 
 def test_a_name_that_is_not_served_is_told_with_its_line_and_what_to_use(read):
     with pytest.raises(NotServed) as caught:
-        read("import airflow\n\nfrom airflow.sdk import DAG, AssetWatcher\n")
+        read("import airflow\n\nfrom airflow.sdk import DAG, VariableInterval\n")
     assert caught.value.where.endswith("a_dag.py:3")
-    assert '"airflow.sdk.AssetWatcher"' in caught.value.what
+    assert '"airflow.sdk.VariableInterval"' in caught.value.what
     assert caught.value.hint == "docs/airflow.md says what runs unchanged, and what to use instead"
     with pytest.raises(NotServed) as caught:
         read("from airflow.sdk import DAG\nfrom airflow.providers.amazon.aws.operators.s3 import S3ListOperator\n")

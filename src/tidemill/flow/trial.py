@@ -17,6 +17,7 @@ from tidemill.authoring.task_context import TaskServices
 from tidemill.flow.callbacks import tell_run
 from tidemill.flow.handing import Handing
 from tidemill.flow.perform import perform
+from tidemill.flow.triggers import as_fired
 from tidemill.model.errors import RunFailed, UserError
 from tidemill.model.graph import WHOLE, Graph, TaskKey
 from tidemill.model.instance import Begun, Change, Deferred, Dispatched, Due, Ended, Failed, Outcome, Started
@@ -198,9 +199,9 @@ class _Run:
         trigger: Any = import_module(module)
         for part in name.split("."):
             trigger = getattr(trigger, part)
-        fired: dict[str, str] = {}
+        fired: dict[str, Any] = {}
         try:
-            asyncio.run(trigger(**waits.arguments))
+            fired = as_fired(asyncio.run(trigger(**waits.arguments)))
         except Exception as error:
             fired["error"] = told(error)
         self._services.xcoms.put(self._info.id, key[0], key[1], [(FIRED, json.dumps(fired))])

@@ -7,6 +7,7 @@ user's code, named by `module:name`, which get nothing but their arguments.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -77,6 +78,15 @@ async def answer(_about: Surroundings, **_question: Any) -> None:
 TRIGGERS: Mapping[str, Trigger] = {
     "moment": moment, "file": file, "run": run, "published": published, ANSWER: answer,
 }  # fmt: skip
+
+
+def as_fired(value: Any) -> dict[str, Any]:
+    """What is noted of a trigger that has returned: its value, where that is JSON."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return {}
+    return {} if value is None else {"value": value}
 
 
 def unknown_trigger(_run_id: int, name: str) -> UserTrigger:

@@ -14,6 +14,7 @@ from tidemill.authoring.groups import task_group as our_task_group
 from tidemill.authoring.params import MISSING
 from tidemill.authoring.params import Param as OurParam
 from tidemill.compat.airflow import reach
+from tidemill.compat.airflow.assets import watched
 from tidemill.compat.airflow.timetables import PartitionedAtRuntime, schedule_of, zone_of
 from tidemill.model.batch import Interval
 from tidemill.plan.partitions import PARTITION_KEY
@@ -51,6 +52,10 @@ class DAG(ours.DAG):
         zone = words.pop("zone", None) or zone_of(asked) or zone
         super().__init__(name=words.pop("name", dag_id), description=description or "", zone=zone, **words)
         self.schedule = schedule_of(asked, self.zone, self.start, self.end, catchup=catchup)
+        if self.schedule.on is not None and (known := watched(self.schedule.on.assets())):
+            from tidemill.compat.airflow.watching import declare_watchers
+
+            declare_watchers(known)
 
     @property
     def doc_md(self) -> str:

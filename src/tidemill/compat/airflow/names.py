@@ -44,6 +44,7 @@ _EXCEPTIONS |= _DEFERRED
 _ASSETS = _of(
     f"{_OWN}.assets", "Asset", "AssetAlias", "AssetAll", "AssetAny", "AssetAccessControl"
 )  # fmt: skip
+_WATCHER = _of(f"{_OWN}.watching", "AssetWatcher")
 _METADATA = _of(f"{_OWN}.events", "Metadata")
 _ASSET_DAG = _of(f"{_OWN}.asset_dags", "asset")
 _DATASETS = _of(
@@ -105,7 +106,7 @@ _SDK = {
     **_DAG, **_DECORATORS, **_BASE, **_BRANCH, **_GROUP, **_EDGES, **_LINEAR, **_PARAM, **_XCOM_ARG, **_RULE,
     **_CONTEXT, **_ASSETS, **_CRON, **_INTERVALS, **_EVENTS, **_OR_TIME, **_STATES, **_NOTIFIER, **_SENSOR, **_TYPES,
     **_TIMEZONE, **_CONNECTION, **_VARIABLE, **_HOOK, **_of(f"{_OWN}.values", "WeightRule",),
-    **_METADATA, **_ASSET_DAG, **_STORAGE, **_RETRIES, **_MAPPERS, **_PARTITIONED,
+    **_METADATA, **_ASSET_DAG, **_WATCHER, **_STORAGE, **_RETRIES, **_MAPPERS, **_PARTITIONED,
 }  # fmt: skip
 
 _PYTHON = {
@@ -153,7 +154,7 @@ SERVED: dict[str, dict[str, str]] = {
     "airflow.sdk.bases.notifier": _NOTIFIER,
     "airflow.sdk.bases.operator": {**_BASE, **_EDGES, **_LINEAR},
     "airflow.sdk.bases.sensor": _SENSOR,
-    "airflow.sdk.definitions.asset": {**_ASSETS},
+    "airflow.sdk.definitions.asset": {**_ASSETS, **_WATCHER},
     "airflow.sdk.definitions.asset.decorators": _ASSET_DAG,
     "airflow.sdk.definitions.asset.metadata": _METADATA,
     "airflow.sdk.execution_time.context": _of(f"{_OWN}.states", "NEVER_EXPIRE"),
@@ -226,6 +227,9 @@ SERVED: dict[str, dict[str, str]] = {
     "airflow.triggers.base": _TRIGGER,
     "airflow.triggers.temporal": _MOMENT_TRIGGERS,
     f"{_STANDARD}.triggers.temporal": _MOMENT_TRIGGERS,
+    f"{_STANDARD}.triggers.file": _of(
+        f"{_OWN}.watching", "DirectoryFileDeleteTrigger", "FileDeleteTrigger", "FileTrigger"
+    ),
     "airflow.sdk.definitions.retry_policy": _RETRIES,
     "airflow.providers_manager": _MANAGER,
     "airflow.sdk.providers_manager_runtime": _of(_PROVIDERS, "ProvidersManagerTaskRuntime=ProvidersManager"),
