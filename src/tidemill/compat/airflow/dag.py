@@ -15,6 +15,7 @@ from tidemill.authoring.params import MISSING
 from tidemill.authoring.params import Param as OurParam
 from tidemill.compat.airflow import reach
 from tidemill.compat.airflow.assets import watched
+from tidemill.compat.airflow.deadlines import deadline_words
 from tidemill.compat.airflow.timetables import PartitionedAtRuntime, schedule_of, zone_of
 from tidemill.model.batch import Interval
 from tidemill.plan.partitions import PARTITION_KEY
@@ -50,6 +51,7 @@ class DAG(ours.DAG):
             words |= {**_placed(words, zone), "default_args": {**common, **_placed(common, zone)}}
             zone = None if words.get("start") or common.get("start_date") else zone
         zone = words.pop("zone", None) or zone_of(asked) or zone
+        words |= deadline_words(words.pop("deadline")) if "deadline" in words else {}
         super().__init__(name=words.pop("name", dag_id), description=description or "", zone=zone, **words)
         self.schedule = schedule_of(asked, self.zone, self.start, self.end, catchup=catchup)
         if self.schedule.on is not None and (known := watched(self.schedule.on.assets())):

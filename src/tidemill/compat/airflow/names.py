@@ -67,6 +67,9 @@ _MAPPERS = _of(
 _PARTITIONED = _of(
     f"{_OWN}.timetables", "CronPartitionTimetable", "PartitionedAssetTimetable", "PartitionedAtRuntime"
 )  # fmt: skip
+_DEADLINES = _of(
+    f"{_OWN}.deadlines", "AsyncCallback=Callback", "DeadlineAlert", "DeadlineReference", "SyncCallback=Callback"
+)  # fmt: skip
 _OR_TIME = _of(f"{_OWN}.timetables", "AssetOrTimeSchedule")
 _STATES = _of(f"{_OWN}.values", "TaskInstanceState", "DagRunState")
 _WEEKDAY = _of(f"{_OWN}.values", "WeekDay")
@@ -106,7 +109,7 @@ _SDK = {
     **_DAG, **_DECORATORS, **_BASE, **_BRANCH, **_GROUP, **_EDGES, **_LINEAR, **_PARAM, **_XCOM_ARG, **_RULE,
     **_CONTEXT, **_ASSETS, **_CRON, **_INTERVALS, **_EVENTS, **_OR_TIME, **_STATES, **_NOTIFIER, **_SENSOR, **_TYPES,
     **_TIMEZONE, **_CONNECTION, **_VARIABLE, **_HOOK, **_of(f"{_OWN}.values", "WeightRule",),
-    **_METADATA, **_ASSET_DAG, **_WATCHER, **_STORAGE, **_RETRIES, **_MAPPERS, **_PARTITIONED,
+    **_METADATA, **_ASSET_DAG, **_WATCHER, **_DEADLINES, **_STORAGE, **_RETRIES, **_MAPPERS, **_PARTITIONED,
 }  # fmt: skip
 
 _PYTHON = {
@@ -161,7 +164,9 @@ SERVED: dict[str, dict[str, str]] = {
     "airflow.sdk.definitions.connection": _CONNECTION,
     "airflow.sdk.definitions.variable": _VARIABLE,
     "airflow.sdk.definitions.context": {**_CONTEXT, **_TYPES, **_MERGE},
+    "airflow.sdk.definitions.callback": _DEADLINES,
     "airflow.sdk.definitions.dag": _DAG,
+    "airflow.sdk.definitions.deadline": _DEADLINES,
     "airflow.sdk.definitions.edges": _of("tidemill.authoring.edges", "Label"),
     "airflow.sdk.definitions.param": _PARAM,
     "airflow.sdk.definitions.taskgroup": _GROUP,
@@ -261,7 +266,6 @@ SERVED: dict[str, dict[str, str]] = {
 _SQL = 'from tidemill.operators import SqlOperator: SqlOperator(conn_id="shop", sql=...)'
 #: What to use in place of names that are asked for often and are not served.
 INSTEAD = {
-    "DeadlineAlert": "deadline=timedelta(...) and on_deadline_callback= of the DAG",
     "EmailOperator": "from tidemill.operators import EmailOperator",
     "HttpOperator": "from tidemill.operators import HttpOperator",
     "HttpSensor": "from tidemill.operators import HttpSensor",
