@@ -27,10 +27,9 @@ from tidemill.model.definition import Definition
 from tidemill.model.graph import Graph, TaskKey
 from tidemill.model.instance import Change, Report
 from tidemill.model.run import TASK_ENDS, RunState, TaskState, check_run_transition
-from tidemill.plan.assets import keys_with_date, names_of, tells, told_by
+from tidemill.plan.assets import tells, told_by, told_event
 from tidemill.plan.decide import LIVE
 from tidemill.plan.partitions import key_of
-from tidemill.plan.values import load_value
 from tidemill.ports.executor import NOTHING
 from tidemill.ports.runstore import Progress
 
@@ -117,14 +116,13 @@ def _told(session: Session, row: AnyRow, definition: Definition) -> dict[str, An
     run_id = row.id
     ended = select(tasks.c.task, tasks.c.map_index).where(tasks.c.run_id == run_id, tasks.c.state == _T.SUCCESS)
     said = select(xcoms.c.task, xcoms.c.map_index, xcoms.c.value).where(xcoms.c.run_id == run_id, xcoms.c.key == TOLD)
-    notes = {(row.task, row.map_index): load_value(row.value) for row in session.all(said)}
+    texts = {(row.task, row.map_index): row.value for row in session.all(said)}
     order, batch = SqlRuns(session).order(run_id), SqlBatches(session).get(row.batch_id)
     key = None
     if order is not None and batch is not None:
         key = key_of(definition.schedule, batch.key.interval, order.conf)
     well = [(row.task, row.map_index) for row in session.all(ended)]
-    told = told_by(definition, well, notes, None if key is None else key.key)
-    return {"tables": names_of(told), **keys_with_date(told, key)}
+    return told_event(told_by(definition, well, texts, key), key)
 
 
 class _Rows:
