@@ -37,6 +37,8 @@ def mill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AskingMill
 def test_an_answer_by_the_api_lets_the_next_scheduler_go_on(mill: AskingMill) -> None:
     run = mill.begin()
     mill.turn(run, "first", "deferred")
+    mill.wake(run)
+    mill.turn(run, "woken", "deferred")
     with serving(mill.settings) as api:
         [asked] = api.get("questions")["questions"]
         assert (asked["pipeline"], asked["task"], asked["subject"]) == ("sends", "ask", "Send 3 letters?")

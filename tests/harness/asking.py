@@ -10,8 +10,11 @@ from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.flow import control
 from tidemill.flow.inline import InlineExecutor
 from tidemill.flow.scheduler import Scheduler
+from tidemill.model.graph import WHOLE
+from tidemill.model.instance import Due
 from tidemill.model.run import Run
 from tidemill.plan.values import load_value
+from tidemill.ports.runstore import wish_json
 from tidemill.wiring.parsing import parse_once
 from tidemill.wiring.performing import Performer
 from tidemill.wiring.services import open_metadata, system_clock
@@ -65,6 +68,25 @@ class AskingMill:
         else:
             raise AssertionError(f"{states}, not {until}")
         store.release(holder)
+
+    def wake(self, run: Run) -> None:
+        """Let its `ask` go on though nobody has answered: the first time it is looked at."""
+        with self.metadata.write() as tx:
+            tx.events.add("wish", {**wish_json(Due(("ask", WHOLE))), "run_id": run.id}, system_clock().now())
+        store = SqlRunStore(self.metadata, system_clock())
+        scheduler = Scheduler(store, InlineExecutor(self.performer), system_clock(), store.definition, "wakes")
+        before = self.tries(run)
+        for _ in range(50):
+            scheduler.turn()
+            if self.tries(run) > before:
+                break
+        store.release("wakes")
+        assert self.tries(run) == before + 1
+
+    def tries(self, run: Run) -> int:
+        """How often `ask` was begun."""
+        with self.metadata.read() as tx:
+            return next(task.tries for task in tx.runs.tasks(run.id) if task.task == "ask")
 
     def result(self, run: Run) -> Any:
         with self.metadata.read() as tx:
