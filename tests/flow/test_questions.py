@@ -64,14 +64,19 @@ def test_commands_show_what_is_asked_and_answer_it(mill: AskingMill) -> None:
     run = mill.begin()
     mill.turn(run, "first", "deferred")
 
-    def said(*words: str) -> str:
-        result = CliRunner().invoke(root, ["--project", str(mill.folder), *words])
+    def said(*words: str, at: tuple[str, str] = ("--project", str(mill.folder))) -> str:
+        result = CliRunner().invoke(root, [*at, *words])
         assert result.exit_code == 0, result.output
         return result.output
 
+    with serving(mill.settings) as api:
+        words = ("runs", "questions", "--json")
+        assert said(*words, at=("--server", api.url)) == said(*words)
     assert "Send 3 letters?" in said("runs", "questions")
     assert f"tidemill runs answer {run.id} ask Yes --param why=..." in said("runs", "show", str(run.id))
-    made = json.loads(said("runs", "answer", str(run.id), "ask", "Yes", "--param", "why=12", "--json"))
+    with serving(mill.settings) as api:
+        words = ("runs", "answer", str(run.id), "ask", "Yes", "--param", "why=12", "--json")
+        made = json.loads(said(*words, at=("--server", api.url)))
     assert (made["chosen"], made["form"]) == (["Yes"], {"why": "12"})
     assert "no task asks anything" in said("runs", "questions")
     with pytest.raises(Refused, match="asks nothing"):

@@ -236,11 +236,11 @@ def questions(invocation: Invocation) -> None:
     if not asked:
         out.note("no task asks anything")
         return
-    columns = [Column("run", right=True), Column("task"), Column("subject", wraps=True), Column("options", wraps=True),
-               Column("since"), Column("until")]  # fmt: skip
+    columns = [Column("run", right=True), Column("pipeline"), Column("task"), Column("subject", wraps=True),
+               Column("options", wraps=True), Column("since"), Column("until")]  # fmt: skip
     rows = [
-        [str(one["run_id"]), name_of(one), one["subject"], ", ".join(one["options"]), moment(one["asked_at"]),
-         moment(one["until"])]
+        [str(one["run_id"]), one["pipeline"], name_of(one), one["subject"], ", ".join(one["options"]),
+         moment(one["asked_at"]), moment(one["until"])]
         for one in asked
     ]  # fmt: skip
     out.grid(columns, rows)

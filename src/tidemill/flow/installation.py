@@ -158,7 +158,7 @@ class OwnRuns:
     def questions(self) -> list[Facts]:
         """Oldest first."""
         with self.metadata.read() as tx:
-            return [one.facts() for one in questions.open_questions(tx)]
+            return questions.listed_questions(tx)
 
     def answer(self, run_id: int, key: TaskKey, chosen: Sequence[str], form: Mapping[str, Any]) -> Facts:
         """By whoever is at this computer."""

@@ -45,6 +45,15 @@ def open_questions(tx: Tx, run_id: int | None = None) -> list[OpenQuestion]:
     return made
 
 
+def listed_questions(tx: Tx) -> list[dict[str, Any]]:
+    """All of them with their pipelines, as they are told, oldest first."""
+    found = open_questions(tx)
+    ids = dict.fromkeys(one.task.run_id for one in found)
+    of = {one.run.id: one.pipeline for one in tx.runs.listed(run_ids=list(ids))} if ids else {}
+    told = [{**one.facts(), "pipeline": of[one.task.run_id]} for one in found]
+    return sorted(told, key=lambda one: (one["asked_at"], one["run_id"], one["task"], one["map_index"]))
+
+
 def answer(
     metadata: Metadata,
     run_id: int,

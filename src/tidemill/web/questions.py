@@ -20,8 +20,8 @@ class QuestionItem(Struct):
     task: str
     map_index: int
     subject: str
-    body: str
     options: list[str]
+    body: str
     defaults: list[str] | None
     multiple: bool
     form: dict[str, dict[str, Any]]
@@ -72,11 +72,7 @@ def of_run(asked: Asked) -> list[str]:
 def list_questions(asked: Asked) -> dict[str, Any]:
     """What tasks ask, of pipelines that the asker may see."""
     with asked.backend.metadata.read() as tx:
-        found = questions.open_questions(tx)
-        ids = list(dict.fromkeys(one.task.run_id for one in found))
-        of = {one.run.id: one.pipeline for one in tx.runs.listed(run_ids=ids)} if ids else {}
-    listed = [{**one.facts(), "pipeline": of[one.task.run_id]} for one in found if asked.sees(of[one.task.run_id])]
-    return {"questions": sorted(listed, key=lambda one: one["asked_at"])}
+        return {"questions": [one for one in questions.listed_questions(tx) if asked.sees(one["pipeline"])]}
 
 
 def answer(asked: Asked) -> dict[str, Any]:
