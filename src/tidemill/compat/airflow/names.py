@@ -124,6 +124,7 @@ _OPERATORS = {
     "bash": _of(f"{_OWN}.operators", "BashOperator"),
     "branch": _BRANCH,
     "datetime": _of(f"{_OWN}.operators", "BranchDateTimeOperator"),
+    "email": _of(f"{_OWN}.operators", "EmailOperator"),
     "empty": _of(f"{_OWN}.operators", "EmptyOperator"),
     "hitl": _of(f"{_OWN}.hitl", "ApprovalOperator", "HITLBranchOperator", "HITLEntryOperator", "HITLOperator"),
     "latest_only": _of(f"{_OWN}.operators", "LatestOnlyOperator"),
@@ -145,6 +146,19 @@ _SENSORS = {
     "weekday": _of(f"{_OWN}.sensors", "DayOfWeekSensor"),
 }  # fmt: skip
 _STANDARD = "airflow.providers.standard"
+_DUMMY = _of(f"{_OWN}.operators", "DummyOperator=EmptyOperator")
+#: Modules of before Airflow 2, which it kept until 3.
+_OLD = {
+    "operators.bash_operator": _OPERATORS["bash"],
+    "operators.branch_operator": _BRANCH,
+    "operators.dagrun_operator": _OPERATORS["trigger_dagrun"],
+    "operators.dummy_operator": _DUMMY,
+    "operators.email_operator": _OPERATORS["email"],
+    "operators.latest_only_operator": _OPERATORS["latest_only"],
+    "operators.python_operator": _PYTHON,
+    "sensors.base_sensor_operator": _SENSOR,
+    "sensors.external_task_sensor": _EXTERNAL,
+}
 
 SERVED: dict[str, dict[str, str]] = {
     "airflow": {
@@ -246,7 +260,8 @@ SERVED: dict[str, dict[str, str]] = {
     "airflow.utils.weekday": _WEEKDAY,
     "airflow.utils.weight_rule": _of(f"{_OWN}.values", "WeightRule"),
     "airflow.sensors.base": _SENSOR,
-    "airflow.operators.dummy": _of(f"{_OWN}.operators", "DummyOperator=EmptyOperator"),
+    "airflow.operators.dummy": _DUMMY,
+    "airflow.macros": _of(f"{_OWN}.moments", "datetime", "ds_add", "ds_format", "timedelta"),
     "airflow.providers.common.compat.sdk": {
         **_SDK, **_EXCEPTIONS, **_of(f"{_OWN}.values", "conf"), **_MASK, **_LINK, **_DETERMINE, **_LINEAGE,
         **_of(_PROVIDERS, "poke_mode_only", "SkipMixin", "AIRFLOW_V_3_0_PLUS", "AIRFLOW_V_3_3_PLUS"),
@@ -259,6 +274,7 @@ SERVED: dict[str, dict[str, str]] = {
     f"{_STANDARD}.utils.weekday": _WEEKDAY,
     **{f"{_STANDARD}.operators.{name}": served for name, served in _OPERATORS.items()},
     **{f"{_STANDARD}.sensors.{name}": served for name, served in _SENSORS.items()},
+    **{f"airflow.{name}": served for name, served in _OLD.items()},
     **{f"airflow.operators.{name}": served for name, served in _OPERATORS.items()},
     **{f"airflow.sensors.{name}": served for name, served in _SENSORS.items()},
 }  # fmt: skip
