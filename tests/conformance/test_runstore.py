@@ -11,6 +11,7 @@ import pytest
 from harness.driving import AtOnce, chain, dag, days, define, give_pool, queue
 from tidemill.adapters.sql.runstore import SqlRunStore
 from tidemill.adapters.sql.store import SqlMetadata
+from tidemill.flow.attending import notice_of
 from tidemill.flow.questions import answer, open_questions
 from tidemill.flow.scheduler import Scheduler
 from tidemill.model.batch import BatchState
@@ -416,6 +417,8 @@ def test_a_question_is_answered_once_and_its_run_goes_on_elsewhere(
         [waiting] = tx.runs.deferred(run.id)
         assert tx.runs.deferred(run.id + 1) == []
         assert [one.question for one in open_questions(tx)] == [question]
+        [event] = tx.events.pending("notice")
+    assert notice_of("x", event).text == f"p: run {run.id}, ask asks: Go on?\ntidemill runs show {run.id}"
     answer(store, run.id, key, ["Yes"], {}, "ada", clock.now())
     with pytest.raises(Refused):
         answer(store, run.id, key, ["No"], {}, "max", clock.now())

@@ -223,6 +223,8 @@ def notice_of(project: str, event: Event) -> Notice:
     kind = {"ended": str(about.get("state", "failed")), "late": "late", "notice": str(about.get("event"))}[event.kind]
     if kind == "late":
         text = f"{pipeline}: run {run_id} has not ended in time"
+    elif kind == "asked":
+        text = f"{pipeline}: run {run_id}, {about.get('task')} asks: {about.get('subject')}"
     elif kind == "published":
         tables = ", ".join(about.get("tables", ())) or "no table"
         text = f"{pipeline}: run {run_id} published {tables}"
