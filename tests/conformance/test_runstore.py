@@ -11,13 +11,17 @@ import pytest
 from harness.driving import AtOnce, chain, dag, days, define, give_pool, queue
 from tidemill.adapters.sql.runstore import SqlRunStore
 from tidemill.adapters.sql.store import SqlMetadata
+from tidemill.flow.attending import notice_of
+from tidemill.flow.questions import answer, open_questions
 from tidemill.flow.scheduler import Scheduler
 from tidemill.model.batch import BatchState
-from tidemill.model.errors import Busy
+from tidemill.model.errors import Busy, Refused
 from tidemill.model.graph import WHOLE, Lengths, Node, Retry, TaskKey, TriggerRule
-from tidemill.model.instance import Change, Cleared, Due, Failed, Instance, Marked, Report, Succeeded
+from tidemill.model.instance import Change, Cleared, Deferred, Due, Failed, Instance, Marked, Report, Succeeded
+from tidemill.model.question import ANSWER, Question
 from tidemill.model.run import RunState, TaskState
 from tidemill.ports.runstore import NO_PAST, PoolFull, Progress, wish_json
+from tidemill.ports.xcoms import FIRED
 from tidemill.testing.clock import ManualClock
 
 LEASE = timedelta(seconds=15)
@@ -398,3 +402,30 @@ def test_a_drained_scheduler_hands_nothing_out(store: SqlMetadata, runs: SqlRunS
     assert other.order == ["b"]
     assert state_of(store, run.id) is R.SUCCESS
     assert replace(executor.jobs[0], fence=0).key == ("a", WHOLE)
+
+
+def test_a_question_is_answered_once_and_its_run_goes_on_elsewhere(
+    store: SqlMetadata, runs: SqlRunStore, clock: ManualClock
+) -> None:
+    made = define(store, dag("p", Node("ask")), clock)
+    run = queue(store, made, "p", clock)
+    question = Question("Go on?", ("Yes", "No"), asked_at=clock.now())
+    outcomes = [Deferred(ANSWER, question.as_json()), Succeeded()]
+    turn_until_done(scheduler(runs, AtOnce(ends=lambda _: outcomes.pop(0)), clock), clock, 5)
+    key = ("ask", WHOLE)
+    with store.read() as tx:
+        [waiting] = tx.runs.deferred(run.id)
+        assert tx.runs.deferred(run.id + 1) == []
+        assert [one.question for one in open_questions(tx)] == [question]
+        [event] = tx.events.pending("notice")
+    assert notice_of("x", event).text == f"p: run {run.id}, ask asks: Go on?\ntidemill runs show {run.id}"
+    answer(store, run.id, key, ["Yes"], {}, "ada", clock.now())
+    with pytest.raises(Refused):
+        answer(store, run.id, key, ["No"], {}, "max", clock.now())
+    with store.write() as tx:  # whoever had read it before
+        assert not tx.runs.change_trigger(waiting, "{}")
+    clock.advance(20)
+    turn_until_done(scheduler(runs, AtOnce(ends=lambda _: outcomes.pop(0)), clock, "b"), clock, 5)
+    assert states(store, run.id) == {"ask": "success"}
+    with store.read() as tx:
+        assert '"by": "ada"' in (tx.xcoms.get(run.id, "ask", FIRED) or "")

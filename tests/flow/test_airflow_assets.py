@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import secretplaces
 from tidemill.adapters.sql.runstore import SqlRunStore
 from tidemill.flow import control
 from tidemill.flow.assets import ProjectAssets
@@ -22,7 +23,7 @@ FILE = """
 from datetime import datetime
 import polars as pl
 from airflow.exceptions import AirflowSkipException
-from airflow.sdk import DAG, Asset, AssetAlias, Metadata, asset, get_current_context, task
+from airflow.sdk import DAG, Asset, AssetAlias, Metadata, Variable, asset, get_current_context, task
 
 SALES, RARE, EXPORTS = Asset(name="sales", uri="s3://x/sales"), Asset("rare"), AssetAlias("exports")
 
@@ -100,6 +101,14 @@ with DAG("keeps", schedule=None):
 
     note() >> [sees(), asks()]
 
+with DAG("sets", schedule=None):
+    @task
+    def count():
+        number = Variable.get("number", default=0, deserialize_json=True) + 1
+        Variable.set("number", number, serialize_json=True)
+        return number
+    count()
+
 with DAG("of_summary", schedule=[Asset.ref(name="summary")]):
     @task(inlets=[summary])
     def read(*, inlet_events=None):
@@ -159,10 +168,12 @@ class Mill:
 @pytest.fixture(scope="module")
 def mill(tmp_path_factory):
     before = Path.cwd()
-    made = Mill(tmp_path_factory.mktemp("mill"))
-    yield made
-    made.metadata.close()
-    os.chdir(before)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIDEMILL_SECRET_KEY", secretplaces.key())  # variables that tasks set are kept encrypted
+        made = Mill(tmp_path_factory.mktemp("mill"))
+        yield made
+        made.metadata.close()
+        os.chdir(before)
 
 
 def test_what_is_told_begins_others_and_is_read_by_them(mill):
@@ -199,3 +210,11 @@ def test_what_is_kept_of_an_asset_is_there_in_the_next_run(mill):
         ([1, 1], [days[3], True, "-"]),
     ]
     assert '"sales" is no inlet or outlet of "asks"' in mill.result("keeps", "asks")
+
+
+def test_a_variable_that_a_task_sets_is_there_in_the_next_run(mill):
+    counted = []
+    for key in ("a", "b"):
+        mill.ask("sets", key)
+        counted.append(mill.result("sets", "count"))
+    assert counted == [1, 2]

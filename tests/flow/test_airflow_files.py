@@ -98,3 +98,27 @@ def test_tasks_end_as_they_do_under_airflow(made, tmp_path, request, monkeypatch
     assert sorted(unlike) == sorted(dag_id for dag_id, entry in listed.items() if entry.get("run", True))
     assert same > 0
     services.tell(request, f"{same} DAGs of Airflow's examples end as under Airflow, {len(unlike)} otherwise")
+
+
+def test_the_example_that_asks_people_goes_on_with_their_answers(made, tmp_path, caplog):
+    """Under Airflow `dag.test()` waits for them, so there is no answer of its own to compare with."""
+    caplog.set_level("INFO")
+    dag = made["standard/example_hitl_operator.py"]["example_hitl_operator"]
+    answers = {
+        "wait_for_input": {"chosen": "OK", "form": {"information": "it rains"}},
+        "wait_for_option": "option 2",
+        "wait_for_multiple_options": ["option 4", "option 6"],
+        "valid_input_and_options": "Approve",
+        "choose_a_branch_to_run": "task_2",
+    }
+    trial = try_dag(dag, answers=answers, root=tmp_path)
+    ended = {task: str(state) for task, state in trial.states.items()}
+    assert ended == {
+        **dict.fromkeys((*answers, "wait_for_default_option", "task_2"), "success"),
+        "task_1": "skipped",
+        "task_3": "skipped",
+    }
+    assert trial.result("wait_for_default_option")["chosen_options"] == ["option 7"]
+    assert "Input: it rains" in caplog.text, "templates of notifiers are rendered"
+    rejected = try_dag(dag, answers={**answers, "valid_input_and_options": "Reject"}, root=tmp_path)
+    assert {str(rejected.states[f"task_{n}"]) for n in (1, 2, 3)} == {"skipped"}

@@ -318,7 +318,7 @@ def _body(one: Endpoint) -> dict[str, Any] | None:
         "Names": {"pipelines": ["shop"]}, "ClearMany": {"run_ids": [1]}, "RunIds": {"run_ids": [1]},
         "Mark": {"task": "x", "state": "success"}, "Begin": {"pipeline": "shop", "range": "2026-01-01"},
         "ResetBody": {"to": "latest"}, "NewRef": {"name": "new"},
-        "FeedBody": {"rows": [{"id": 1}]},
+        "FeedBody": {"rows": [{"id": 1}]}, "AnswerBody": {"task": "x"},
     }  # fmt: skip
     return None if one.body is None else bodies.get(one.body.__name__, {})
 

@@ -51,6 +51,7 @@ tokens.own          yes yes yes  yes yes yes yes
 runs.start          no  yes yes  yes no  no  no
 runs.stop           no  yes yes  yes no  no  no
 runs.rerun          no  yes yes  yes no  no  no
+runs.answer         no  yes yes  yes no  no  no
 pipelines.pause     no  yes yes  yes no  no  no
 backfills.start     no  yes yes  yes no  no  no
 batches.replay      no  yes yes  yes no  no  no

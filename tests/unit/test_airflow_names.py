@@ -74,9 +74,9 @@ def test_its_tasks_run_and_have_airflows_words(read):
 
 def test_a_name_that_is_not_served_is_told_with_its_line_and_what_to_use(read):
     with pytest.raises(NotServed) as caught:
-        read("import airflow\n\nfrom airflow.sdk import DAG, AssetWatcher\n")
+        read("import airflow\n\nfrom airflow.sdk import DAG, VariableInterval\n")
     assert caught.value.where.endswith("a_dag.py:3")
-    assert '"airflow.sdk.AssetWatcher"' in caught.value.what
+    assert '"airflow.sdk.VariableInterval"' in caught.value.what
     assert caught.value.hint == "docs/airflow.md says what runs unchanged, and what to use instead"
     with pytest.raises(NotServed) as caught:
         read("from airflow.sdk import DAG\nfrom airflow.providers.amazon.aws.operators.s3 import S3ListOperator\n")
@@ -87,6 +87,26 @@ def test_a_name_that_is_not_served_is_told_with_its_line_and_what_to_use(read):
     with pytest.raises(NotServed) as caught:
         read("from airflow.sdk import task\n\n@task.docker(image='x')\ndef f(): ...\n")
     assert caught.value.where.endswith("a_dag.py:3")
+
+
+def test_files_of_before_airflow_2_find_their_modules(read):
+    text = """
+from datetime import datetime
+from airflow import DAG
+from airflow.macros import ds_add
+from airflow.operators.bash_operator import BashOperator
+from airflow.operators.dummy_operator import DummyOperator
+from airflow.operators.email_operator import EmailOperator
+from airflow.operators.python_operator import PythonOperator
+with DAG("old", schedule_interval="@daily", start_date=datetime(2026, 1, 1)) as dag:
+    day = PythonOperator(task_id="day", python_callable=lambda ds, **_: ds_add(ds, 1), provide_context=True)
+    DummyOperator(task_id="begin") >> day >> BashOperator(task_id="tell", bash_command="true")
+    EmailOperator(task_id="mail", to="me@example.org", subject="s", html_content="h", files=None, mime_charset="utf-8")
+"""
+    dag = read(text)["old"]
+    trial = try_dag(dag, "2026-01-15", tasks=["begin", "day", "tell"])
+    assert trial.result("day") == "2026-01-16"
+    assert dag.get_task("mail").html_content == "h"
 
 
 def test_a_file_may_try_one_name_after_another(read):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +15,7 @@ from tidemill.model.batch import Interval
 from tidemill.model.definition import Definition, Kind, Schedule
 from tidemill.model.graph import Graph
 from tidemill.model.timetable import Timetable
-from tidemill.plan.due import Due, due, due_for, late_again, upcoming
+from tidemill.plan.due import Due, due, due_for, late_again, late_at, upcoming
 from tidemill.plan.schedule import intervals, parse_timetable
 
 
@@ -159,3 +161,20 @@ def test_what_is_told_to_come_is_what_a_planner_asks_for(
     if past is not None:
         assert upcoming(made, past[0], past[1], most) == asked[begun : begun + most]
     assert upcoming(made, start + timedelta(hours=hours), None, most) == asked[:most]
+
+
+@pytest.mark.parametrize(
+    ("whence", "with_interval", "without"),
+    [
+        ("", datetime(2026, 1, 2, 2, tzinfo=UTC), datetime(2026, 1, 5, 2, tzinfo=UTC)),
+        ("start", datetime(2026, 1, 1, 2, tzinfo=UTC), datetime(2026, 1, 5, 2, tzinfo=UTC)),
+        ("created", datetime(2026, 1, 5, 2, tzinfo=UTC), datetime(2026, 1, 5, 2, tzinfo=UTC)),
+        ("2026-03-01T01:00:00+01:00", datetime(2026, 3, 1, 2, tzinfo=UTC), datetime(2026, 3, 1, 2, tzinfo=UTC)),
+    ],
+)
+def test_a_deadline_counts_from_where_it_says(whence: str, with_interval: datetime, without: datetime) -> None:
+    made = Definition("p", Kind.TASKS, Graph(()), deadline=timedelta(hours=2), deadline_from=whence)
+    day = Interval(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
+    created = datetime(2026, 1, 5, tzinfo=UTC)
+    assert (late_at(made, day, created), late_at(made, None, created)) == (with_interval, without)
+    assert late_at(replace(made, deadline=None), day, created) is None

@@ -86,6 +86,8 @@ class DAG:
         max_active_tasks: instances of its tasks at the same time.
         run_timeout: a run that takes longer is stopped (`dagrun_timeout`).
         deadline: a run that has not ended so long after its interval's end is told of.
+        deadline_from: what that counts from instead: "start" of the interval, "created" (when the run was asked for),
+            or a moment.
         params: parameters of runs: `Param` or defaults.
         tags, owner: for people who look for it.
         doc: what it is for, as Markdown (`doc_md`); `description` is its first line.
@@ -116,6 +118,7 @@ class DAG:
         max_active_tasks: int | None = None,
         run_timeout: float | str | timedelta | None = None,
         deadline: float | str | timedelta | None = None,
+        deadline_from: str | datetime = "end",
         params: Mapping[str, Any] | None = None,
         tags: Collection[str] = (),
         owner: str = "",
@@ -140,6 +143,7 @@ class DAG:
         self.max_active_tasks = max_active_tasks
         self.run_timeout = None if run_timeout is None else as_length(run_timeout)
         self.deadline = None if deadline is None else as_length(deadline)
+        self.deadline_from = _whence(deadline_from, self.zone)
         self.params = schemas_of(params)
         self.tags = tuple(str(tag) for tag in tags)
         self.owner = owner or str(self.default_args.get("owner", ""))
@@ -244,6 +248,7 @@ class DAG:
         interval: str | datetime | Interval | None = None,
         params: Mapping[str, Any] | None = None,
         tasks: Collection[str] | None = None,
+        answers: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run it in this process, without a database, waiting or workers; breakpoints work.
 
@@ -251,14 +256,24 @@ class DAG:
             interval: the data interval, or a date in it; left out, the newest that is over, if it has a schedule.
             params: parameters of this run.
             tasks: only these tasks; what is before them counts as done.
+            answers: to what tasks ask people, by task: an option, a list of them, or `{"chosen": ..., "form": {...}}`.
 
         Returns:
             A `Trial`: states, results and errors by task.
         """
-        return registry.trials().test(self, interval, params, tasks)
+        return registry.trials().test(self, interval, params, tasks, answers)
 
     def __repr__(self) -> str:
         return f"<DAG {self.name}: {len(self.task_dict)} tasks>"
+
+
+def _whence(given: str | datetime, zone: str) -> str:
+    """What a deadline counts from, as definitions have it. Raises DefinitionError."""
+    if given in ("end", "start", "created"):
+        return "" if given == "end" else str(given)
+    moment, _ = read_moment(given, zone)
+    assert moment is not None
+    return moment.isoformat()
 
 
 def _checked_name(name: str) -> str:

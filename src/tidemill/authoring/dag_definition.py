@@ -34,6 +34,7 @@ def definition_of(dag: DAG) -> Definition:
         max_active_tasks=dag.max_active_tasks,
         run_timeout=dag.run_timeout,
         deadline=dag.deadline,
+        deadline_from=dag.deadline_from,
         paused=dag.paused,
         params=dag.params,
         file=dag.place.rpartition(":")[0],

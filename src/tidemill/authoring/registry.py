@@ -74,6 +74,7 @@ class Trials(Protocol):
         interval: str | datetime | Interval | None,
         params: Mapping[str, Any] | None,
         tasks: Collection[str] | None,
+        answers: Mapping[str, Any] | None = None,
     ) -> Any:
         """See `DAG.test`."""
         ...

@@ -196,7 +196,8 @@ def _facts(about: dict[str, Any], declared: Declared) -> list[tuple[str, ...]]:
     facts.append(("runs", at_once))
     for name, length in (("timeout", definition.run_timeout), ("deadline", definition.deadline)):
         if length is not None:
-            facts.append((name, duration(length.total_seconds())))
+            since = definition.deadline_from if name == "deadline" else ""
+            facts.append((name, duration(length.total_seconds()), *([f"from {since}"] if since else [])))
     facts += [("parameter", name, str(schema.get("default", "must be given")))
               for name, schema in definition.params.items()]  # fmt: skip
     facts += [(name, value) for name, value in (("owner", definition.owner), ("tags", ", ".join(definition.tags)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -118,6 +119,12 @@ def show(invocation: Invocation, run_id: int) -> None:
     if tasks:
         out.line()
         _print_tasks(invocation, tasks, error)
+    for one in about["questions"]:
+        out.line()
+        out.facts(question_facts(one))
+    if about["questions"]:
+        out.next(_to_answer(about["questions"][0]))
+        return
     bad = next((task for task in tasks if task["state"] == "failed"), None)
     out.next(f"tidemill logs {run_id} {name_of(bad)}" if bad else f"tidemill data batches {about['batch_id']}")
 
@@ -215,3 +222,76 @@ def mark(invocation: Invocation, run_id: int, task: str, state: str, index: int 
         return
     invocation.out.facts([("marked", f"{task} {state}", f"run {into}, attempt {attempt}")])
     invocation.out.next(f"tidemill runs show {into}")
+
+
+@runs.command(cls=Command, asks=True)
+@pass_invocation
+def questions(invocation: Invocation) -> None:
+    """List what tasks ask people, oldest first."""
+    asked = invocation.installation.runs.questions()
+    out = invocation.out
+    if invocation.json:
+        out.object({"questions": asked})
+        return
+    if not asked:
+        out.note("no task asks anything")
+        return
+    columns = [Column("run", right=True), Column("pipeline"), Column("task"), Column("subject", wraps=True),
+               Column("options", wraps=True), Column("since"), Column("until")]  # fmt: skip
+    rows = [
+        [str(one["run_id"]), one["pipeline"], name_of(one), one["subject"], ", ".join(one["options"]),
+         moment(one["asked_at"]), moment(one["until"])]
+        for one in asked
+    ]  # fmt: skip
+    out.grid(columns, rows)
+    out.next(_to_answer(asked[0]))
+
+
+def question_facts(one: dict[str, Any]) -> list[tuple[str, ...]]:
+    """What a task asks, for people."""
+    made: list[tuple[str, ...]] = [("asks", name_of(one)), ("subject", one["subject"])]
+    made += [("", line) for line in one["body"].strip().splitlines()]
+    made.append(("options", ", ".join(one["options"]) + (" (several)" if one["multiple"] else "")))
+    made += [("parameter", name, str(schema.get("description") or "")) for name, schema in one["form"].items()]
+    if one["people"]:
+        made.append(("of", ", ".join(one["people"])))
+    if one["until"]:
+        made.append(("until", moment(one["until"]), f"then {', '.join(one['defaults'] or ('it fails',))}"))
+    return made
+
+
+def _to_answer(one: dict[str, Any]) -> str:
+    index = f" --index {one['map_index']}" if one["map_index"] >= 0 else ""
+    given = "".join(f" --param {name}=..." for name in one["form"])
+    return f"tidemill runs answer {one['run_id']} {one['task']} {shlex.quote(one['options'][0])}{given}{index}"
+
+
+@runs.command(cls=Command, asks=True)
+@_RUN
+@click.argument("task")
+@click.argument("options", nargs=-1, metavar="[OPTION]...")
+@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Fill in what is asked for.")
+@click.option("--index", type=click.IntRange(min=0), metavar="N", help="Which instance of a mapped task.")
+@pass_invocation
+def answer(
+    invocation: Invocation, run_id: int, task: str, options: tuple[str, ...], params: tuple[str, ...], index: int | None
+) -> None:
+    """Answer what a task asks people; it goes on.
+
+    OPTION is what is chosen; it may be left out where there is but one.
+    """
+    from tidemill.flow.control import whole
+    from tidemill.plan.params import read_params
+
+    installation, key = invocation.installation, whole(task, index)
+    form = {}
+    if params:
+        asked = installation.runs.one(run_id)["questions"]
+        schemas: dict[str, Any] = next((one["form"] for one in asked if (one["task"], one["map_index"]) == key), {})
+        form = read_params(schemas, params)
+    made = installation.runs.answer(run_id, key, options, form)
+    if invocation.json:
+        invocation.out.object({"run_id": run_id, "task": task, **made})
+        return
+    invocation.out.facts([("answered", task, ", ".join(made["chosen"]), f"by {made['by']}")])
+    invocation.out.next(f"tidemill runs show {run_id}")

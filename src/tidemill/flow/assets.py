@@ -9,9 +9,8 @@ from tidemill.model.asset import ALIAS, TOLD, AssetEvent, Told
 from tidemill.model.definition import Definition
 from tidemill.model.graph import WHOLE
 from tidemill.model.run import Run, RunKind, RunState, TaskState
-from tidemill.plan.assets import keys_with_date, names_of, tells, told_by
+from tidemill.plan.assets import tells, told_by, told_event
 from tidemill.plan.partitions import RunKey, key_of
-from tidemill.plan.values import load_value
 from tidemill.ports.metadata import Metadata, Tx
 
 
@@ -21,13 +20,12 @@ def told_in(tx: Tx, run_id: int, definition: Definition) -> list[Told]:
         return []
     outlets = {id_ for id_, info in definition.tasks.items() if info.outlets}
     well = [(t.task, t.map_index) for t in tx.runs.tasks(run_id) if t.task in outlets and t.state is TaskState.SUCCESS]
-    notes: dict[tuple[str, int], Any] = {}
+    said: dict[tuple[str, int], str] = {}
     for task in dict.fromkeys(task for task, _ in well):
         whole = tx.xcoms.get(run_id, task, TOLD)
         found = tx.xcoms.all(run_id, task, TOLD) if whole is None else [(WHOLE, whole)]
-        notes |= {(task, index): load_value(text) for index, text in found}
-    key = _key_of(tx, run_id, definition)
-    return told_by(definition, well, notes, None if key is None else key.key)
+        said |= {(task, index): text for index, text in found}
+    return told_by(definition, well, said, _key_of(tx, run_id, definition))
 
 
 def _key_of(tx: Tx, run_id: int, definition: Definition) -> RunKey | None:
@@ -44,8 +42,7 @@ def assets_told(tx: Tx, run_id: int) -> dict[str, Any]:
     definition = None if order is None else tx.definitions.get(order.definition_id)
     if definition is None:
         return {"tables": []}
-    told = told_in(tx, run_id, definition)
-    return {"tables": names_of(told), **keys_with_date(told, _key_of(tx, run_id, definition))}
+    return told_event(told_in(tx, run_id, definition), _key_of(tx, run_id, definition))
 
 
 class ProjectAssets:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from tidemill.flow.triggers import TRIGGERS, Surroundings, UserTrigger, unknown_trigger
+from tidemill.flow.triggers import TRIGGERS, Surroundings, UserTrigger, as_fired, unknown_trigger
 from tidemill.model.errors import Conflict, Refused, TidemillError, Unreachable
 from tidemill.model.graph import TaskKey
 from tidemill.model.instance import Due
@@ -129,10 +129,10 @@ class Attendant:
 
     async def _wait(self, one: DeferredTask) -> None:
         """Wait for what a task waits for; how that ended is the task's to judge."""
-        fired: dict[str, str] = {}
+        fired: dict[str, Any] = {}
         try:
             found = json.loads(one.trigger)
-            await self._awaited(one, found["trigger"], found["arguments"])
+            fired = as_fired(await self._awaited(one, found["trigger"], found["arguments"]))
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -140,14 +140,13 @@ class Attendant:
             _log.error("The trigger of run %d, task %s failed: %s", one.run_id, one.task, told(error))
         await asyncio.to_thread(self._fire, one, fired)
 
-    async def _awaited(self, one: DeferredTask, name: str, arguments: Mapping[str, Any]) -> None:
+    async def _awaited(self, one: DeferredTask, name: str, arguments: Mapping[str, Any]) -> Any:
         if name in TRIGGERS:
-            await TRIGGERS[name](self._about, **arguments)
-        else:
-            function = await asyncio.to_thread(self._load, one.run_id, name)
-            await function(**arguments)
+            return await TRIGGERS[name](self._about, **arguments)
+        function = await asyncio.to_thread(self._load, one.run_id, name)
+        return await function(**arguments)
 
-    def _fire(self, one: DeferredTask, fired: Mapping[str, str]) -> None:
+    def _fire(self, one: DeferredTask, fired: Mapping[str, Any]) -> None:
         wish = {**wish_json(Due((one.task, one.map_index))), "run_id": one.run_id}
         while True:
             try:
@@ -224,6 +223,8 @@ def notice_of(project: str, event: Event) -> Notice:
     kind = {"ended": str(about.get("state", "failed")), "late": "late", "notice": str(about.get("event"))}[event.kind]
     if kind == "late":
         text = f"{pipeline}: run {run_id} has not ended in time"
+    elif kind == "asked":
+        text = f"{pipeline}: run {run_id}, {about.get('task')} asks: {about.get('subject')}"
     elif kind == "published":
         tables = ", ".join(about.get("tables", ())) or "no table"
         text = f"{pipeline}: run {run_id} published {tables}"

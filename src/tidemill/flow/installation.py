@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tidemill.flow import control
+from tidemill.flow import control, questions
 from tidemill.flow.facts.backfills import backfill_facts, found_backfill
 from tidemill.flow.facts.pipelines import error_facts, pipeline_facts, schedule_text
 from tidemill.flow.facts.runs import listed_run, run_facts, task_facts
+from tidemill.model.access import LOCAL
 from tidemill.model.backfill import BackfillState
 from tidemill.model.batch import Interval
 from tidemill.model.errors import UnknownName
@@ -112,7 +113,8 @@ class OwnRuns:
         """With its tasks and tries."""
         with self.metadata.read() as tx:
             about = run_facts(listed_run(tx, run_id))
-            return {**about, **task_facts(tx.runs.tasks(run_id), tx.runs.past_tries(run_id))}
+            asked = [one.facts() for one in questions.open_questions(tx, run_id)]
+            return {**about, **task_facts(tx.runs.tasks(run_id), tx.runs.past_tries(run_id)), "questions": asked}
 
     def has_ended(self, run_id: int) -> bool:
         """By the run alone."""
@@ -152,6 +154,18 @@ class OwnRuns:
         run = control.mark(self.metadata, run_id, key, state, self.clock.now())
         self.ring()
         return run.id, run.attempt
+
+    def questions(self) -> list[Facts]:
+        """Oldest first."""
+        with self.metadata.read() as tx:
+            return questions.listed_questions(tx)
+
+    def answer(self, run_id: int, key: TaskKey, chosen: Sequence[str], form: Mapping[str, Any]) -> Facts:
+        """By whoever is at this computer."""
+        by, now = LOCAL.name, self.clock.now()
+        made = questions.answer(self.metadata, run_id, key, chosen, form, by, now, anyone=True)
+        self.ring()
+        return {**made.as_json(), "at": made.at}
 
 
 @dataclass(frozen=True, slots=True)

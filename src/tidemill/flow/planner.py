@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from tidemill.model.backfill import Backfill, BackfillState
 from tidemill.model.batch import BatchKey, BatchState
@@ -22,7 +22,7 @@ from tidemill.model.errors import Busy, Conflict, Refused, Unreachable
 from tidemill.model.place import told
 from tidemill.model.run import RUN_ENDS, Order, RunKind
 from tidemill.plan import backfill as backfilling
-from tidemill.plan.due import due_for
+from tidemill.plan.due import due_for, late_at
 from tidemill.plan.partitions import arrived, asset_in, is_whole, names_for, run_key
 from tidemill.ports.clock import Clock
 from tidemill.ports.definitions import PipelineRecord
@@ -273,10 +273,10 @@ class Planner:
             open_ = [run for run in tx.runs.under_way() if run.late_at is None]
             self._learn(tx, (run.definition_id for run in open_))
         for run in open_:
-            deadline = self._definitions[run.definition_id].deadline
-            since = run.interval.end if run.interval is not None else run.created_at
-            if deadline is not None and since.astimezone(UTC) + deadline <= now:
+            definition = self._definitions[run.definition_id]
+            at = late_at(definition, run.interval, run.created_at)
+            if definition.deadline is not None and at is not None and at <= now:
                 about = {"pipeline": run.pipeline, "batch_id": run.batch_id, "run_id": run.run_id}
                 with self._metadata.write() as tx:
                     tx.runs.late(run.run_id, now)
-                    tx.events.add("late", {**about, "deadline": deadline.total_seconds()}, now)
+                    tx.events.add("late", {**about, "deadline": definition.deadline.total_seconds()}, now)

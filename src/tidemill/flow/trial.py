@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,13 +17,16 @@ from tidemill.authoring.task_context import TaskServices
 from tidemill.flow.callbacks import tell_run
 from tidemill.flow.handing import Handing
 from tidemill.flow.perform import perform
+from tidemill.flow.triggers import as_fired
 from tidemill.model.errors import RunFailed, UserError
 from tidemill.model.graph import WHOLE, Graph, TaskKey
-from tidemill.model.instance import Begun, Change, Deferred, Dispatched, Due, Ended, Outcome, Started
+from tidemill.model.instance import Begun, Change, Deferred, Dispatched, Due, Ended, Failed, Outcome, Started
 from tidemill.model.place import told
+from tidemill.model.question import ANSWER, Question
 from tidemill.model.run import RunInfo, RunState, TaskState
 from tidemill.plan.decide import RunBook, Step
 from tidemill.plan.dispatch import Dispatcher
+from tidemill.plan.question import answer_to
 from tidemill.plan.values import load_value
 from tidemill.ports.executor import Job
 from tidemill.ports.tasks import AskedRun
@@ -101,7 +104,13 @@ class Trial:
         return "\n".join(lines)
 
 
-def run_trial(dag: DAG, info: RunInfo, services: TaskServices, tasks: Collection[str] | None = None) -> Trial:
+def run_trial(
+    dag: DAG,
+    info: RunInfo,
+    services: TaskServices,
+    tasks: Collection[str] | None = None,
+    answers: Mapping[str, Any] | None = None,
+) -> Trial:
     """Run a DAG.
 
     Args:
@@ -109,22 +118,26 @@ def run_trial(dag: DAG, info: RunInfo, services: TaskServices, tasks: Collection
         info: the run.
         services: what its tasks reach; the clock's `sleep` must not wait.
         tasks: only these.
+        answers: to what tasks ask people, by task: an option, a list of them, or `{"chosen": ..., "form": {...}}`.
 
     Raises:
-        UserError: it never ends.
-        UnknownName: there is no such task.
+        UserError: it never ends, or an answer does not fit.
+        UnknownName: there is no such task, or option.
     """
     graph = dag.definition().graph
     if tasks is not None:
         graph = graph.only(dag.get_task(id_).task_id for id_ in tasks)
-    return _Run(dag, graph, info, services).run()
+    return _Run(dag, graph, info, services, answers or {}).run()
 
 
 class _Run:
     """One trial under way."""
 
-    def __init__(self, dag: DAG, graph: Graph, info: RunInfo, services: TaskServices) -> None:
+    def __init__(
+        self, dag: DAG, graph: Graph, info: RunInfo, services: TaskServices, answers: Mapping[str, Any]
+    ) -> None:
         self._dag = dag
+        self._answers = answers
         self._info = info
         self._services = services
         self._book = RunBook(graph, dag.name)
@@ -177,6 +190,8 @@ class _Run:
 
     def _awaited(self, waits: Deferred, key: TaskKey) -> Outcome:
         """Await what a task defers to, here and at once; then the task goes on."""
+        if waits.trigger == ANSWER:
+            return self._asked(waits, key)
         import asyncio
         from importlib import import_module
 
@@ -184,13 +199,31 @@ class _Run:
         trigger: Any = import_module(module)
         for part in name.split("."):
             trigger = getattr(trigger, part)
-        fired: dict[str, str] = {}
+        fired: dict[str, Any] = {}
         try:
-            asyncio.run(trigger(**waits.arguments))
+            fired = as_fired(asyncio.run(trigger(**waits.arguments)))
         except Exception as error:
             fired["error"] = told(error)
         self._services.xcoms.put(self._info.id, key[0], key[1], [(FIRED, json.dumps(fired))])
         heapq.heappush(self._waits, (self._services.clock.now(), key))
+        return waits
+
+    def _asked(self, waits: Deferred, key: TaskKey) -> Outcome:
+        """Answer what a task asks as the trial was told to; without that only the end of its time remains."""
+        given = self._answers.get(key[0])
+        if given is None:
+            hint = f'dag.test(answers={{"{key[0]}": ...}})'
+            if waits.timeout is not None:
+                return waits
+            return Failed(f"It asks a person, and nobody is there: {hint}", again=False)
+        if not isinstance(given, Mapping):
+            given = {"chosen": given}
+        chosen, now = given.get("chosen", ()), self._services.clock.now()
+        chosen = [chosen] if isinstance(chosen, str) else list(chosen)
+        question = Question.from_json(waits.arguments)
+        found = answer_to(question, chosen, given.get("form", {}), "test", now, anyone=True)
+        self._services.xcoms.put(self._info.id, key[0], key[1], [(FIRED, json.dumps({"answer": found.as_json()}))])
+        heapq.heappush(self._waits, (now, key))
         return waits
 
     def _leap(self) -> RunState | None:

@@ -7,12 +7,14 @@ user's code, named by `module:name`, which get nothing but their arguments.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from tidemill.model.errors import UnknownName
+from tidemill.model.question import ANSWER
 from tidemill.model.run import RunState
 from tidemill.ports.clock import Clock
 from tidemill.ports.tasks import Pipelines
@@ -68,7 +70,23 @@ async def published(about: Surroundings, table: str, every: float = 5.0) -> None
         await about.sleep(every)
 
 
-TRIGGERS: Mapping[str, Trigger] = {"moment": moment, "file": file, "run": run, "published": published}
+async def answer(_about: Surroundings, **_question: Any) -> None:
+    """Wait for a person: whoever takes the answer in lets the task go on, and so it never returns."""
+    await asyncio.Event().wait()
+
+
+TRIGGERS: Mapping[str, Trigger] = {
+    "moment": moment, "file": file, "run": run, "published": published, ANSWER: answer,
+}  # fmt: skip
+
+
+def as_fired(value: Any) -> dict[str, Any]:
+    """What is noted of a trigger that has returned: its value, where that is JSON."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return {}
+    return {} if value is None else {"value": value}
 
 
 def unknown_trigger(_run_id: int, name: str) -> UserTrigger:

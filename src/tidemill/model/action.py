@@ -53,6 +53,7 @@ ACTIONS: Mapping[str, Action] = {
     "runs.start": Action(_OPERATOR, _PIPELINE, "begin a run, with parameters"),
     "runs.stop": Action(_OPERATOR, _PIPELINE, "stop a run"),
     "runs.rerun": Action(_OPERATOR, _PIPELINE, "clear or mark tasks, run from a task on"),
+    "runs.answer": Action(_OPERATOR, _PIPELINE, "answer what a task asks people"),
     "pipelines.pause": Action(_OPERATOR, _PIPELINE, "pause a pipeline, and let it go on"),
     "backfills.start": Action(_OPERATOR, _PIPELINE, "begin, pause and end a backfill"),
     "batches.replay": Action(_OPERATOR, _PIPELINE, "run a batch again from its archive"),

@@ -112,6 +112,8 @@ class Definition:
         callbacks: events of runs that its code wants to hear of: `failure`, `success`, `deadline`.
         streams: the names of its streams.
         webhooks: the names of its sources that others POST to.
+        deadline_from: what `deadline` counts from instead: "start" of the interval, "created" (when the run was asked
+            for), or a moment as ISO text.
     """
 
     name: str
@@ -139,6 +141,7 @@ class Definition:
     callbacks: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
     webhooks: tuple[str, ...] = ()
+    deadline_from: str = ""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Definition) and self.as_json() == other.as_json()
@@ -179,8 +182,8 @@ class Definition:
 
 
 _PLAIN = (
-    "zone", "start", "end", "catchup", "max_active_runs", "max_active_tasks", "run_timeout", "deadline", "sequential",
-    "absorb", "paused", "params", "file", "place", "doc", "tags", "owner", "callbacks",
+    "zone", "start", "end", "catchup", "max_active_runs", "max_active_tasks", "run_timeout", "deadline",
+    "deadline_from", "sequential", "absorb", "paused", "params", "file", "place", "doc", "tags", "owner", "callbacks",
     "streams", "webhooks",
 )  # fmt: skip
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tidemill.authoring.task_context import get_current_context as get_current_context
     from tidemill.model.condition import FilesArrive as FilesArrive
     from tidemill.model.graph import TriggerRule as TriggerRule
+    from tidemill.operators.ask import ApprovalOperator as ApprovalOperator
+    from tidemill.operators.ask import AskOperator as AskOperator
     from tidemill.operators.base import BaseOperator as BaseOperator
     from tidemill.operators.bash import BashOperator as BashOperator
     from tidemill.operators.dbt import DbtProject as DbtProject
@@ -61,6 +63,9 @@ _PUBLIC = {
     "ShortCircuitOperator": "tidemill.operators.python",
     "TriggerDagRunOperator": "tidemill.operators.trigger_dag_run",
     "VirtualenvOperator": "tidemill.operators.virtualenv",
+    # tasks that wait for people
+    "ApprovalOperator": "tidemill.operators.ask",
+    "AskOperator": "tidemill.operators.ask",
     # tasks with systems outside
     "DockerOperator": "tidemill.operators.docker",
     "EmailOperator": "tidemill.operators.email",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tidemill.model.asset import ALIAS, Told
 from tidemill.model.definition import Definition, Kind
 from tidemill.plan.partitions import RunKey
+from tidemill.plan.values import load_value
 
 
 def tells(definition: Definition) -> bool:
@@ -18,15 +19,15 @@ def tells(definition: Definition) -> bool:
 def told_by(
     definition: Definition,
     well: Iterable[tuple[str, int]],
-    notes: Mapping[tuple[str, int], Any],
-    key: str | None = None,
+    said: Mapping[tuple[str, int], str],
+    key: RunKey | None = None,
 ) -> list[Told]:
     """What the tasks of a run tell.
 
     Args:
         definition: of the run.
         well: the instances that ended well, as task and map index.
-        notes: what instances said of their assets (`model.asset.TOLD`).
+        said: what instances said of their assets (the xcoms `model.asset.TOLD`), as texts.
         key: the partition that the run is for; what a task says of its own counts instead.
     """
     made: list[Told] = []
@@ -34,11 +35,12 @@ def told_by(
         info = definition.tasks.get(task)
         if info is None or not info.outlets:
             continue
-        said = [one for one in notes.get((task, index)) or () if isinstance(one, Mapping)]
-        own = {one["asset"]: one for one in said if not one.get("alias")}
+        notes = load_value(said[task, index]) if (task, index) in said else ()
+        notes = [one for one in notes or () if isinstance(one, Mapping)]
+        own = {one["asset"]: one for one in notes if not one.get("alias")}
         plain = [own.get(name, {"asset": name}) for name in info.outlets if not name.startswith(ALIAS)]
-        for one in (*plain, *(one for one in said if one.get("alias") in info.outlets)):
-            for partition in dict.fromkeys(one.get("keys") or [key]):
+        for one in (*plain, *(one for one in notes if one.get("alias") in info.outlets)):
+            for partition in dict.fromkeys(one.get("keys") or [None if key is None else key.key]):
                 made.append(Told(one["asset"], task, index, one.get("extra") or {}, one.get("alias"), partition))
     return made
 
@@ -58,8 +60,9 @@ def names_of(told: Iterable[Told]) -> list[str]:
     return sorted({name for one in told for name in (one.asset, one.alias) if name})
 
 
-def keys_with_date(told: Iterable[Told], key: RunKey | None) -> dict[str, Any]:
-    """The partitions that are told and the date of the run's own, as an event has them; empty where there are none."""
+def told_event(told: Sequence[Told], key: RunKey | None) -> dict[str, Any]:
+    """What is told, as an event has it: `tables`, and where there are partitions their `keys` and the run's `date`."""
     keys = keys_told(told)
     date = key.date if key is not None else None
-    return {**({"keys": keys} if keys else {}), **({"date": date.isoformat()} if keys and date else {})}
+    made: dict[str, Any] = {"tables": names_of(told)}
+    return {**made, **({"keys": keys} if keys else {}), **({"date": date.isoformat()} if keys and date else {})}

@@ -159,3 +159,23 @@ def _next(timetable: Timetable, now: datetime, start: datetime | None, end: date
         at = at.astimezone(UTC)
     tick = tick_after(timetable, at, start).astimezone(UTC)
     return None if end is not None and tick > end.astimezone(UTC) else tick
+
+
+def late_at(definition: Definition, interval: Interval | None, created_at: datetime) -> datetime | None:
+    """When a run that has not ended is late, in UTC; None: never.
+
+    Args:
+        definition: of its pipeline.
+        interval: of its batch; without one its deadline counts from when it was asked for, or from a fixed moment.
+        created_at: when it was asked for.
+    """
+    if definition.deadline is None:
+        return None
+    whence = definition.deadline_from
+    if whence in ("", "start", "created"):
+        since = created_at
+        if interval is not None and whence != "created":
+            since = interval.start if whence == "start" else interval.end
+    else:
+        since = datetime.fromisoformat(whence)
+    return since.astimezone(UTC) + definition.deadline

@@ -100,7 +100,7 @@ class AskedRuns(Protocol):
         ...
 
     def one(self, run_id: int) -> Facts:
-        """A run with its "tasks" and "past_tries". Raises UnknownName."""
+        """A run with its "tasks", "past_tries" and open "questions". Raises UnknownName."""
         ...
 
     def has_ended(self, run_id: int) -> bool:
@@ -128,6 +128,14 @@ class AskedRuns(Protocol):
 
     def mark(self, run_id: int, key: TaskKey, state: TaskState) -> tuple[int, int]:
         """Let a task count as ended; gives the run that goes on from there, and its attempt."""
+        ...
+
+    def questions(self) -> list[Facts]:
+        """What tasks ask people, oldest first."""
+        ...
+
+    def answer(self, run_id: int, key: TaskKey, chosen: Sequence[str], form: Mapping[str, Any]) -> Facts:
+        """Answer what a task asks: {"chosen", "form", "by", "at"}. Raises Refused, UnknownName, UserError."""
         ...
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 #: What can be told of, by the words of the settings.
-EVENTS = ("published", "failed", "cancelled", "late")
+EVENTS = ("published", "failed", "cancelled", "late", "asked")
 
 
 @dataclass(frozen=True, slots=True)

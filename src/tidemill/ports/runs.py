@@ -120,8 +120,12 @@ class Runs(Protocol):
         """Set the slots of pools; others stay as they are."""
         ...
 
-    def deferred(self) -> list[DeferredTask]:
-        """Task instances that wait in the shared loop."""
+    def deferred(self, run_id: int | None = None) -> list[DeferredTask]:
+        """Task instances that wait in the shared loop; of one run, or of all."""
+        ...
+
+    def change_trigger(self, one: DeferredTask, to: str) -> bool:
+        """Note what has become of what a deferred instance waits for; False: by now it does not wait for that."""
         ...
 
     def past_tries(self, run_id: int) -> list[PastTry]:

@@ -10,7 +10,8 @@ from tidemill.model.graph import WHOLE
 #: The key of what a task returns.
 RETURNED = "return_value"
 #: The key under which it is noted that what a deferred task waited for has happened: an object, with an `error` where
-#: the trigger failed. Nothing is there when the time was over before.
+#: the trigger failed, and the `value` that it returned, where that is JSON. Nothing is there when the time was
+#: over before.
 FIRED = "_fired"
 
 

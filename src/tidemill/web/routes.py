@@ -17,6 +17,7 @@ from tidemill.web import (
     logs,
     others,
     pipelines,
+    questions,
     raw,
     refs,
     resets,
@@ -80,6 +81,10 @@ TABLE: tuple[Endpoint, ...] = (
              "Let a task count as ended", DryRun, runs.Mark, action="runs.rerun"),
     Endpoint("POST", "/runs/{run_id:int}/cancel", runs.cancel, _O, runs.of_run, runs.Cancelled, "Stop a run", DryRun,
              action="runs.stop"),
+    Endpoint("GET", "/questions", questions.list_questions, _V, several, questions.Questions,
+             "List what tasks ask people, oldest first", kept=True),
+    Endpoint("POST", "/runs/{run_id:int}/answer", questions.answer, _O, questions.of_run, questions.Answered,
+             "Answer what a task asks", DryRun, questions.AnswerBody, action="runs.answer", notes=("task", "chosen")),
     # -- backfills
     Endpoint("GET", "/backfills", backfills.list_backfills, _V, several, backfills.BackfillPage,
              "List backfills, newest first", backfills.BackfillsQuery, kept=True),

@@ -9,11 +9,13 @@ from msgspec import Meta, Struct
 
 from tidemill.flow import control
 from tidemill.flow.facts.runs import listed_run, run_facts, task_facts
+from tidemill.flow.questions import open_questions
 from tidemill.model.errors import TidemillError
 from tidemill.model.run import RunKind, RunState, TaskState
 from tidemill.web.models import RunItem, TaskItem
 from tidemill.web.paging import cut, read_cursor
 from tidemill.web.problems import status_of
+from tidemill.web.questions import QuestionItem
 from tidemill.web.table import LARGEST_ID, Asked, Body, Cursor, Limit, Query
 
 _STATES = "|".join(RunState)
@@ -40,10 +42,11 @@ class TryItem(Struct):
 
 
 class Run(RunItem):
-    """A run with its task instances and their tries."""
+    """A run with its task instances, their tries, and what they ask people."""
 
     tasks: list[TaskItem]
     past_tries: list[TryItem]
+    questions: list[QuestionItem]
 
 
 class RunsQuery(Query, frozen=True):
@@ -165,8 +168,8 @@ def show_run(asked: Asked) -> dict[str, Any]:
     run_id = asked.path["run_id"]
     with asked.backend.metadata.read() as tx:
         found = listed_run(tx, run_id)
-        tasks, tries = tx.runs.tasks(run_id), tx.runs.past_tries(run_id)
-    return {**run_facts(found), **task_facts(tasks, tries)}
+        tasks, tries, asked_now = tx.runs.tasks(run_id), tx.runs.past_tries(run_id), open_questions(tx, run_id)
+    return {**run_facts(found), **task_facts(tasks, tries), "questions": [one.facts() for one in asked_now]}
 
 
 # -- actions

@@ -201,7 +201,7 @@ def notifier_of(one: NotifySettings) -> Notifier:
 def _call_back(settings: Settings, metadata: Metadata, event: Event) -> None:
     """Run the callbacks of the pipeline's code, in a process of their own: it is the user's, and may do anything."""
     run_id = event.payload.get("run_id")
-    if not isinstance(run_id, int):
+    if not isinstance(run_id, int) or event.payload.get("event") == "asked":
         return
     with metadata.read() as tx:
         order = tx.runs.order(run_id)

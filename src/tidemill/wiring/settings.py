@@ -48,7 +48,7 @@ enabled = true                               metrics and traces by OTEL_*; extra
 [[notify]]                                   who is told what; any number of these
 kind = "slack"                               or "webhook", "email"
 url = "env:SLACK_URL"                        env: takes it from the environment; smtp://user:password@host for email
-events = ["failed", "late"]                  of published, failed, cancelled, late
+events = ["failed", "late"]                  of published, failed, cancelled, late, asked
 pipelines = ["*"]                            all, if nothing is said
 to = ["data@example.org"]                    of email; also from = "tidemill@example.org"
 """

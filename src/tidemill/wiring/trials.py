@@ -41,9 +41,10 @@ class ProjectTrials:
         interval: str | datetime | Interval | None,
         params: Mapping[str, Any] | None,
         tasks: Collection[str] | None,
+        answers: Mapping[str, Any] | None = None,
     ) -> Trial:
         """See `DAG.test`."""
-        return try_dag(dag, interval, params, tasks)
+        return try_dag(dag, interval, params, tasks, answers)
 
 
 def try_dag(
@@ -51,6 +52,7 @@ def try_dag(
     interval: str | datetime | Interval | None = None,
     params: Mapping[str, Any] | None = None,
     tasks: Collection[str] | None = None,
+    answers: Mapping[str, Any] | None = None,
     *,
     clock: Clock | None = None,
     root: Path | None = None,
@@ -63,6 +65,7 @@ def try_dag(
         interval: see `DAG.test`, and so `params` and `tasks`.
         params: of the run.
         tasks: only these.
+        answers: to what tasks ask people, by task.
         clock: where time begins; without it, now.
         root: the project's folder; without it, that of the DAG's file.
         services: others for the tasks, by the names of `TaskServices`: `tables`, `pipelines`, `variables` ...
@@ -90,7 +93,7 @@ def try_dag(
     given.setdefault("outside", OutsideSystems(given["connections"], place))
     made = TaskServices(clock=leaping, root=place, testing=True, **given)
     with serving_file(Path(file), Reach(given["connections"], given["variables"])):
-        return run_trial(dag, info, made, tasks)
+        return run_trial(dag, info, made, tasks, answers)
 
 
 def _interval(dag: DAG, meant: str | datetime | Interval | None, clock: Clock) -> Interval | None:

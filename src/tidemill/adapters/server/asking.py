@@ -23,12 +23,13 @@ PAGE = 500
 _MOMENTS = frozenset((
     "at", "created_at", "started_at", "ended_at", "queued_at", "next_at", "seen_at", "extracted_at", "archived_at",
     "loaded_at", "published_at", "changed_at", "committed_at", "expires_at", "error_at", "waiting_since", "due",
+    "asked_at", "until",
 ))  # fmt: skip
 _SPANS = frozenset(("interval", "next_interval", "newest", "spans", "redriven"))
 #: Fields that hold what users wrote, or what their tables have: whatever is in there is left as it is.
 _USERS = frozenset((
     "conf", "params", "definition", "schema", "types", "options", "bookmark_before", "bookmark_after",
-    "rows", "row", "key", "value", "headers",
+    "rows", "row", "key", "value", "headers", "form",
 ))  # fmt: skip
 
 

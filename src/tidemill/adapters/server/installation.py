@@ -125,6 +125,18 @@ class ServerRuns:
         found = self._server.act(path("runs", run_id, "mark"), body)["new_run_id"]
         return found, self.one(found)["attempt"]
 
+    def questions(self) -> list[Facts]:
+        """Oldest first."""
+        found: list[Facts] = self._server.get(path("questions"))["questions"]
+        return found
+
+    def answer(self, run_id: int, key: TaskKey, chosen: Sequence[str], form: Mapping[str, Any]) -> Facts:
+        """By whoever the token is of."""
+        task, index = key
+        body = {"task": task, "chosen": list(chosen), "form": dict(form), **({"index": index} if index >= 0 else {})}
+        found = self._server.act(path("runs", run_id, "answer"), body)
+        return {name: found[name] for name in ("chosen", "form", "by", "at")}
+
 
 class ServerBackfills:
     """Port `AskedBackfills`."""

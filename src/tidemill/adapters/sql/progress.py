@@ -6,6 +6,7 @@ queued, began and ended.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
@@ -18,7 +19,7 @@ from tidemill.adapters.sql.events import SqlEvents
 from tidemill.adapters.sql.refs import SqlRefs
 from tidemill.adapters.sql.runs import SqlRuns, look_again
 from tidemill.adapters.sql.schedule_schema import tries, xcoms
-from tidemill.adapters.sql.schema import runs, tasks
+from tidemill.adapters.sql.schema import batches, runs, tasks
 from tidemill.adapters.sql.session import AnyRow, Session, insert_for
 from tidemill.model.asset import TOLD
 from tidemill.model.batch import BatchState
@@ -26,11 +27,11 @@ from tidemill.model.branch import RefState
 from tidemill.model.definition import Definition
 from tidemill.model.graph import Graph, TaskKey
 from tidemill.model.instance import Change, Report
+from tidemill.model.question import ANSWER
 from tidemill.model.run import TASK_ENDS, RunState, TaskState, check_run_transition
-from tidemill.plan.assets import keys_with_date, names_of, tells, told_by
+from tidemill.plan.assets import tells, told_by, told_event
 from tidemill.plan.decide import LIVE
 from tidemill.plan.partitions import key_of
-from tidemill.plan.values import load_value
 from tidemill.ports.executor import NOTHING
 from tidemill.ports.runstore import Progress
 
@@ -81,6 +82,24 @@ def write_progress(session: Session, listed: Sequence[Progress], graphs: Mapping
     for one in listed:
         for wish in one.wishes:
             events.done(wish, one.at)
+        asked = [change for change in one.changes if change.after.state is _T.DEFERRED]
+        for about in _asked(session, one.run_id, asked):
+            events.add("notice", about, one.at)
+
+
+def _asked(session: Session, run_id: int, changes: Sequence[Change]) -> list[dict[str, Any]]:
+    """What is told of tasks that ask people from now on."""
+    found = [(change.key, json.loads(change.after.trigger or "{}")) for change in changes]
+    asked = [(key, waits["arguments"]) for key, waits in found if waits.get("trigger") == ANSWER]
+    if not asked:
+        return []
+    row = session.first(select(runs.c.batch_id, batches.c.pipeline).join(batches).where(runs.c.id == run_id))
+    assert row is not None
+    about = {"event": "asked", "pipeline": row.pipeline, "batch_id": row.batch_id, "run_id": run_id}
+    return [
+        {**about, "task": task, "map_index": index, "subject": question["subject"], "options": question["options"]}
+        for (task, index), question in asked
+    ]
 
 
 def end_run(session: Session, one: Progress, row: AnyRow, definition: Definition) -> bool:
@@ -117,14 +136,13 @@ def _told(session: Session, row: AnyRow, definition: Definition) -> dict[str, An
     run_id = row.id
     ended = select(tasks.c.task, tasks.c.map_index).where(tasks.c.run_id == run_id, tasks.c.state == _T.SUCCESS)
     said = select(xcoms.c.task, xcoms.c.map_index, xcoms.c.value).where(xcoms.c.run_id == run_id, xcoms.c.key == TOLD)
-    notes = {(row.task, row.map_index): load_value(row.value) for row in session.all(said)}
+    texts = {(row.task, row.map_index): row.value for row in session.all(said)}
     order, batch = SqlRuns(session).order(run_id), SqlBatches(session).get(row.batch_id)
     key = None
     if order is not None and batch is not None:
         key = key_of(definition.schedule, batch.key.interval, order.conf)
     well = [(row.task, row.map_index) for row in session.all(ended)]
-    told = told_by(definition, well, notes, None if key is None else key.key)
-    return {"tables": names_of(told), **keys_with_date(told, key)}
+    return told_event(told_by(definition, well, texts, key), key)
 
 
 class _Rows:

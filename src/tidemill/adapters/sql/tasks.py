@@ -71,15 +71,22 @@ class TaskRecords:
         query = select(tasks).join(runs).where(self._of(run_id)).order_by(tasks.c.id)
         return [_task(row) for row in self._session.all(query)]
 
-    def deferred(self) -> list[DeferredTask]:
-        """Task instances that wait in the shared loop."""
+    def deferred(self, run_id: int | None = None) -> list[DeferredTask]:
+        """Task instances that wait in the shared loop; of one run, or of all."""
         query = select(tasks.c.run_id, tasks.c.task, tasks.c.map_index, tasks.c.tries, tasks.c.trigger).join(runs)
         # Said literally: a partial index is not used for what is only known when the statement is carried out.
         query = query.where(text("tasks.state = 'deferred'"), runs.c.project == self._session.project)
+        query = query if run_id is None else query.where(tasks.c.run_id == run_id)
         return [
             DeferredTask(row.run_id, row.task, row.map_index, row.tries, row.trigger or "{}")
             for row in self._session.all(query)
         ]
+
+    def change_trigger(self, one: DeferredTask, to: str) -> bool:
+        """Note what has become of what a deferred instance waits for; False: by now it does not wait for that."""
+        mine = (tasks.c.run_id == one.run_id, tasks.c.task == one.task, tasks.c.map_index == one.map_index)
+        same = (tasks.c.state == _T.DEFERRED, tasks.c.tries == one.tries, tasks.c.trigger == one.trigger)
+        return self._session.change(update(tasks).where(*mine, *same).values(trigger=to)) == 1
 
     def past_tries(self, run_id: int) -> list[PastTry]:
         """Tries of an attempt that did not end their task, in order."""

@@ -5,7 +5,7 @@ An asset is known by its name; one that is given an address alone has that as it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,7 @@ class Asset(_Condition):
         name: its name.
         uri: where it is: `s3://bucket/key`.
         group, extra, access_control: accepted, and not heeded.
+        watchers: what tells it when something happens outside.
     """
 
     name: str = ""
@@ -48,12 +49,17 @@ class Asset(_Condition):
     group: str = "asset"
     extra: Mapping[str, Any] = field(default_factory=dict)
     access_control: Any = None
+    watchers: Sequence[Any] = ()
 
     def __post_init__(self) -> None:
         if not self.name and not self.uri:
             raise DefinitionError("An asset needs a name or a uri.", where=here(), hint='Asset("s3://bucket/key")')
         object.__setattr__(self, "uri", self.uri or self.name)
         object.__setattr__(self, "name", self.name or self.uri)
+        if self.watchers:
+            _watched[self.name] = (here().rpartition(":")[0], self)
+        elif self.name in _watched and _watched[self.name][0] == here().rpartition(":")[0]:
+            del _watched[self.name]  # its file has been read anew, and does not say so any more
 
     @staticmethod
     def ref(*, name: str = "", uri: str = "") -> Asset:
@@ -65,6 +71,15 @@ class Asset(_Condition):
 
     def __hash__(self) -> int:
         return hash((self.name, self.uri))
+
+
+#: Assets with watchers by name, each with the file that says so: conditions of schedules know names alone.
+_watched: dict[str, tuple[str, Asset]] = {}
+
+
+def watched(names: Iterable[str]) -> list[Asset]:
+    """Those of some assets that have watchers."""
+    return [_watched[name][1] for name in names if name in _watched]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from tidemill.authoring.groups import task_group as our_task_group
 from tidemill.authoring.params import MISSING
 from tidemill.authoring.params import Param as OurParam
 from tidemill.compat.airflow import reach
+from tidemill.compat.airflow.assets import watched
+from tidemill.compat.airflow.deadlines import deadline_words
 from tidemill.compat.airflow.timetables import PartitionedAtRuntime, schedule_of, zone_of
 from tidemill.model.batch import Interval
 from tidemill.plan.partitions import PARTITION_KEY
@@ -49,8 +51,13 @@ class DAG(ours.DAG):
             words |= {**_placed(words, zone), "default_args": {**common, **_placed(common, zone)}}
             zone = None if words.get("start") or common.get("start_date") else zone
         zone = words.pop("zone", None) or zone_of(asked) or zone
+        words |= deadline_words(words.pop("deadline")) if "deadline" in words else {}
         super().__init__(name=words.pop("name", dag_id), description=description or "", zone=zone, **words)
         self.schedule = schedule_of(asked, self.zone, self.start, self.end, catchup=catchup)
+        if self.schedule.on is not None and (known := watched(self.schedule.on.assets())):
+            from tidemill.compat.airflow.watching import declare_watchers
+
+            declare_watchers(known)
 
     @property
     def doc_md(self) -> str:
@@ -71,6 +78,7 @@ class DAG(ours.DAG):
         interval: str | datetime | Interval | None = None,
         params: Mapping[str, Any] | None = None,
         tasks: Collection[str] | None = None,
+        answers: Mapping[str, Any] | None = None,
         *,
         logical_date: datetime | None = None,
         execution_date: datetime | None = None,
@@ -78,7 +86,7 @@ class DAG(ours.DAG):
         **_options: Any,
     ) -> Any:
         """See `tidemill.DAG.test`; `logical_date` and `run_conf` are Airflow's words for the first two."""
-        return super().test(interval or logical_date or execution_date, params or run_conf, tasks)
+        return super().test(interval or logical_date or execution_date, params or run_conf, tasks, answers)
 
 
 def _placed(words: Mapping[str, Any], zone: str) -> dict[str, datetime]:

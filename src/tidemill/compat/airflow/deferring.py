@@ -70,6 +70,12 @@ class BaseTrigger(LoggingMixin):
     async def cleanup(self) -> None:
         """Called when nobody waits any more."""
 
+    @classmethod
+    async def first(cls, **arguments: Any) -> Any:
+        """What one with these arguments sees first. Raises TaskDeferralError: it ends without an event."""
+        found = await _first(TaskDeferred(trigger=cls(**arguments), method_name=""))
+        return found.payload
+
 
 class DateTimeTrigger(BaseTrigger):
     """A moment."""

@@ -6,8 +6,11 @@ import datetime as _times
 from typing import Any
 
 from tidemill.authoring import registry
+from tidemill.plan.template import Macros
 
 utc = _times.UTC
+#: `airflow.macros`: what templates have, for functions.
+ds_add, ds_format, timedelta = Macros.ds_add, Macros.ds_format, _times.timedelta
 
 
 def in_pendulum(moment: _times.datetime) -> _times.datetime:

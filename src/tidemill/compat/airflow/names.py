@@ -44,6 +44,7 @@ _EXCEPTIONS |= _DEFERRED
 _ASSETS = _of(
     f"{_OWN}.assets", "Asset", "AssetAlias", "AssetAll", "AssetAny", "AssetAccessControl"
 )  # fmt: skip
+_WATCHER = _of(f"{_OWN}.watching", "AssetWatcher")
 _METADATA = _of(f"{_OWN}.events", "Metadata")
 _ASSET_DAG = _of(f"{_OWN}.asset_dags", "asset")
 _DATASETS = _of(
@@ -65,6 +66,9 @@ _MAPPERS = _of(
 )  # fmt: skip
 _PARTITIONED = _of(
     f"{_OWN}.timetables", "CronPartitionTimetable", "PartitionedAssetTimetable", "PartitionedAtRuntime"
+)  # fmt: skip
+_DEADLINES = _of(
+    f"{_OWN}.deadlines", "AsyncCallback=Callback", "DeadlineAlert", "DeadlineReference", "SyncCallback=Callback"
 )  # fmt: skip
 _OR_TIME = _of(f"{_OWN}.timetables", "AssetOrTimeSchedule")
 _STATES = _of(f"{_OWN}.values", "TaskInstanceState", "DagRunState")
@@ -105,7 +109,7 @@ _SDK = {
     **_DAG, **_DECORATORS, **_BASE, **_BRANCH, **_GROUP, **_EDGES, **_LINEAR, **_PARAM, **_XCOM_ARG, **_RULE,
     **_CONTEXT, **_ASSETS, **_CRON, **_INTERVALS, **_EVENTS, **_OR_TIME, **_STATES, **_NOTIFIER, **_SENSOR, **_TYPES,
     **_TIMEZONE, **_CONNECTION, **_VARIABLE, **_HOOK, **_of(f"{_OWN}.values", "WeightRule",),
-    **_METADATA, **_ASSET_DAG, **_STORAGE, **_RETRIES, **_MAPPERS, **_PARTITIONED,
+    **_METADATA, **_ASSET_DAG, **_WATCHER, **_DEADLINES, **_STORAGE, **_RETRIES, **_MAPPERS, **_PARTITIONED,
 }  # fmt: skip
 
 _PYTHON = {
@@ -120,7 +124,9 @@ _OPERATORS = {
     "bash": _of(f"{_OWN}.operators", "BashOperator"),
     "branch": _BRANCH,
     "datetime": _of(f"{_OWN}.operators", "BranchDateTimeOperator"),
+    "email": _of(f"{_OWN}.operators", "EmailOperator"),
     "empty": _of(f"{_OWN}.operators", "EmptyOperator"),
+    "hitl": _of(f"{_OWN}.hitl", "ApprovalOperator", "HITLBranchOperator", "HITLEntryOperator", "HITLOperator"),
     "latest_only": _of(f"{_OWN}.operators", "LatestOnlyOperator"),
     "python": _PYTHON,
     "trigger_dagrun": _of(f"{_OWN}.operators", "TriggerDagRunOperator"),
@@ -140,6 +146,19 @@ _SENSORS = {
     "weekday": _of(f"{_OWN}.sensors", "DayOfWeekSensor"),
 }  # fmt: skip
 _STANDARD = "airflow.providers.standard"
+_DUMMY = _of(f"{_OWN}.operators", "DummyOperator=EmptyOperator")
+#: Modules of before Airflow 2, which it kept until 3.
+_OLD = {
+    "operators.bash_operator": _OPERATORS["bash"],
+    "operators.branch_operator": _BRANCH,
+    "operators.dagrun_operator": _OPERATORS["trigger_dagrun"],
+    "operators.dummy_operator": _DUMMY,
+    "operators.email_operator": _OPERATORS["email"],
+    "operators.latest_only_operator": _OPERATORS["latest_only"],
+    "operators.python_operator": _PYTHON,
+    "sensors.base_sensor_operator": _SENSOR,
+    "sensors.external_task_sensor": _EXTERNAL,
+}
 
 SERVED: dict[str, dict[str, str]] = {
     "airflow": {
@@ -152,14 +171,16 @@ SERVED: dict[str, dict[str, str]] = {
     "airflow.sdk.bases.notifier": _NOTIFIER,
     "airflow.sdk.bases.operator": {**_BASE, **_EDGES, **_LINEAR},
     "airflow.sdk.bases.sensor": _SENSOR,
-    "airflow.sdk.definitions.asset": {**_ASSETS},
+    "airflow.sdk.definitions.asset": {**_ASSETS, **_WATCHER},
     "airflow.sdk.definitions.asset.decorators": _ASSET_DAG,
     "airflow.sdk.definitions.asset.metadata": _METADATA,
     "airflow.sdk.execution_time.context": _of(f"{_OWN}.states", "NEVER_EXPIRE"),
     "airflow.sdk.definitions.connection": _CONNECTION,
     "airflow.sdk.definitions.variable": _VARIABLE,
     "airflow.sdk.definitions.context": {**_CONTEXT, **_TYPES, **_MERGE},
+    "airflow.sdk.definitions.callback": _DEADLINES,
     "airflow.sdk.definitions.dag": _DAG,
+    "airflow.sdk.definitions.deadline": _DEADLINES,
     "airflow.sdk.definitions.edges": _of("tidemill.authoring.edges", "Label"),
     "airflow.sdk.definitions.param": _PARAM,
     "airflow.sdk.definitions.taskgroup": _GROUP,
@@ -225,6 +246,9 @@ SERVED: dict[str, dict[str, str]] = {
     "airflow.triggers.base": _TRIGGER,
     "airflow.triggers.temporal": _MOMENT_TRIGGERS,
     f"{_STANDARD}.triggers.temporal": _MOMENT_TRIGGERS,
+    f"{_STANDARD}.triggers.file": _of(
+        f"{_OWN}.watching", "DirectoryFileDeleteTrigger", "FileDeleteTrigger", "FileTrigger"
+    ),
     "airflow.sdk.definitions.retry_policy": _RETRIES,
     "airflow.providers_manager": _MANAGER,
     "airflow.sdk.providers_manager_runtime": _of(_PROVIDERS, "ProvidersManagerTaskRuntime=ProvidersManager"),
@@ -236,15 +260,21 @@ SERVED: dict[str, dict[str, str]] = {
     "airflow.utils.weekday": _WEEKDAY,
     "airflow.utils.weight_rule": _of(f"{_OWN}.values", "WeightRule"),
     "airflow.sensors.base": _SENSOR,
-    "airflow.operators.dummy": _of(f"{_OWN}.operators", "DummyOperator=EmptyOperator"),
+    "airflow.operators.dummy": _DUMMY,
+    "airflow.macros": _of(f"{_OWN}.moments", "datetime", "ds_add", "ds_format", "timedelta"),
     "airflow.providers.common.compat.sdk": {
         **_SDK, **_EXCEPTIONS, **_of(f"{_OWN}.values", "conf"), **_MASK, **_LINK, **_DETERMINE, **_LINEAGE,
         **_of(_PROVIDERS, "poke_mode_only", "SkipMixin", "AIRFLOW_V_3_0_PLUS", "AIRFLOW_V_3_3_PLUS"),
         **_of("typing", "XCom=Any"), **_DECORATED, **_MERGE,
     },
+    f"{_STANDARD}.exceptions": _of(
+        f"{_OWN}.hitl", "HITLRejectException", "HITLTimeoutError", "HITLTriggerEventError"
+    ),
+    "airflow.sdk.execution_time.hitl": _of("typing", "HITLUser=Any"),
     f"{_STANDARD}.utils.weekday": _WEEKDAY,
     **{f"{_STANDARD}.operators.{name}": served for name, served in _OPERATORS.items()},
     **{f"{_STANDARD}.sensors.{name}": served for name, served in _SENSORS.items()},
+    **{f"airflow.{name}": served for name, served in _OLD.items()},
     **{f"airflow.operators.{name}": served for name, served in _OPERATORS.items()},
     **{f"airflow.sensors.{name}": served for name, served in _SENSORS.items()},
 }  # fmt: skip
@@ -252,7 +282,6 @@ SERVED: dict[str, dict[str, str]] = {
 _SQL = 'from tidemill.operators import SqlOperator: SqlOperator(conn_id="shop", sql=...)'
 #: What to use in place of names that are asked for often and are not served.
 INSTEAD = {
-    "DeadlineAlert": "deadline=timedelta(...) and on_deadline_callback= of the DAG",
     "EmailOperator": "from tidemill.operators import EmailOperator",
     "HttpOperator": "from tidemill.operators import HttpOperator",
     "HttpSensor": "from tidemill.operators import HttpSensor",

@@ -17,7 +17,7 @@ from tidemill.compat.airflow.providers import kind_of_provider
 from tidemill.compat.airflow.task import BaseBranchOperator, BaseOperator
 from tidemill.compat.airflow.values import WeekDay
 from tidemill.model.errors import DefinitionError
-from tidemill.operators import bash, branching, latest_only, python, trigger_dag_run, virtualenv
+from tidemill.operators import bash, branching, email, latest_only, python, trigger_dag_run, virtualenv
 
 #: What a function in another Python may be handed of the context: plain values.
 _PLAIN = (str, int, float, bool, datetime, dict, list)
@@ -158,6 +158,20 @@ class BranchExternalPythonOperator(ExternalPythonOperator):
         chosen = super().execute(context)
         branching.skip_all_except(context, chosen)
         return chosen
+
+
+class EmailOperator(BaseOperator, email.EmailOperator):
+    """Sends a letter.
+
+    Args:
+        mime_subtype, mime_charset, custom_headers: accepted, and not heeded.
+        options: those of `EmailOperator`.
+    """
+
+    def __init__(
+        self, *, mime_subtype: str = "mixed", mime_charset: str = "utf-8", custom_headers: Any = None, **options: Any
+    ) -> None:
+        super().__init__(**{name: value for name, value in options.items() if value is not None})
 
 
 class TriggerDagRunOperator(BaseOperator, trigger_dag_run.TriggerDagRunOperator):

@@ -93,7 +93,7 @@ class TaskStates(States):
         self._keep({})
 
 
-class AssetStates(States):
+class StatesOfAsset(States):
     """Values of one asset, for all tasks that have it among their inlets or outlets.
 
     Args:
@@ -145,9 +145,9 @@ class StatesOfAssets(States):
     def __init__(self, context: TaskContext, names: Sequence[str]) -> None:
         known = [name for name in dict.fromkeys(names) if not name.startswith(ALIAS)]
         self._task = context["ti"].task_id
-        self._of = {name: AssetStates(context, name) for name in known}
+        self._of = {name: StatesOfAsset(context, name) for name in known}
 
-    def __getitem__(self, key: Any) -> AssetStates:
+    def __getitem__(self, key: Any) -> StatesOfAsset:
         name = asset_named(key)
         if name not in self._of:
             raise self._error(
@@ -161,7 +161,7 @@ class StatesOfAssets(States):
     def __len__(self) -> int:
         return len(self._of)
 
-    def _only(self) -> AssetStates:
+    def _only(self) -> StatesOfAsset:
         if len(self._of) != 1:
             what = f'"{self._task}" has {len(self._of)} inlets and outlets: it must say of which it speaks.'
             raise self._error(what, "asset_state_store[ASSET].get(key)")

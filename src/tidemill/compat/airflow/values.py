@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum, StrEnum
 from typing import Any
 
 from tidemill.compat.airflow.exceptions import AirflowConfigException
 from tidemill.model.errors import UnknownName
+from tidemill.plan.fields import render_field
 
 _NEEDED = object()
 
@@ -92,19 +95,33 @@ class AirflowPlugin:
 
 
 class BaseNotifier:
-    """Base of what is given as a callback instead of a function."""
+    """Base of what is given as a callback instead of a function; its template fields are rendered when it is called."""
 
-    template_fields: tuple[str, ...] = ()
+    template_fields: Sequence[str] = ()
 
     def __init__(self, **_options: Any) -> None:
         pass
+
+    @property
+    def log(self) -> logging.Logger:
+        """The log of its class."""
+        return logging.getLogger(f"{type(self).__module__}.{type(self).__name__}")
 
     def notify(self, context: Any) -> None:
         """Tell; subclasses say whom."""
 
     def __call__(self, context: Any) -> None:
         """It is called as a function is."""
-        self.notify(context)
+        from tidemill.plan.template import Sandbox
+
+        rendered = copy.copy(self)  # the next call has other values
+        for name in self.template_fields:
+            setattr(
+                rendered,
+                name,
+                render_field(getattr(self, name, None), context, sandbox=Sandbox, where=type(self).__name__),
+            )
+        rendered.notify(context)
 
 
 #: What files and packages of providers ask for as if it were always there: Airflow's own values.

@@ -31,14 +31,17 @@ def pipeline(api: Api, query: Mapping[str, Any]) -> dict[str, Any]:
     task = query.get("task") or (_worst(run) if run is not None else None)
     instances = [] if run is None or task is None else [item for item in run.tasks if item.task == task]
     return {
-        "params": {
-            param: Given(schema) for param, schema in one.params.items()
-        },
+        "params": given(one.params), "given": given,
         "pipeline": one, "runs": runs, "run": run, "view": view, "task": task, "instances": instances,
         "tries": [] if run is None else [item for item in run.past_tries if item.task == task],
         "gantt": None if run is None or view != "gantt" else gantt(run),
         "code": code(api, one) if view == "code" else None, "query": query, "views": VIEWS,
     }  # fmt: skip
+
+
+def given(schemas: Mapping[str, Any]) -> dict[str, Given]:
+    """JSON schemas in which what is not said is None."""
+    return {name: Given(schema) for name, schema in schemas.items()}
 
 
 def _number(text: Any) -> int:

@@ -53,7 +53,9 @@ export function fields(form) {
     if (!field.name || field.disabled) continue;
     const boxed = field instanceof HTMLInputElement && field.type === "checkbox";
     if (!boxed && field.value === "") continue;
-    const value = boxed ? /** @type {HTMLInputElement} */ (field).checked : typed(field.value, field.dataset.as, field.name);
+    const several = field instanceof HTMLSelectElement && field.multiple;
+    const value = several ? Array.from(field.selectedOptions, (option) => option.value)
+      : boxed ? /** @type {HTMLInputElement} */ (field).checked : typed(field.value, field.dataset.as, field.name);
     const [first, second] = field.name.split(".");
     if (second) (found[first] ??= {})[second] = value;
     else found[first] = value;
