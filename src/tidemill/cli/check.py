@@ -53,6 +53,7 @@ def check(invocation: Invocation, pipeline: str | None, results: bool, docs: Pat
             "tidemill check --results, or tidemill check where the project is",
         )
     from tidemill.model.errors import UserError
+    from tidemill.wiring.codecs import check_codecs
     from tidemill.wiring.project import find_pipeline, load_pipelines
 
     settings = invocation.known_settings()
@@ -66,6 +67,7 @@ def check(invocation: Invocation, pipeline: str | None, results: bool, docs: Pat
     specs = [made.spec() for made in found]
     for spec in specs:
         _parse_models(spec)
+        check_codecs(spec)
     failing = _write_docs(invocation, specs, docs) if docs is not None else 0
     if invocation.json:
         written = {"docs": str(docs), "failing": failing} if docs is not None else {}
