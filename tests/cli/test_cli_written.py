@@ -92,3 +92,12 @@ def test_a_schema_file_is_read_where_it_is_declared(cli: CommandLine, file: str,
         assert f"at: pipelines/{file}:{line}" in result.err
     cli.write("pipelines/laps.avsc", '{"type": "record", "name": "Lap", "fields": [{"name": "car", "type": "string"}]}')
     assert cli("check", "laps").exit_code == 0
+
+
+def test_a_model_that_only_the_engine_refuses_is_found_by_check(cli: CommandLine) -> None:
+    """To the parser that finds tables, `form "x"."a"` is a column and its alias."""
+    model = "    sql: |\n      select id,\n        form {{ ref('a') }}\n"
+    cli.write("pipelines/x.yaml", f"pipeline: x\nsources:\n  a: {{files: x.csv}}\ntables:\n  t:\n{model}")
+    told = cli("check")
+    assert (told.exit_code, told.err.splitlines()[0]) == (2, 'error: SQL syntax error at or near ".".')
+    assert "at: pipelines/x.yaml:6" in told.err

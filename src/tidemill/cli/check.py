@@ -53,7 +53,7 @@ def check(invocation: Invocation, pipeline: str | None, results: bool, docs: Pat
             "tidemill check --results, or tidemill check where the project is",
         )
     from tidemill.model.errors import UserError
-    from tidemill.wiring.codecs import check_codecs
+    from tidemill.wiring.checking import check_codecs, check_models
     from tidemill.wiring.project import find_pipeline, load_pipelines
 
     settings = invocation.known_settings()
@@ -66,7 +66,7 @@ def check(invocation: Invocation, pipeline: str | None, results: bool, docs: Pat
         )
     specs = [made.spec() for made in found]
     for spec in specs:
-        _parse_models(spec)
+        check_models(spec)
         check_codecs(spec)
     failing = _write_docs(invocation, specs, docs) if docs is not None else 0
     if invocation.json:
@@ -102,19 +102,6 @@ def _write_docs(invocation: Invocation, specs: list[PipelineSpec], file: Path) -
     except OSError as error:
         raise UserError(f"The docs cannot be written: {error.strerror}.", where=str(file)) from None
     return sum(one.failing for one in told)
-
-
-def _parse_models(spec: PipelineSpec) -> None:
-    """Raise what is wrong with the syntax of a SQL model, with its place in the template."""
-    from tidemill.plan.sql import quote
-    from tidemill.plan.sql_model import sample_statements
-    from tidemill.plan.sql_tables import tables_in
-
-    for transform in spec.transforms.values():
-        if transform.sql is not None:
-            this = f"{quote(spec.name)}.{quote(transform.table.name.table)}"
-            for statement in sample_statements(transform.sql, this=this, where=transform.place, params=spec.params):
-                tables_in(statement.sql, where=statement.where)
 
 
 def _print(invocation: Invocation, spec: PipelineSpec) -> None:

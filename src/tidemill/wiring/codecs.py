@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tidemill.model.codec import Avro, CodecSpec, Json, JsonSchema, Part, Protobuf, Raw, Text
-from tidemill.model.errors import DefinitionError, TidemillError
-from tidemill.model.topic_feed import TopicFeed
 from tidemill.wiring.loading import loading
 
 if TYPE_CHECKING:
-    from tidemill.model.pipeline import PipelineSpec
     from tidemill.ports.codec import Codec
     from tidemill.ports.registry import Registry
     from tidemill.wiring.stream_settings import StreamSettings
@@ -92,27 +89,10 @@ def codec_opener(settings: StreamSettings) -> Callable[[CodecSpec, str, Part], C
     registry = cache(registry_of)
 
     def open_(spec: CodecSpec, topic: str, part: Part) -> Codec:
-        return open_codec(spec, topic, part, registry(settings) if isinstance(spec, _REGISTERED) else None)
+        return open_codec(spec, topic, part, registry(settings) if isinstance(spec, REGISTERED) else None)
 
     return open_
 
 
-def check_codecs(spec: PipelineSpec) -> None:
-    """Raise what is wrong with a schema that a pipeline's sources or streams declare, at the place that declares it."""
-    found: list[tuple[str, Any, str]] = []
-    for source in spec.sources.values():
-        if isinstance(source.origin, TopicFeed):
-            found.append((source.origin.topic, source.origin.rows.value, source.place))
-    for stream in spec.streams.values():
-        topics = [*stream.topics.values(), *([stream.to] if stream.to is not None else [])]
-        found += [(topic.name, topic.codec, stream.place) for topic in topics]
-    for topic, codec, place in found:
-        if not isinstance(codec, _REGISTERED) or codec.schema is None:
-            continue
-        try:
-            open_codec(codec, topic)
-        except TidemillError as error:
-            raise DefinitionError(str(error), where=place, hint=error.hint) from None
-
-
-_REGISTERED = (Avro, Protobuf, JsonSchema)
+#: Formats with schemas of their own.
+REGISTERED = (Avro, Protobuf, JsonSchema)
