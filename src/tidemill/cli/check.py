@@ -84,7 +84,10 @@ def check(invocation: Invocation, pipeline: str | None, results: bool, docs: Pat
     invocation.out.facts(
         [("valid", count(len(specs), "pipelines"), count(tables, "tables"), count(checks, "checks"))]
     )  # fmt: skip
-    invocation.out.next(f"tidemill run {specs[0].name}")
+    from tidemill.model.pipeline import tasks_of
+
+    only_streams = not tasks_of(specs[0]) and specs[0].streams
+    invocation.out.next(f"tidemill {'stream run' if only_streams else 'run'} {specs[0].name}")
 
 
 def _write_docs(invocation: Invocation, specs: list[PipelineSpec], file: Path) -> int:
