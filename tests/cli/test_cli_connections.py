@@ -116,9 +116,18 @@ def test_a_service_is_asked(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -
 def test_a_store_of_objects_is_listed(
     cli: CommandLine, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By the address as sources say it, and as destinations do."""
     host, bucket = object_store.endpoint.removeprefix("http://"), object_store.bucket()
-    monkeypatch.setenv("TIDEMILL_CONN_S", f"s3://{KEY}:{SECRET}@{host}/{bucket}?http=true&region=us-east-1")
-    assert cli("connections", "test", "s").out == "works  s  listed, no file at its root"
+    for address in (f"{host}/{bucket}?http=true", f"{bucket}/some/where?endpoint_url={object_store.endpoint}"):
+        monkeypatch.setenv("TIDEMILL_CONN_S", f"s3://{KEY}:{SECRET}@{address}&region=us-east-1")
+        assert cli("connections", "test", "s").out == "works  s  listed, no file at its root"
+
+
+def test_a_database_in_a_file_that_is_not_there_yet(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_CONN_OUT", "duckdb:///out.db")
+    told = cli("connections", "test", "out")
+    assert (told.exit_code, told.err.splitlines()[0]) == (2, "error: There is no file out.db yet.")
+    assert not (cli.folder / "out.db").exists()
 
 
 def test_a_connection_that_is_not_there_is_offered_the_nearest(

@@ -122,7 +122,11 @@ def test_the_strip_shows_the_last_runs(filled: CommandLine) -> None:
 
 def test_a_project_without_pipelines_says_so(cli: CommandLine) -> None:
     result = cli("pipelines", "ls")
-    assert (result.exit_code, result.out, result.err) == (0, "", "no pipeline in pipelines/*.py, pipelines/*.yaml")
+    assert (result.exit_code, result.out, result.err) == (
+        0,
+        "",
+        "no pipeline in pipelines/*.py, pipelines/*.yaml, pipelines/*.yml",
+    )
 
 
 FOLLOW = """

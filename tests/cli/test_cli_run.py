@@ -199,7 +199,8 @@ def test_a_file_that_does_not_load_names_the_line(cli):
     ("arguments", "message"),
     [
         (["run", "brokn"],
-         'error: There is no pipeline "brokn".\n  at: pipelines/*.py, pipelines/*.yaml\n  try: did you mean "broken"?'),
+         'error: There is no pipeline "brokn".\n  at: pipelines/*.py, pipelines/*.yaml, pipelines/*.yml\n'
+         '  try: did you mean "broken"?'),
         (["run", "broken", "--param", "m=1"],
          'error: There is no parameter "m".\n  at: pipelines/broken.py:3\n  try: known: n, name, quick, ratio'),
         (["run", "broken", "--param", "n=many"],

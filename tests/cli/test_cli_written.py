@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from harness.commands import CommandLine
 
 SHOP = """\
@@ -61,3 +63,44 @@ def test_what_is_wrong_is_told_by_check_and_by_the_parser(cli: CommandLine) -> N
 
 def test_the_schema_for_editors_is_written(cli: CommandLine) -> None:
     assert set(cli("pipelines", "schema").object["properties"]) >= {"pipeline", "schedule", "sources", "tables"}
+
+
+YAML = "pipeline: laps\nsources:\n  all: {topic: {topic: laps, codec: {avro: laps.avsc}}}\n"
+PYTHON = """
+    import tidemill as tm
+    from tidemill.model.codec import Avro
+
+    laps = tm.Pipeline("laps")
+
+    @laps.stream(tm.topic("laps", codec=Avro("laps.avsc")), to=tm.topic("fast"))
+    def fast(laps):
+        return laps
+"""
+
+
+@pytest.mark.parametrize(("file", "text", "line"), [("laps.yaml", YAML, 3), ("laps.py", PYTHON, 6)])
+def test_a_schema_file_is_read_where_it_is_declared(cli: CommandLine, file: str, text: str, line: int) -> None:
+    """What is wrong with it is found before anything runs."""
+    cli.write(f"pipelines/{file}", text)
+    schemas = (None, 'no schema file "laps.avsc"'), ('{"type": "recrd"}', 'a type "recrd"'), ("{", "is no JSON")
+    for schema, said in schemas:
+        if schema is not None:
+            cli.write("pipelines/laps.avsc", schema)
+        result = cli("check", "laps")
+        assert result.exit_code == 2
+        assert said in result.err
+        assert f"at: pipelines/{file}:{line}" in result.err
+    cli.write("pipelines/laps.avsc", '{"type": "record", "name": "Lap", "fields": [{"name": "car", "type": "string"}]}')
+    told = cli("check", "laps")
+    assert (told.exit_code, told.out.splitlines()[-1]) == (
+        0, f"next: tidemill {'run' if file == 'laps.yaml' else 'stream run'} laps"
+    )  # fmt: skip
+
+
+def test_a_model_that_only_the_engine_refuses_is_found_by_check(cli: CommandLine) -> None:
+    """To the parser that finds tables, `form "x"."a"` is a column and its alias."""
+    model = "    sql: |\n      select id,\n        form {{ ref('a') }}\n"
+    cli.write("pipelines/x.yaml", f"pipeline: x\nsources:\n  a: {{files: x.csv}}\ntables:\n  t:\n{model}")
+    told = cli("check")
+    assert (told.exit_code, told.err.splitlines()[0]) == (2, 'error: SQL syntax error at or near ".".')
+    assert "at: pipelines/x.yaml:6" in told.err

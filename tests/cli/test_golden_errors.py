@@ -169,7 +169,7 @@ def test_a_mistake_in_a_file(shop, mistake):
     assert (told(result), result.exit_code) == (golden(text), code)
 
 
-PATTERNS = "pipelines/*.py, pipelines/*.yaml"
+PATTERNS = "pipelines/*.py, pipelines/*.yaml, pipelines/*.yml"
 #: Arguments -> the error, after the first day was published.
 ON_THE_COMMAND_LINE = {
     "doctr": 'error: There is no command "doctr".\n  try: did you mean "tidemill doctor"?',

@@ -6,8 +6,11 @@ import json
 
 import pytest
 
-from harness.commands import CommandLine
+from harness.commands import CommandLine, Told
 from harness.streams import CARS, done, running
+from harness.webapi import serving
+from tidemill.model.access import LOCAL, Principal, Role
+from tidemill.wiring.settings import load_settings
 from tidemill.wiring.stream_care import StreamCare
 from tidemill.wiring.stream_sources import fed_topics
 
@@ -78,11 +81,43 @@ def test_while_streams_run_it_is_shown_how_far_sources_are_and_why_one_fails(fed
         result = fed("stream", "sources")
         assert 'error: gone: There is no archived source "shop.nothing".' in result.out
         assert '[{"name": "orders.jsonl"' in result.out
+    _see_the_same_by_a_server(fed)
     copies = fed("stream", "peek", "copies", "--json").object["messages"]
     assert [json.loads(one["value"]) for one in copies] == [{"id": 1}, {"id": 2}]
     assert {one["state"] for one in fed("stream", "sources", "--json").object["sources"]} == {"stopped"}
     roles = {one["name"]: one["role"] for one in fed("stream", "topics", "--json").object["topics"]}
     assert roles["orders.source"] == "own"
+
+
+def _see_the_same_by_a_server(fed: CommandLine) -> None:
+    """Words and objects; a source that begins anew there does so here."""
+    (fed.folder / "raw.jsonl").write_bytes(b"\xff\xfe\n" + b"x" * 20_000 + b"\n")
+    fed("stream", "feed", "never", "raw.jsonl", "--raw")
+    asking = [LOCAL]
+    with serving(load_settings(fed.folder), lambda _: asking[0]) as api:
+
+        def there(*words: str) -> Told:
+            return fed("stream", *words, "--server", api.url)
+
+        for words in (["topics"], ["topics", "--all"], ["sources"], ["peek", "orders"], ["peek", "none"],
+                      ["peek", "orders", "-n", "0"], ["refeed", "none", "--yes"]):  # fmt: skip
+            assert there(*words) == fed("stream", *words), words
+        for words in (["topics", "--json"], ["sources", "--json"], ["peek", "orders", "--json"]):
+            assert there(*words).object == fed("stream", *words).object, words
+        odd = there("peek", "never", "-n", "2")
+        assert ("0xfffe" in odd.out, "of long messages the beginning is shown" in odd.err) == (True, True)
+        for words, code, said in ((["-n", "500"], 1, "try: -n 200"), (["-f"], 2, "--follow cannot ask a server")):
+            found = there("peek", "orders", *words)
+            assert (found.exit_code, said in found.err, found.out) == (code, True, ""), found.err
+        assert (
+            there("refeed", "orders", "--yes").out.splitlines()[0] == "forgotten  tail orders.jsonl  after 2 messages"
+        )
+        assert "nothing has fed orders yet" in fed("stream", "refeed", "orders", "--yes").err
+        shop, others = (Principal("one", Role.NONE, {name: Role.VIEWER}) for name in ("shop", "others"))
+        for who, listed in ((shop, 2), (others, 0)):
+            asking[:] = [who]
+            assert len(api.get("sources")["sources"]) == listed
+            assert api.ask("POST", "topics/orders/refeed", {}).status == 403
 
 
 def test_a_source_can_be_made_to_begin_anew(fed: CommandLine) -> None:

@@ -116,7 +116,7 @@ def test_an_answer_that_never_comes_is_waited_for_as_long_as_patience_says(
 
 
 def test_a_server_that_is_not_there_is_unreachable(name: str) -> None:
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable, match=r"at http://127\.0\.0\.1:9 does not answer"):
         files_at("http://127.0.0.1:9", name).info("a")
 
 

@@ -67,8 +67,9 @@ def test_a_failed_batch_does_not_move_the_bookmark_and_the_next_one_waits(projec
 
     assert not project.run(p, "first").ok
     assert bookmark(project) is None
-    with pytest.raises(Refused, match="is not published: its bookmark is not known yet"):
+    with pytest.raises(Refused, match="is not published: its bookmark is not known yet") as waits:
         project.run(p, "second")
+    assert str(waits.value.hint).startswith(f"tidemill run {p.name} first, or declare ")
     fail.clear()
     log.length = 5
     assert project.run(p, "first").ok, "the archived range is loaded; the source is not asked again"

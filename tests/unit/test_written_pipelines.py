@@ -245,7 +245,8 @@ GOLDEN = {
     "pipeline: shop\npipeline: mill": ('"pipeline" stands here twice.', "2:1", "also at pipelines/shop.yaml:1:1"),
     "pipeline: shop\n  x: [": ("This is no YAML: ", "2:4", None),
     "pipeline: !!python/object/apply:os.system [ls]": ("A value has the tag ", "1:11", None),
-    "- a": ("A pipeline is a list, and must be a mapping.", "1:1", 'pipeline: shop\nschedule: "@daily"'),
+    "pipeline: shop\nx: 'y\nz: 1": ("This is no YAML: while scanning a quoted scalar, found ", "2:4", None),
+    "- a": ("A pipeline is a list, and must be a mapping.", "1:1", 'pipeline: shop, and below it schedule: "@daily"'),
     "": ("The file is empty.", "", "pipeline: shop"),
 }  # fmt: skip
 

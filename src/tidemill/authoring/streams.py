@@ -110,7 +110,7 @@ def topic(
         )
     if isinstance(partitions, bool) or partitions < 1:
         raise DefinitionError(f'Topic "{name}" cannot have {partitions!r} partitions.', where=here(), hint="1 or more")
-    read_codec(codec)
+    described = read_codec(codec)
     kept = None if retention is None else read_duration(retention, "retention", where=here())
     archived = (
         None if archive is False else read_duration("1m" if archive is True else archive, "archive", where=here())
@@ -139,7 +139,7 @@ def topic(
         None if idle is None else read_duration(idle, "idle", where=here()),
         partitions,
         absent,
-        codec,
+        codec if isinstance(codec, str) else described,
         kept,
         on_idle,
         archived,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast, get_args
 
 from tidemill.authoring.place import here
-from tidemill.model.codec import NAMED, CodecSpec, Json, JsonSchema
+from tidemill.model.codec import NAMED, Avro, CodecSpec, Json, JsonSchema, Protobuf
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.frame.topic import Topic
 from tidemill.model.topic_feed import FIELDS, MessageRows, OnLoss, Start, Tombstones, TopicFeed, Until
 
 _PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: A schema that is a file's name, and no schema's text.
+_SCHEMA_FILE = re.compile(r"[^{\[\n]+\.(avsc|json|proto)")
 
 
 def topic(
@@ -87,10 +91,10 @@ def read_codec(given: Any, declared: Topic | None = None) -> CodecSpec:
     """A codec of a name, with the columns of the topic that declares it, or as it is described.
 
     Raises:
-        UnknownName, DefinitionError: it is none.
+        UnknownName, DefinitionError: it is none, or the file of its schema is missing.
     """
     if isinstance(given, tuple(NAMED.values())):
-        return cast(CodecSpec, given)
+        return _with_text(cast(CodecSpec, given))
     if not isinstance(given, str) or given not in NAMED:
         raise UnknownName.of("codec", str(given), NAMED, where=here())
     columns = declared.columns if declared is not None else None
@@ -103,6 +107,17 @@ def read_codec(given: Any, declared: Topic | None = None) -> CodecSpec:
             hint='codec=Protobuf("shop_pb2:Order"), of tidemill.model.codec',
         )
     return NAMED[given](columns=columns) if given in ("avro", "json_schema") else NAMED[given]()  # type: ignore[call-arg]
+
+
+def _with_text(codec: CodecSpec) -> CodecSpec:
+    """The codec with its schema's text, where a file was named; its path is relative to the file that declares it."""
+    if not isinstance(codec, Avro | Protobuf | JsonSchema) or not _SCHEMA_FILE.fullmatch(codec.schema or ""):
+        return codec
+    place = here()
+    path = Path(place.rpartition(":")[0]).parent / str(codec.schema)
+    if not path.is_file():
+        raise DefinitionError(f'There is no schema file "{codec.schema}".', where=place, hint=f"looked for {path}")
+    return replace(codec, schema=path.read_text(encoding="utf-8"))
 
 
 def _one_of(option: str, value: Any, kind: Any) -> None:

@@ -46,7 +46,7 @@ def pipeline_of(document: Node) -> Pipeline:
     Raises:
         DefinitionError, UnknownName: something in it is none; `where` is `file:line:column`.
     """
-    top = _fields(document, "A pipeline", 'pipeline: shop\nschedule: "@daily"')
+    top = _fields(document, "A pipeline", 'pipeline: shop, and below it schedule: "@daily"')
     known = arguments_of("pipeline", _PIPELINE)
     _known(document, (*_TOP, *SECTIONS, *known), "setting of a pipeline")
     if "pipeline" not in top:

@@ -53,6 +53,7 @@ def check(invocation: Invocation, pipeline: str | None, results: bool, docs: Pat
             "tidemill check --results, or tidemill check where the project is",
         )
     from tidemill.model.errors import UserError
+    from tidemill.wiring.checking import check_codecs, check_models
     from tidemill.wiring.project import find_pipeline, load_pipelines
 
     settings = invocation.known_settings()
@@ -65,7 +66,8 @@ def check(invocation: Invocation, pipeline: str | None, results: bool, docs: Pat
         )
     specs = [made.spec() for made in found]
     for spec in specs:
-        _parse_models(spec)
+        check_models(spec)
+        check_codecs(spec)
     failing = _write_docs(invocation, specs, docs) if docs is not None else 0
     if invocation.json:
         written = {"docs": str(docs), "failing": failing} if docs is not None else {}
@@ -82,7 +84,10 @@ def check(invocation: Invocation, pipeline: str | None, results: bool, docs: Pat
     invocation.out.facts(
         [("valid", count(len(specs), "pipelines"), count(tables, "tables"), count(checks, "checks"))]
     )  # fmt: skip
-    invocation.out.next(f"tidemill run {specs[0].name}")
+    from tidemill.model.pipeline import tasks_of
+
+    only_streams = not tasks_of(specs[0]) and specs[0].streams
+    invocation.out.next(f"tidemill {'stream run' if only_streams else 'run'} {specs[0].name}")
 
 
 def _write_docs(invocation: Invocation, specs: list[PipelineSpec], file: Path) -> int:
@@ -100,19 +105,6 @@ def _write_docs(invocation: Invocation, specs: list[PipelineSpec], file: Path) -
     except OSError as error:
         raise UserError(f"The docs cannot be written: {error.strerror}.", where=str(file)) from None
     return sum(one.failing for one in told)
-
-
-def _parse_models(spec: PipelineSpec) -> None:
-    """Raise what is wrong with the syntax of a SQL model, with its place in the template."""
-    from tidemill.plan.sql import quote
-    from tidemill.plan.sql_model import sample_statements
-    from tidemill.plan.sql_tables import tables_in
-
-    for transform in spec.transforms.values():
-        if transform.sql is not None:
-            this = f"{quote(spec.name)}.{quote(transform.table.name.table)}"
-            for statement in sample_statements(transform.sql, this=this, where=transform.place, params=spec.params):
-                tables_in(statement.sql, where=statement.where)
 
 
 def _print(invocation: Invocation, spec: PipelineSpec) -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from tidemill.cli.text import count, duration, size
 from tidemill.flow.facts.tables import is_inner
 from tidemill.flow.observe import RunReport, TableReport, TaskReport
 from tidemill.flow.services import Services
-from tidemill.model.batch import BatchKey
 from tidemill.model.branch import MAIN
-from tidemill.model.pipeline import PipelineSpec, TaskKind
+from tidemill.model.pipeline import TaskKind
 from tidemill.model.place import told
 from tidemill.model.run import TaskState
 from tidemill.model.table import QUARANTINE_SUFFIX
@@ -35,28 +32,6 @@ class Left:
     branch: str | None
     tables: tuple[str, ...]
     published: tuple[str, ...]
-
-
-def when_of(key: BatchKey, pipeline: PipelineSpec) -> str:
-    """The interval or run key as `tidemill run PIPELINE WHEN` takes it back."""
-    if key.interval is None:
-        return str(key.run_key)
-    start = key.interval.start
-    if pipeline.timetable is not None:
-        start = start.astimezone(ZoneInfo(pipeline.timetable.zone))
-    if start.fold:
-        return start.isoformat()  # the hour that the clocks go through twice
-    whole_days = key.interval.length >= timedelta(hours=23)  # a day can have 23 of them
-    return start.date().isoformat() if whole_days and _is_midnight(start) else _naive(start)
-
-
-def _is_midnight(moment: datetime) -> bool:
-    return (moment.hour, moment.minute, moment.second, moment.microsecond) == (0, 0, 0, 0)
-
-
-def _naive(moment: datetime) -> str:
-    exact = "auto" if moment.second or moment.microsecond else "minutes"
-    return moment.replace(tzinfo=None).isoformat(timespec=exact)
 
 
 def left_by(services: Services, report: RunReport) -> Left:

@@ -83,7 +83,7 @@ def run(
 
     Running an interval again replaces its rows. What was archived is not extracted again, unless --refetch says so.
     """
-    from tidemill.cli.report import when_of
+    from tidemill.plan.when import when_of
     from tidemill.wiring.runner import keys_of
 
     if invocation.remote is not None:
@@ -155,9 +155,9 @@ def _declared(invocation: Invocation, target: str) -> Any:
 
 def _archived_work(invocation: Invocation, batch_id: int, pipelines: Mapping[str, Any]) -> Work:
     """A batch by its id, if all that it read is in the archive."""
-    from tidemill.cli.report import when_of
     from tidemill.model.batch import topic_of
     from tidemill.model.errors import Refused, UnknownName
+    from tidemill.plan.when import when_of
 
     with invocation.services.metadata.read() as tx:
         batch = tx.batches.get(batch_id)
@@ -279,8 +279,10 @@ class _Telling:
 
     def done(self, last: Work) -> int:
         """All runs were published."""
+        from tidemill.flow.facts.tables import is_inner
+
         tables = [str(t.name) for t in self.reports[-1].tables if t.name.table in last.spec.transforms]
-        tables = tables or [str(t.name) for t in self.reports[-1].tables]
+        tables = tables or [str(t.name) for t in self.reports[-1].tables if not is_inner(t.name)]
         command = f"tidemill data show {tables[-1]}" if tables else "tidemill data batches"
         if self.invocation.json:
             self._object(None, command)
@@ -319,7 +321,7 @@ class _Telling:
 
     def _resume(self, rest: Sequence[Work], options: RunOptions, *, fetch: bool = False) -> str:
         """The command that runs what is left of the work; with `fetch`, asking the sources again."""
-        from tidemill.cli.report import when_of
+        from tidemill.plan.when import when_of
 
         if fetch and len(rest) == 1:
             options = replace(options, refetch=True)

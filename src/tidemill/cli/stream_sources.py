@@ -18,18 +18,14 @@ _STYLES = {"running": "good", "failed": "bad", "stopped": "dim"}
 _MOST = 60
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, asks=True)
 @pass_invocation
 def sources(invocation: Invocation) -> None:
     """List what feeds topics, and how far it is."""
-    from dataclasses import asdict
-
-    from tidemill.wiring.stream_sources import fed_topics
-
-    found = fed_topics(invocation.streams)
+    found = invocation.installation.streams.sources()
     out = invocation.out
     if invocation.json:
-        out.object({"sources": [asdict(one) for one in found]})
+        out.object({"sources": found})
         return
     if not found:
         out.note('no topic that a stream reads has a source; see tm.topic(..., source=live.tail("..."))')
@@ -39,21 +35,21 @@ def sources(invocation: Invocation) -> None:
         Column("position", yields=1),
     ]  # fmt: skip
     out.grid(columns, [
-        [one.topic, one.source, Styled(one.state, _STYLES[one.state]), count(one.messages), moment(one.at),
-         _position(one.position)]
+        [one["topic"], one["source"], Styled(one["state"], _STYLES[one["state"]]), count(one["messages"]),
+         moment(one["at"]), _position(one["position"])]
         for one in found
     ])  # fmt: skip
     for one in found:
-        if one.error is not None:
+        if one["error"] is not None:
             out.line()
-            head, *more = short(one.error).splitlines()
-            out.line(f"{out.styled('error:', 'bad')} {one.topic}: {head}  ({moment(one.error_at)})")
+            head, *more = short(one["error"]).splitlines()
+            out.line(f"{out.styled('error:', 'bad')} {one['topic']}: {head}  ({moment(one['error_at'])})")
             for line in more:
                 out.line(line)
-    out.next(f"tidemill stream peek {found[0].topic}")
+    out.next(f"tidemill stream peek {found[0]['topic']}")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, asks=True)
 @click.argument("topic")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @pass_invocation
@@ -63,18 +59,16 @@ def refeed(invocation: Invocation, topic: str, yes: bool) -> None:
     The topic keeps what it has, so messages that the source gives again are in it twice. Who feeds the topic now goes
     on from the beginning.
     """
-    from tidemill.wiring.stream_sources import refeed as begin_anew
-
     if not (yes or invocation.json):
         click.confirm(f"Have what feeds {topic} begin anew?", abort=True, err=True)
-    found = begin_anew(invocation.streams, topic)
+    found = invocation.installation.streams.refeed(topic)
     if invocation.json:
-        invocation.out.object({"topic": topic, "messages": 0 if found is None else found.messages})
+        invocation.out.object({"topic": topic, "messages": 0 if found is None else found["messages"]})
         return
     if found is None:
         invocation.out.note(f"nothing has fed {topic} yet")
         return
-    invocation.out.facts([("forgotten", found.source, f"after {count(found.messages, 'messages')}")])
+    invocation.out.facts([("forgotten", found["source"], f"after {count(found['messages'], 'messages')}")])
     invocation.out.next("tidemill stream sources")
 
 

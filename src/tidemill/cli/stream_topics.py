@@ -13,26 +13,25 @@ from tidemill.cli.invocation import Invocation, pass_invocation
 from tidemill.cli.text import count, moment, plain
 
 if TYPE_CHECKING:
-    from tidemill.wiring.stream_care import Seen, TopicRow
+    from tidemill.ports.asked import Facts
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, asks=True)
 @click.option("--all", "every", is_flag=True, help="Also those that streams have for themselves.")
 @pass_invocation
 def topics(invocation: Invocation, every: bool) -> None:
     """List topics with their partitions and messages."""
-    from dataclasses import asdict
-
-    found = [one for one in invocation.streams.topic_rows() if every or invocation.json or one.role != "own"]
+    listed = invocation.installation.streams.topics()
+    found = [one for one in listed if every or invocation.json or one["role"] != "own"]
     out = invocation.out
     if invocation.json:
-        out.object({"topics": [asdict(one) for one in found]})
+        out.object({"topics": found})
         return
     if not found:
         out.note("no topic yet")
         return
-    sources = any(one.source is not None for one in found)
-    archives = any(one.unarchived is not None for one in found)
+    sources = any(one["source"] is not None for one in found)
+    archives = any(one["unarchived"] is not None for one in found)
     columns = [
         Column("topic"), Column("partitions", right=True), Column("messages", right=True),
         *([Column("archived", right=True), Column("to archive", right=True)] if archives else []),
@@ -40,19 +39,19 @@ def topics(invocation: Invocation, every: bool) -> None:
         *([Column("source", yields=2)] if sources else []),
     ]  # fmt: skip
     out.grid(columns, [
-        [one.name, count(one.partitions) if one.partitions else Styled("not made", "dim"), count(one.messages),
-         *(_archive(one) if archives else []), one.role, ", ".join(one.streams) or "-",
-         *([one.source or "-"] if sources else [])]
+        [one["name"], count(one["partitions"]) if one["partitions"] else Styled("not made", "dim"),
+         count(one["messages"]), *(_archive(one) if archives else []), one["role"], ", ".join(one["streams"]) or "-",
+         *([one["source"] or "-"] if sources else [])]
         for one in found
     ])  # fmt: skip
-    out.next(f"tidemill stream peek {found[0].name}")
+    out.next(f"tidemill stream peek {found[0]['name']}")
 
 
-def _archive(one: TopicRow) -> list[str]:
+def _archive(one: Facts) -> list[str]:
     """How many messages are archived, and how many are to be; offsets are in the JSON."""
-    if one.unarchived is None:
+    if one["unarchived"] is None:
         return ["-", "-"]
-    return [count(sum(end - first for first, end in one.archived)), count(one.unarchived)]
+    return [count(sum(end - first for first, end in one["archived"])), count(one["unarchived"])]
 
 
 @click.command(cls=Command, asks=True)
@@ -77,22 +76,27 @@ def feed(invocation: Invocation, topic: str, file: Any, keys: tuple[str, ...], r
     invocation.out.next(f"tidemill stream peek {topic}")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, asks=True)
 @click.argument("topic")
 @click.option("-n", "last", type=click.IntRange(min=0), default=10, show_default=True, metavar="N",
               help="How many of the last messages.")  # fmt: skip
 @click.option("-f", "--follow", is_flag=True, help="Go on as messages come, until Ctrl-C.")
 @pass_invocation
 def peek(invocation: Invocation, topic: str, last: int, follow: bool) -> None:
-    """Show the last messages of a topic; no group's position moves."""
+    """Show the last messages of a topic; no group's position moves.
+
+    With --server up to 200, of long ones the beginning, and without --follow.
+    """
     from tidemill.cli.command import Suggestion
 
     if follow and invocation.json:
         raise Suggestion("--follow has no end, and --json writes one object.", "leave out one of them")
-    found = invocation.streams.peek(topic, last)
+    if follow and invocation.remote is not None:
+        raise Suggestion("--follow cannot ask a server.", "leave it out, or where the project is")
+    found = invocation.installation.streams.peek(topic, last)
     out = invocation.out
     if invocation.json:
-        out.object({"topic": topic, "messages": [_object(one) for one in found]})
+        out.object({"topic": topic, "messages": found})
         return
     if not follow:
         columns = [Column("partition", right=True), Column("offset", right=True), Column("time"), Column("key"),
@@ -101,39 +105,23 @@ def peek(invocation: Invocation, topic: str, last: int, follow: bool) -> None:
         if not found:
             out.note(f"{topic} has no messages")
         return
+    from tidemill.wiring.asked_streams import message_facts
+
     for one in found:
         out.line("  ".join(_row(one)))
     for new in invocation.streams.follow(topic):
         if new is not None:
-            out.line("  ".join(_row(new)))
+            out.line("  ".join(_row(message_facts(new))))
         sys.stdout.flush()
 
 
-def _row(one: Seen) -> list[str]:
-    return [str(one.partition), str(one.offset), moment(one.at), content(one.key), content(one.value)]
-
-
-def _object(one: Seen) -> dict[str, Any]:
-    return {
-        "partition": one.partition, "offset": one.offset, "at": one.at, "key": text_or_bytes(one.key),
-        "value": text_or_bytes(one.value),
-        "headers": [[name, text_or_bytes(value)] for name, value in one.headers],
-    }  # fmt: skip
-
-
-def text_or_bytes(value: bytes | None) -> str | bytes | None:
-    """What JSON shows: text, and in base64 what is none."""
-    if value is None:
-        return None
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value
+def _row(one: Facts) -> list[str]:
+    place = [str(one["partition"]), str(one["offset"]), moment(one["at"])]
+    return [*place, content(one["key"]), content(one["value"])]
 
 
 def content(value: str | bytes | None) -> str:
-    """A key or value on one line: text, or its bytes."""
-    found = text_or_bytes(value) if isinstance(value, bytes) else value
-    if found is None:
+    """A key or value on one line: text, or the bytes of what is none."""
+    if value is None:
         return Styled("null", "null")
-    return plain(found) if isinstance(found, str) else f"0x{found.hex()}"
+    return plain(value) if isinstance(value, str) else f"0x{value.hex()}"

@@ -7,6 +7,7 @@ open the batch -> open an attempt -> tasks in order -> publish        all, or no
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 
 from tidemill.flow.attempt import Attempt, open_attempt
@@ -25,6 +26,7 @@ from tidemill.model.run import RunState, TaskState
 from tidemill.model.table import TableName
 from tidemill.plan.decide import RunBook, Step
 from tidemill.plan.select import cleared
+from tidemill.plan.when import when_of
 from tidemill.ports.metadata import Tx
 
 #: How often a run starts again on a fresh fork because another one published first (rule 4).
@@ -96,7 +98,8 @@ def _check_chain(tx: Tx, pipeline: PipelineSpec, batch: Batch) -> None:
                 f"Batch {earlier.id} ({earlier.key}) comes before batch {batch.id} and is not published: its "
                 "bookmark is not known yet.",
                 where=pipeline.place,
-                hint=f'tidemill replay {earlier.id}, or declare the source with on_failure="absorb"',
+                hint=f"tidemill run {pipeline.name} {shlex.quote(when_of(earlier.key, pipeline))}, or declare the "
+                'source with on_failure="absorb"',
             )
         tx.batches.update(earlier.id, state=BatchState.ABSORBED)
         if last.branch is not None:

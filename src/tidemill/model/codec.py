@@ -51,8 +51,9 @@ class Avro:
     """An Avro record a message.
 
     Args:
-        schema: the schema's JSON text. What it says is read and written. None: for reading, the newest version of
-            the subject in the registry; for writing, a schema that is made of the rows' columns.
+        schema: the schema's JSON text, or a file with it (`"laps.avsc"`) beside the one that declares it. What it says
+            is read and written. None: for reading, the newest version of the subject in the registry; for writing, a
+            schema that is made of the rows' columns.
         columns: the columns to have, where they are not the schema's: messages of older and newer schemas are read
             into these. A field that a message's schema lacks is null; types widen (int to long, float to double).
         subject: how the schema is called in the registry.
@@ -83,7 +84,7 @@ class Protobuf:
 
     Args:
         message: a generated class, as `module:Class`; with `schema` the message's full name.
-        schema: the text of a .proto file. It may import Google's well-known types.
+        schema: the text of a .proto file, or the file. It may import Google's well-known types.
         columns: as for `Avro`. None: the message's fields.
         subject: how the schema is called in the registry.
         framing: `registry` or `bare`.
@@ -112,7 +113,7 @@ class JsonSchema:
     """JSON whose schema is in the registry.
 
     Args:
-        schema: the JSON Schema's text. None: as for `Avro`.
+        schema: the JSON Schema's text, or a file with it. None: as for `Avro`.
         columns: None: the schema's properties.
         absent, extra: as for `Json`.
         subject: how the schema is called in the registry; its `title` is the record's name.

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 
 from tidemill.plan.ignored import IGNORE_FILE
 
-#: Files whose change makes another version: Python, SQL, settings, lock files, and what leaves pipeline files out.
-SUFFIXES = (".py", ".sql", ".toml", ".lock", ".yml", ".yaml", IGNORE_FILE)
+#: Files whose change makes another version: Python, SQL, settings, lock files, schemas of messages, and what leaves
+#: pipeline files out.
+SUFFIXES = (".py", ".sql", ".toml", ".lock", ".yml", ".yaml", ".avsc", ".proto", IGNORE_FILE)
 #: Those among them that may make pipelines.
 PIPELINES = (".py", ".yaml", ".yml")
 #: Folders that hold no code of the project: its state, its history, what was installed, its tests.

@@ -21,6 +21,7 @@ from jinja2.lexer import Token, TokenStream
 
 from tidemill.model.batch import Batch, BatchKey, BatchState, Interval
 from tidemill.model.errors import DefinitionError, UnknownName
+from tidemill.model.table import TableName
 from tidemill.plan.sql import literal, quote
 from tidemill.plan.template import Sandbox, at_line, render_in, variables_of
 
@@ -124,22 +125,27 @@ def render_model(
     return RenderedSql(sql, where, lines if clean == sql else ())
 
 
-def sample_statements(text: str, *, this: str, where: str, params: Mapping[str, Any]) -> Iterator[RenderedSql]:
+def sample_statements(text: str, *, own: TableName, where: str, params: Mapping[str, Any]) -> Iterator[RenderedSql]:
     """The statements of a model for a sample day, as a first run and as an incremental one: to look at its syntax.
 
     Args:
         text: the template.
-        this: the SQL name of its own table.
+        own: its table.
         where: file, for errors.
         params: the pipeline's parameters.
     """
+
+    def relation(name: str, _scope: str = "") -> str:
+        meant = name if "." in name else f"{own.namespace}.{name}"
+        return ".".join(map(quote, meant.split(".")))
+
     for incremental in (False, True):
         yield render_model(
             text,
             variables_of(SAMPLE, params),
-            this=this,
+            this=relation(str(own)),
             incremental=incremental,
-            resolve=lambda name, _scope: ".".join(map(quote, name.split("."))),
+            resolve=relation,
             where=where,
         )
 

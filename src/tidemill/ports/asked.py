@@ -136,6 +136,30 @@ class AskedStreams(Protocol):
         """
         ...
 
+    def topics(self) -> list[Facts]:
+        """All topics that there are, and those that are declared, also streams' own."""
+        ...
+
+    def peek(self, topic: str, last: int) -> list[Facts]:
+        """The last messages of a topic, oldest first; content that is no text is bytes.
+
+        Raises:
+            UnknownName: there is no such topic.
+            LimitError: they are more than is given at once.
+        """
+        ...
+
+    def sources(self) -> list[Facts]:
+        """What feeds topics, and how far it is."""
+        ...
+
+    def refeed(self, topic: str) -> Facts | None:
+        """Have a topic's source begin anew; gives {"source", "messages"} of before, None: it has fed nothing yet.
+
+        Raises UnknownName: no topic of that name has a source.
+        """
+        ...
+
     def pause(self, name: str, *, paused: bool) -> str:
         """Let no process work on it, or let them again; gives its full name. Raises UnknownName."""
         ...

@@ -23,6 +23,7 @@ from tidemill.web import (
     resets,
     runs,
     schemas,
+    sources,
     stream_pauses,
     streams,
     tables,
@@ -179,6 +180,10 @@ TABLE: tuple[Endpoint, ...] = (
              "Read some of its messages", topics.MessagesQuery),
     Endpoint("POST", "/topics/{topic}/messages", topic_feeding.feed, _O, topic_feeding.users, topic_feeding.Fed,
              "Send messages to a topic", DryRun, topic_feeding.FeedBody, action="topics.feed"),
+    Endpoint("POST", "/topics/{topic}/refeed", sources.begin_anew, _O, topic_feeding.users, sources.Refed,
+             "Have what feeds a topic begin anew", DryRun, action="topics.feed"),
+    Endpoint("GET", "/sources", sources.list_sources, _V, several, sources.Sources,
+             "List what feeds topics, and how far it is"),
     # -- the rest
     Endpoint("GET", "/throughput", throughput.show_throughput, _V, several, throughput.Throughput,
              "Show rows loaded by the hour, and messages processed by the minute"),

@@ -36,7 +36,8 @@ class ConsumerItem(Struct):
 class TopicItem(Struct, kw_only=True):
     """A topic in a list. `partitions` is 0 where it is declared and not made yet; `retention` is in seconds.
 
-    `role`: read, written, own (of a stream, for itself), or `-`.
+    `role`: read, written, own (of a stream, for itself), or `-`. `archived`: by partition,
+    from which offset up to which.
     """
 
     topic: str
@@ -47,6 +48,7 @@ class TopicItem(Struct, kw_only=True):
     role: str
     streams: list[str]
     source: str | None
+    archived: list[tuple[int, int]]
     unarchived: int | None
     consumers: list[ConsumerItem]
 
@@ -198,7 +200,7 @@ def _item(asked: Asked, care: StreamCare, row: TopicRow, info: TopicInfo) -> dic
         "topic": row.name, "partitions": row.partitions, "messages": row.messages, "cleanup": row.cleanup,
         "retention": None if retention is None else retention.total_seconds(), "role": row.role,
         "streams": [one for one in row.streams if asked.sees(one.partition(".")[0])], "source": row.source,
-        "unarchived": row.unarchived, "consumers": [asdict(one) for one in readers],
+        "archived": row.archived, "unarchived": row.unarchived, "consumers": [asdict(one) for one in readers],
     }  # fmt: skip
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from tidemill.flow.stream.redrive import Letter
 from tidemill.ports.asked import Facts
-from tidemill.wiring import stream_letters, stream_pauses, stream_reset
-from tidemill.wiring.stream_care import StreamCare, lag_json
+from tidemill.wiring import stream_letters, stream_pauses, stream_reset, stream_sources
+from tidemill.wiring.stream_care import Seen, StreamCare, lag_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,23 @@ class OwnStreams:
         """Some thousands at a time, in one commit."""
         return self.open_care().feed(topic, lines, key, strict=strict)
 
+    def topics(self) -> list[Facts]:
+        """By name."""
+        return [asdict(one) for one in self.open_care().topic_rows()]
+
+    def peek(self, topic: str, last: int) -> list[Facts]:
+        """No group's position moves."""
+        return [message_facts(one) for one in self.open_care().peek(topic, last)]
+
+    def sources(self) -> list[Facts]:
+        """By topic."""
+        return [asdict(one) for one in stream_sources.fed_topics(self.open_care())]
+
+    def refeed(self, topic: str) -> Facts | None:
+        """Who feeds it now goes on from the beginning."""
+        found = stream_sources.refeed(self.open_care(), topic)
+        return None if found is None else {"source": found.source, "messages": found.messages}
+
     def pause(self, name: str, *, paused: bool) -> str:
         """In the database, where processes look."""
         return stream_pauses.pause(self.open_care(), name, paused=paused)
@@ -89,6 +106,14 @@ def letter_facts(one: Letter) -> Facts:
         "message_offset": one.origin_offset, "key": _content(one.key), "value": _content(one.value),
         "headers": [[name, _content(value)] for name, value in one.headers],
         "row": one.row, "redriven": list(one.redriven),
+    }  # fmt: skip
+
+
+def message_facts(one: Seen) -> Facts:
+    """A message; content that is no text is bytes."""
+    return {
+        "partition": one.partition, "offset": one.offset, "at": one.at, "key": _content(one.key),
+        "value": _content(one.value), "headers": [[name, _content(value)] for name, value in one.headers],
     }  # fmt: skip
 
 

@@ -89,9 +89,10 @@ def codec_opener(settings: StreamSettings) -> Callable[[CodecSpec, str, Part], C
     registry = cache(registry_of)
 
     def open_(spec: CodecSpec, topic: str, part: Part) -> Codec:
-        return open_codec(spec, topic, part, registry(settings) if isinstance(spec, _REGISTERED) else None)
+        return open_codec(spec, topic, part, registry(settings) if isinstance(spec, REGISTERED) else None)
 
     return open_
 
 
-_REGISTERED = (Avro, Protobuf, JsonSchema)
+#: Formats with schemas of their own.
+REGISTERED = (Avro, Protobuf, JsonSchema)

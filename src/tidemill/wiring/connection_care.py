@@ -14,7 +14,7 @@ from tidemill.model.pipeline import FILE_SCHEMES
 from tidemill.model.secret import CONNECTIONS, connection_name
 from tidemill.plan.globs import Glob
 from tidemill.wiring.object_settings import KINDS as STORES
-from tidemill.wiring.outside import OutsideSystems
+from tidemill.wiring.outside import OutsideSystems, file_of
 from tidemill.wiring.places import open_place
 from tidemill.wiring.secrets import ProjectConnections, connection_of, key_file, secrets_of, store_keys, stored_secrets
 from tidemill.wiring.settings import FILE, Settings
@@ -183,6 +183,8 @@ def _engine(settings: Settings, name: str) -> str:
 def _database(found: Mapping[str, Any], settings: Settings) -> str:
     from tidemill.wiring.databases import database_of
 
+    if found["conn_type"] == "duckdb" and found["schema"] and not file_of(found, settings.root).exists():
+        raise SettingsError(f"There is no file {found['schema']} yet.", hint="a delivery to DuckDB makes it")
     database = database_of(found, settings)
     with database.opened():
         row = database.row(("select 1",))

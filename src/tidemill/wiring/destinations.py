@@ -86,15 +86,18 @@ def _objects(found: Mapping[str, Any], settings: Settings | None) -> Any:
     """A bucket: `s3://KEY:SECRET@bucket/prefix`, the rest as the project's section [s3] says."""
     from tidemill.adapters.s3.bucket import Bucket
     from tidemill.adapters.s3.files import S3Files
-    from tidemill.wiring.object_settings import check_endpoint
+    from tidemill.wiring.object_settings import bucket_of, check_endpoint
 
     known, extra = _keys(settings), found["extra"]
+    place = f"{found['host']}/{unquote(str(found['schema'] or '')).strip('/')}"
     endpoint = extra.get("endpoint_url") or extra.get("endpoint") or known.endpoint
+    if found["port"]:  # as sources write it: the host is the store's
+        place, _ = bucket_of(found)
+        endpoint = f"{'http' if extra.get('http') == 'true' else 'https'}://{found['host']}:{found['port']}"
     if endpoint:
         check_endpoint(endpoint, f"connection {found['conn_id']}")
-    prefix = unquote(str(found["schema"])).strip("/")
     bucket = Bucket.of_url(
-        f"s3://{found['host']}/{prefix}",
+        f"s3://{place}",
         endpoint=endpoint,
         region=extra.get("region") or extra.get("region_name") or known.region,
         path_style=extra["path_style"] == "true" if "path_style" in extra else known.path_style,

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tidemill.model.errors import SettingsError
 from tidemill.ports.tasks import Connections
@@ -86,10 +86,24 @@ def open_bucket(url: str, settings: ObjectSettings, connections: Connections, co
     return Bucket.of_url(url, **options)
 
 
+def bucket_of(found: Mapping[str, Any]) -> tuple[str, bool]:
+    """`bucket/prefix` that a connection names, and whether its host is the bucket, as destinations are written.
+
+    `s3://KEY:SECRET@host:9000/bucket/prefix` has its own endpoint. `s3://KEY:SECRET@bucket/prefix` has none: its host
+    has neither port nor dot, or another endpoint is said beside it.
+    """
+    extra, host, path = found["extra"], str(found["host"] or ""), unquote(str(found["schema"] or "")).strip("/")
+    beside = bool(extra.get("endpoint_url") or extra.get("endpoint"))
+    plain = "." not in host and host != "localhost" and extra.get("http") is None
+    if host and not found["port"] and found["conn_type"] == "s3" and (beside or plain):
+        return f"{host}/{path}".rstrip("/"), True
+    return path, False
+
+
 def _of_connection(found: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     extra = found["extra"]
     endpoint = extra.get("endpoint_url") or extra.get("endpoint")
-    if not endpoint and found["host"]:
+    if not endpoint and found["host"] and not bucket_of(found)[1]:
         port = f":{found['port']}" if found["port"] else ""
         endpoint = f"{'http' if extra.get('http') == 'true' else 'https'}://{found['host']}{port}"
     if endpoint:

@@ -18,7 +18,7 @@ from tidemill.model.pipeline import FILE_SCHEMES, FilesOrigin, SourceSpec
 from tidemill.plan.template import render_path
 from tidemill.ports.source import ExtractRequest, Source
 from tidemill.ports.tasks import Connections
-from tidemill.wiring.object_settings import open_bucket
+from tidemill.wiring.object_settings import bucket_of, open_bucket
 from tidemill.wiring.settings import Settings
 
 if TYPE_CHECKING:
@@ -95,9 +95,10 @@ def open_place(root: str, connection: str | None, settings: Settings, connection
 def _bucket_url(root: str, found: Mapping[str, Any] | None, where: str) -> str:
     if root:
         return root
-    if found is None or not found["schema"]:
+    named = "" if found is None else bucket_of(found)[0]
+    if not named:
         raise SettingsError("The connection names no bucket.", where=where, hint="s3://KEY:SECRET@/bucket/prefix")
-    return f"s3://{found['schema'].strip('/')}"
+    return f"s3://{named}"
 
 
 def _remote(scheme: str, root: str, found: Mapping[str, Any] | None) -> Place:
@@ -127,7 +128,9 @@ def _remote(scheme: str, root: str, found: Mapping[str, Any] | None) -> Place:
     if scheme == "sftp":
         from tidemill.adapters.fileservers.sftp import SftpPlace, SftpServer
 
-        server = SftpServer(host, port or 22, login, password or None, extra.get("key_file"), extra.get("host_key"))
+        # A fingerprint may have a plus, which stands for a space in an address.
+        key = extra["host_key"].replace(" ", "+") if "host_key" in extra else None
+        server = SftpServer(host, port or 22, login, password or None, extra.get("key_file"), key)
         return SftpPlace(server, folder)
     from tidemill.adapters.fileservers.ftp import FtpPlace, FtpServer
 

@@ -2,7 +2,7 @@
 
 [project]                          TIDEMILL_PROJECT names the folder
 name = "flights"
-pipelines = ["pipelines/*.py", "pipelines/*.yaml"]
+pipelines = ["pipelines/*.py", "pipelines/*.yaml", "pipelines/*.yml"]
 [pipelines]                                  where the files come from; in this folder, if nothing is said
 source = "git"                               or "s3", or "folder"
 url = "https://example.org/flows.git"        or a path; s3://bucket/prefix
@@ -149,7 +149,7 @@ class Settings:
 
     root: Path
     name: str
-    pipelines: tuple[str, ...] = ("pipelines/*.py", "pipelines/*.yaml")
+    pipelines: tuple[str, ...] = ("pipelines/*.py", "pipelines/*.yaml", "pipelines/*.yml")
     metadata_url: str = f"sqlite:///{STATE_FOLDER}/tidemill.db"
     archive_url: str = f"{STATE_FOLDER}/archive"
     lake_url: str = f"{STATE_FOLDER}/lake"
@@ -217,7 +217,7 @@ def load_settings(start: Path | None = None, environment: Mapping[str, str] | No
         raise SettingsError(
             f'"{name}" cannot name a project.', where=str(root / FILE), hint="letters, digits, _ and -, at most 63"
         )
-    patterns = project.get("pipelines", ["pipelines/*.py", "pipelines/*.yaml"])
+    patterns = project.get("pipelines", ["pipelines/*.py", "pipelines/*.yaml", "pipelines/*.yml"])
     defaults = Settings(root, name)
     lake_url = env.get("TIDEMILL_LAKE_URL") or data.get("lake", {}).get("url", defaults.lake_url)
     return Settings(

@@ -6,8 +6,9 @@ text and typing it column-wise costs some 30 ns a value more.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +34,8 @@ from tidemill.model.types import UNKNOWN
 from tidemill.plan.known import Known
 from tidemill.ports.decoder import Rejected
 
+#: Bytes in which a header's delimiter is looked for.
+_HEAD = 64 * 1024
 _OPTIONS = ("delimiter", "quote", "header", "column_names", "null_values", "encoding")
 
 
@@ -41,7 +44,8 @@ class CsvOptions:
     """How a CSV file is written.
 
     Args:
-        delimiter: one ASCII character; tab for `.tsv` files, else a comma.
+        delimiter: one ASCII character. None: tab for `.tsv` files, else what parts the header: a comma, or where it
+            has none outside of quotes, a semicolon, a tab or a bar.
         quote: one ASCII character, or None where quotes mean nothing.
         header: the first record holds the columns' names.
         column_names: names instead of the header's; without header and names they are `column_1`, `column_2` ...
@@ -49,7 +53,7 @@ class CsvOptions:
         encoding: of the file; None: by its byte order mark, else UTF-8.
     """
 
-    delimiter: str = ","
+    delimiter: str | None = ","
     quote: str | None = '"'
     header: bool = True
     column_names: tuple[str, ...] = ()
@@ -67,19 +71,20 @@ class CsvOptions:
         for name in options:
             if name not in _OPTIONS:
                 raise UnknownName.of("csv option", name, _OPTIONS)
-        delimiter = options.get("delimiter", "\t" if extension == "tsv" else ",")
+        header = bool(options.get("header", True))
+        delimiter = options.get("delimiter", "\t" if extension == "tsv" else None if header else ",")
         quote = options.get("quote", '"') or None
         for name, mark in (("delimiter", delimiter), ("quote", quote)):
             if mark is not None and not (
                 isinstance(mark, str) and len(mark) == 1 and mark.isascii() and mark not in "\r\n"
             ):
                 raise SettingsError(f"The csv option {name} must be one ASCII character, not {mark!r}.")
-        if delimiter == quote:
+        if delimiter is not None and delimiter == quote:
             raise SettingsError("The csv options delimiter and quote must differ.")
         return cls(
             delimiter,
             quote,
-            bool(options.get("header", True)),
+            header,
             tuple(options.get("column_names", ())),
             tuple(options.get("null_values", ())),
             options.get("encoding"),
@@ -103,6 +108,9 @@ def csv_work(stream: Peekable, cutting: Cutting, options: CsvOptions) -> Iterato
         DecodeError: columns that collide, a quote that is never closed.
         LimitError: too many columns, a record without end.
     """
+    if options.delimiter is None:
+        options = replace(options, delimiter=_delimiter(stream.peek(_HEAD)))
+    assert options.delimiter is not None
     rules = grammar(options.delimiter, options.quote)
     text = text_stream(stream, options.encoding, cutting.name)
     layout: _Layout | None = None
@@ -119,6 +127,13 @@ def csv_work(stream: Peekable, cutting: Cutting, options: CsvOptions) -> Iterato
             layout = _Layout(_names(names, options, cutting), options, rules, cutting)
         yield _work(data, start, skipped, last, layout)
         skipped = 0
+
+
+def _delimiter(head: bytes) -> str:
+    """What parts the fields of a header."""
+    line = re.sub(rb'"[^"]*"', b"", head.replace(b"\0", b"").lstrip(b"\r\n").partition(b"\n")[0])
+    found = max(b";\t|", key=line.count)
+    return chr(found) if b"," not in line and found in line else ","
 
 
 def _work(data: bytes, start: int, skipped: int, last: bool, layout: _Layout) -> Work:

@@ -285,7 +285,11 @@ class ArrowDecoder:
             from tidemill.adapters.arrow.excel import ExcelOptions, excel_text
 
             wanted = ExcelOptions.of(options.excel)
-            return csv_work(excel_text(opened.feed, options, wanted), cutting, CsvOptions.of(wanted.csv, "csv"))
+            return csv_work(
+                excel_text(opened.feed, options, wanted),
+                cutting,
+                CsvOptions.of({"delimiter": ",", **wanted.csv}, "csv"),
+            )
         return csv_work(opened.stream, cutting, CsvOptions.of(options.csv, extension(opened.feed.name)))
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tidemill.model.errors import UserError
@@ -92,6 +94,15 @@ def read_statement(connection: DuckDBPyConnection, sql: str, where: Where) -> St
         if "cte_map" in node:
             ctes.update(entry["key"].lower() for entry in node["cte_map"]["map"])
     return Statement(sql, tuple(tables), frozenset(ctes), frozenset(parameters))
+
+
+@contextmanager
+def parsing() -> Iterator[Callable[[str, Where], Statement]]:
+    """`read_statement` where nothing is to be run: a parser without tables."""
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        yield partial(read_statement, connection)
 
 
 _HINT = "SELECT ..., FROM ..., WITH ... SELECT ... or VALUES ..."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from confluent_kafka import KafkaError, KafkaException
 
 from tidemill.model.errors import DataError, Fenced, Refused, SettingsError, TidemillError, UnknownName, Unreachable
@@ -33,6 +35,21 @@ _REFUSED = frozenset({
     KafkaError.INVALID_GROUP_ID, KafkaError.TOPIC_DELETION_DISABLED,
 })  # fmt: skip
 UP = "are the brokers up, and is the address right?"
+#: Where messages were on their way: a broker whose disk is full mostly ends itself, and is merely away then.
+UP_WITH_ROOM = "are the brokers up, and have their disks room? one whose disk is full ends itself"
+#: What to try, where the code says more than that nobody answers.
+_STORAGE: Mapping[int, str] = {
+    KafkaError.KAFKA_STORAGE_ERROR: "has the broker's disk room, and is it whole? the broker's log names the folder",
+    **dict.fromkeys(
+        (KafkaError.NOT_ENOUGH_REPLICAS, KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND),
+        "are all brokers up, and have their disks room? fewer hold the partition than min.insync.replicas asks for",
+    ),
+    **dict.fromkeys(
+        (KafkaError._MSG_TIMED_OUT, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.REQUEST_TIMED_OUT,
+         KafkaError._ALL_BROKERS_DOWN),
+        UP_WITH_ROOM,
+    ),
+}  # fmt: skip
 #: There is no such topic, or no such partition of it.
 UNKNOWN_TOPIC = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 
@@ -65,4 +82,4 @@ def told(error: KafkaError, doing: str, servers: str) -> TidemillError:
         return DataError(what)
     if code in _REFUSED:
         return Refused(what)
-    return Unreachable(f"{what.removesuffix('.')} (Kafka at {servers}).", hint=UP)
+    return Unreachable(f"{what.removesuffix('.')} (Kafka at {servers}).", hint=_STORAGE.get(code, UP))

@@ -11,7 +11,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from tidemill.adapters.kafka.errors import UP, error_of, told
+from tidemill.adapters.kafka.errors import UP_WITH_ROOM, error_of, told
 from tidemill.adapters.kafka.limits import Limits
 from tidemill.adapters.kafka.member import KafkaMember, listed
 from tidemill.adapters.kafka.settings import KafkaSettings
@@ -305,7 +305,7 @@ class KafkaWriter:
     def _unreachable(self, what: str) -> Unreachable:
         return Unreachable(
             f"Kafka at {self._settings.servers} {what} for {self._settings.seconds:g} s.",
-            hint=UP,
+            hint=UP_WITH_ROOM,
         )
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:

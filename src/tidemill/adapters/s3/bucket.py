@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -214,6 +215,10 @@ def _translated(address: str, error: Exception) -> TidemillError:
         )
     if any(word in text for word in _DENIED):
         return _denied(address, error)
+    if "error sending request" in text:  # no answer came, to any of its tries
+        asked = re.search(r"https?://[^/\s]+", text)
+        at = f" at {asked[0]}" if asked else ""
+        return Unreachable(f"The object store{at} does not answer.", where=address, hint="is its endpoint right?")
     return Unreachable(f"The object store does not do what is asked: {_first(error)}.", where=address)
 
 

@@ -119,6 +119,10 @@ class Server:
             answer = self._ask("POST", where, headers, query, content)
         return self._facts(answer)
 
+    def tell(self, text: str) -> None:
+        """Tell whoever asks something beside the answer."""
+        self._note(text)
+
     def _greet(self) -> None:
         """See, once, that a server of ours is there, and which version it has."""
         if self._known:

@@ -15,6 +15,12 @@ from tidemill.ports.asked import Facts
 #: Bytes of a request that a server takes.
 _LARGEST = 1 << 20
 _FEED_THERE = "tidemill stream feed, where the project is"
+#: Messages that one look gives at most.
+_MOST = 200
+_PEEK_THERE = "tidemill stream peek, where the project is"
+#: What is told of a topic in a list, and of a message, where the project is.
+_OF_TOPICS = ("name", "partitions", "messages", "cleanup", "role", "streams", "source", "archived", "unarchived")
+_OF_MESSAGES = ("partition", "offset", "at", "key", "value", "headers")
 
 
 class ServerStreams:
@@ -41,7 +47,7 @@ class ServerStreams:
         """Page by page."""
         stream = self._meant(name)
         where, asked = path("streams", stream, "letters"), "true" if late else None
-        found = [_letter(one) for one in self._server.pages(where, "letters", late=asked)]
+        found = [_content_of(one) for one in self._server.pages(where, "letters", late=asked)]
         topic = self._server.get(where, limit=1, late=asked)["topic"]
         return {"stream": stream, "topic": topic, "letters": found[::-1]}
 
@@ -83,6 +89,30 @@ class ServerStreams:
             )
         return int(self._server.act(path("topics", topic, "messages"), body)["messages"])
 
+    def topics(self) -> list[Facts]:
+        """Page by page."""
+        found = self._server.pages(path("topics"), "topics", own="true")
+        return [{field: one["topic" if field == "name" else field] for field in _OF_TOPICS} for one in found]
+
+    def peek(self, topic: str, last: int) -> list[Facts]:
+        """In one request; of long messages the server gives the beginning."""
+        if last > _MOST:
+            raise LimitError(f"A server gives the last {_MOST} messages at most.", hint=f"-n {_MOST}, or {_PEEK_THERE}")
+        found = self._server.get(path("topics", topic, "messages"), limit=max(1, last))["messages"][:last]
+        if any(one["cut"] for one in found):
+            self._server.tell(f"of long messages the beginning is shown; all of it: {_PEEK_THERE}")
+        return [_content_of({field: one[field] for field in _OF_MESSAGES}) for one in reversed(found)]
+
+    def sources(self) -> list[Facts]:
+        """As processes there have told."""
+        found: list[Facts] = self._server.get(path("sources"))["sources"]
+        return found
+
+    def refeed(self, topic: str) -> Facts | None:
+        """As its topic has it then."""
+        found = self._server.act(path("topics", topic, "refeed"))
+        return None if found["source"] is None else {field: found[field] for field in ("source", "messages")}
+
     def pause(self, name: str, *, paused: bool) -> str:
         """As its database has it."""
         stream = self._meant(name)
@@ -116,7 +146,8 @@ class ServerStreams:
         return found[0]
 
 
-def _letter(found: Facts) -> Facts:
+def _content_of(found: Facts) -> Facts:
+    """A message or letter; what is no text becomes bytes again."""
     headers = [[name, _content(value)] for name, value in found["headers"]]
     return {**found, "key": _content(found["key"]), "value": _content(found["value"]), "headers": headers}
 

@@ -33,9 +33,11 @@ class YamlDocuments:
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
+            mark, what = error.problem_mark or error.context_mark, error.problem or error.context
+            if error.context_mark is not None and "end of stream" in str(error.problem):
+                mark, what = error.context_mark, f"{error.context}, {error.problem}"  # what was left open begins there
             where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
-            raise DefinitionError(f"This is no YAML: {error.problem or error.context}.", where=where) from None
+            raise DefinitionError(f"This is no YAML: {what}.", where=where) from None
         except yaml.YAMLError as error:
             raise DefinitionError(f"This is no YAML: {str(error).splitlines()[0]}.", where=file) from None
         if root is None:
