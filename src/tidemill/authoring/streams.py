@@ -13,7 +13,7 @@ from tidemill.authoring.handles import Handle, whole_name
 from tidemill.authoring.live import as_source
 from tidemill.authoring.place import here, is_interactive, placed
 from tidemill.authoring.stream_checks import read_checks
-from tidemill.authoring.topics import read_codec
+from tidemill.authoring.topics import check_key_codec, read_codec
 from tidemill.model.codec import Absent
 from tidemill.model.duration import Duration, read_duration
 from tidemill.model.errors import DefinitionError, UnknownName
@@ -60,6 +60,7 @@ def topic(
     source: Any = None,
     checks: Sequence[Any] | None = None,
     cleanup: Cleanup = "delete",
+    key_codec: Any = None,
 ) -> DeclaredTopic:
     """A topic that streams read or write.
 
@@ -90,6 +91,12 @@ def topic(
             row by them.
         cleanup: where Tidemill makes the topic: "compact" keeps the newest message of each `key` for ever, and may
             remove older ones: for results that change, such as `.current()` windows.
+        key_codec: how keys are written, by the same words as `codec`; the columns of `key` are read from the messages'
+            keys then, and need not be in their values. "text" and "bytes" are for a key of one column. None: keys
+            are written as text, and not read.
+
+    Raises:
+        DefinitionError, UnknownName: an argument is wrong.
     """
     if cleanup not in get_args(Cleanup):
         raise DefinitionError(f"cleanup={cleanup!r} is not known.", where=here(), hint='"delete" or "compact"')
@@ -130,6 +137,7 @@ def topic(
             raise DefinitionError(
                 f'Topic "{name}" has no column "{column}".', where=here(), hint=f"its columns are {', '.join(found)}"
             )
+    check_key_codec(name, keys, key_codec, found)
     return DeclaredTopic(
         name,
         found,
@@ -147,6 +155,7 @@ def topic(
         as_source(source, time),
         read_checks(checks, f'Topic "{name}"'),
         cleanup,
+        key_codec,
     )
 
 

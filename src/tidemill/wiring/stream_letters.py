@@ -8,9 +8,9 @@ from tidemill.flow.stream.redrive import Chosen, Letter, Redrive, chosen, letter
 from tidemill.model.errors import DataError
 from tidemill.model.frame.topic import Topic
 from tidemill.wiring.codecs import registry_of
+from tidemill.wiring.messages import codec_of
 from tidemill.wiring.stream_care import StreamCare
 from tidemill.wiring.stream_rows import encoded
-from tidemill.wiring.streams import codec_of
 
 
 def letters(care: StreamCare, name: str, *, late: bool = False) -> tuple[str, str, list[Letter]]:
@@ -49,13 +49,27 @@ def send(
     _, spec = care.find(name)
     topic = care.plan(spec).dead_letters
     read = {one.name: one for one in spec.topics.values()}
-    fitting = dict(edits)
+    fitting, keys = dict(edits), {}
     for letter in letters_of(care.topics, care.clock, topic) if edits else ():
         if letter.offset in edits and letter.origin is not None and letter.origin.topic in read:
-            fitting[letter.offset] = _fitting(care, read[letter.origin.topic], edits[letter.offset])
-    redrive = Redrive(care.topics, care.clock, spec.full_name, topic, fitting)
+            declared, value = read[letter.origin.topic], edits[letter.offset]
+            fitting[letter.offset] = _fitting(care, declared, value)
+            if (key := _new_key(care, declared, value)) is not None:
+                keys[letter.offset] = key
+    redrive = Redrive(care.topics, care.clock, spec.full_name, topic, fitting, keys)
     act = redrive.plan if dry_run else redrive.send
     return spec.full_name, act(offsets, again=again, each=each)
+
+
+def _new_key(care: StreamCare, topic: Topic, value: bytes) -> bytes | None:
+    """The key that an edit gives, where the columns of the key are read from there; None: the message's stays."""
+    if topic.key_codec is None:
+        return None
+    try:
+        keys = encoded(topic, [value], registry=registry_of(care.settings.streams)).keys
+    except DataError:
+        return None
+    return None if keys is None else keys[0]
 
 
 def _fitting(care: StreamCare, topic: Topic, value: bytes) -> bytes:

@@ -33,7 +33,7 @@ from tidemill.flow.stream.work import Work, WorkMaker, inputs_of, readers_of
 from tidemill.model.errors import Conflict, UnknownName, Unreachable
 from tidemill.plan.topology import Node
 from tidemill.ports.clock import Clock
-from tidemill.ports.codec import Codec
+from tidemill.ports.codec import MessageReader
 from tidemill.ports.stream_engine import Outcome
 from tidemill.ports.topic import Member, Messages, Partition, Position, Reader, Topics, Writer
 
@@ -56,7 +56,7 @@ class StreamProcess:
         plan: the stream.
         topics: the broker.
         maker: makes tasks.
-        codecs: of sources, by node.
+        codecs: what reads sources, by node.
         outlets: the sinks.
         loader: makes what loads a table's rows.
         clock: the time.
@@ -70,7 +70,7 @@ class StreamProcess:
         plan: StreamPlan,
         topics: Topics,
         maker: WorkMaker,
-        codecs: Mapping[int, Codec],
+        codecs: Mapping[int, MessageReader],
         outlets: Sinks,
         loader: Callable[[Node], Loader],
         clock: Clock,
@@ -349,7 +349,7 @@ class StreamProcess:
         self._dirty = True
 
     def _decode(self, work: Work, node: Node, messages: Messages) -> None:
-        decoded = self._codecs[node.number].decode(messages.values)
+        decoded = self._codecs[node.number].read(messages.keys, messages.values)
         self._timing.spent("decode")
         if decoded.bad:
             assert self._writer is not None
