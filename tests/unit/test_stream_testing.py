@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -91,6 +92,8 @@ def test_rows_that_come_too_late_are_told_apart(counts: StreamTest) -> None:
     assert found(counts) == [("a", "00:00", 1)]
     (late,) = counts.late()
     assert (late["kind"], late["step"], late["row"]["car"]) == ("late", "tumbling_window", "a")
+    ((_, value),) = counts.messages("cars.per_car.late")
+    assert json.loads(value or b"") == late["row"], "so a stream can read it"
 
 
 def test_a_topic_is_made_as_it_was_declared() -> None:

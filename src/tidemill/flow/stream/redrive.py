@@ -225,6 +225,9 @@ def _letter(messages: Messages, place: int, headers: Headers, told: Mapping[str,
         return told.get(_OWN + name, b"").decode("utf-8", "replace")
 
     origin = Partition(text("topic"), int(text("partition"))) if text("topic") else None
+    value, row = messages.values[place], told.get(_OWN + "row")
+    if row is None and text("kind") == "late":  # its row is its value, see `send_rows`
+        value, row = None, value
     return Letter(
         offset=messages.offsets[place],
         at=at,
@@ -234,9 +237,9 @@ def _letter(messages: Messages, place: int, headers: Headers, told: Mapping[str,
         origin=origin,
         origin_offset=int(text("offset")) if origin is not None else None,
         key=messages.keys[place],
-        value=messages.values[place],
+        value=value,
         headers=[(name, content) for name, content in headers if not name.startswith(_OWN)],
-        row=json.loads(text("row")) if _OWN + "row" in told else None,
+        row=None if row is None else json.loads(row.decode("utf-8", "replace")),
         cut=CUT in told,
     )
 
