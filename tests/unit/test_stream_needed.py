@@ -17,6 +17,25 @@ def p() -> Iterator[tm.Pipeline]:
         yield made
 
 
+def test_a_function_that_filters_keeps_times_and_keys_where_they_are(p: tm.Pipeline) -> None:
+    """So no exchange follows for its sake, and a row that it fails at goes aside."""
+    source = tm.topic("t", {"ts": "timestamptz", "a": "long", "b": "long"}, partitions=2, key="a", time="ts")
+
+    @p.stream(source, to=tm.topic("out"))
+    def out(t: tm.Frame) -> tm.Frame:
+        kept = t.filter(lambda row: 6 // row["b"] > 2)
+        return kept.tumbling_window("10s", on="ts", by="a").agg(n=tm.agg.count()).final()
+
+    test = StreamTest(out)
+    test.feed("t", [{"ts": f"2026-01-01T00:00:{n:02}Z", "a": 1, "b": n % 4} for n in range(1, 14)])
+    test.checkpoint()
+    assert [row["n"] for row in test.rows("out")] == [5]
+    assert [(one["kind"], one["step"], one["offset"]) for one in test.dead_letters()] == [
+        ("failed", "filter", offset) for offset in ("3", "7", "11")
+    ]
+    assert not [node for node in test.process.plan.topology.nodes if node.kind == "exchange"]
+
+
 @pytest.mark.parametrize(
     ("work", "left"),
     [
