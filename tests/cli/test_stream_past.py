@@ -144,6 +144,19 @@ def cars(made_cars: CommandLine, tmp_path: Path) -> CommandLine:
     return made_cars.copied(tmp_path)
 
 
+def test_rows_that_came_too_late_are_shown_and_said_to_be_of_no_use_to_send_again(cars: CommandLine) -> None:
+    assert cars("stream", "feed", "telemetry", "-", given=lines([row(2)])).exit_code == 0
+    work(cars)
+    shown = cars("stream", "dlq", "means", "--late")
+    assert "Sent again they would be late again." in shown.err
+    (letter,) = cars("stream", "dlq", "means", "--late", "--json").object["letters"]
+    assert (letter["step"], letter["value"], letter["row"]["car"]) == ("tumbling_window", None, "a")
+    refused = cars("stream", "redrive", "means", str(letter["offset"]), "--yes")
+    assert refused.exit_code == 1
+    assert "Letter 0 is a row that came too late" in refused.err
+    assert "tidemill stream reset cars.means" in refused.err
+
+
 def test_a_reset_stream_makes_its_results_again_from_what_the_topics_hold(cars: CommandLine) -> None:
     before = messages(cars, "means")
     shown = cars("stream", "reset", "means", "--dry-run")

@@ -13,6 +13,7 @@ from tidemill.adapters.polars.moments import micros, whole
 from tidemill.adapters.polars.stream.engine import PolarsStreamEngine
 from tidemill.model.frame import Frame
 from tidemill.model.frame.topic import Topic
+from tidemill.plan.needed import needed_columns
 from tidemill.plan.topology import Topology, plan_topology
 from tidemill.ports.stream_engine import Outcome, StreamTask
 
@@ -67,7 +68,8 @@ class Play:
         """A stretch of a partition; and whatever follows from it, in all stages."""
         stage = self.topology.nodes[source].stage
         task = self.task(stage, partition)
-        task.feed(source, rows, range(first, first + rows.height), stamps)
+        wanted = needed_columns(self.topology, source)  # others a stream does not read
+        task.feed(source, rows if wanted is None else rows.select(wanted), range(first, first + rows.height), stamps)
         self.settle(task.take())
 
     def settle(self, outcome: Outcome) -> None:

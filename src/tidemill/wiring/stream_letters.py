@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tidemill.flow.stream.redrive import Chosen, Letter, Redrive, chosen, letters_of
-from tidemill.model.errors import DataError
+from tidemill.model.errors import DataError, Refused, UnknownName
 from tidemill.model.frame.topic import Topic
 from tidemill.wiring.codecs import registry_of
 from tidemill.wiring.messages import codec_of
@@ -24,7 +24,17 @@ def letters(care: StreamCare, name: str, *, late: bool = False) -> tuple[str, st
 def preview(care: StreamCare, name: str, offsets: Sequence[int], *, again: bool) -> tuple[str, list[Letter]]:
     """A stream's full name, and the letters that would be sent. Raises Refused, UnknownName."""
     stream, topic, found = letters(care, name)
-    return stream, chosen(found, topic, offsets, again=again)
+    try:
+        return stream, chosen(found, topic, offsets, again=again)
+    except UnknownName:
+        known = {one.offset for one in found}
+        late = {one.offset for one in letters(care, name, late=True)[2]} - known
+        if missed := [offset for offset in offsets if offset in late]:
+            raise Refused(
+                f"Letter {missed[0]} is a row that came too late: sent again it would be late again.",
+                hint=f"raise lateness= of its topic, or grace= of the window: tidemill stream reset {stream} counts it",
+            ) from None
+        raise
 
 
 def send(
