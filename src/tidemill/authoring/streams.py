@@ -18,7 +18,7 @@ from tidemill.model.codec import Absent
 from tidemill.model.duration import Duration, read_duration
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.expectation import Expectation
-from tidemill.model.frame import VERBS, Topic
+from tidemill.model.frame import VERBS, Frame, Topic
 from tidemill.model.frame.arguments import read_count, read_names, read_types
 from tidemill.model.frame.peeking import peek_by
 from tidemill.model.frame.topic import Cleanup, OnIdle
@@ -160,12 +160,17 @@ def topic(
 
 
 class Stream(Handle):
-    """What `@pipeline.stream` returns: the function, still callable as it was."""
+    """What `@pipeline.stream` returns. Calling it with plain frames runs the function on them (for tests)."""
 
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Call the function."""
+    def __call__(self, *frames: Any, **named: Any) -> Any:
+        """Run the user's function on Polars or pandas frames, as on tables, and return a Polars frame.
+
+        Frames of Tidemill's, of another function that calls this one, are handed on as they are.
+        """
         assert self.function is not None
-        return self.function(*arguments, **named)
+        if all(isinstance(one, Frame) for one in (*frames, *named.values())):
+            return self.function(*frames, **named)
+        return registry.runner().call(self.function, frames, named)
 
     def peek(self, rows: int = 5, *, messages: int = 1_000, to: str | None = None) -> Any:
         """The last rows of what the stream makes of what its topics hold now, as a Polars frame: for notebooks.
