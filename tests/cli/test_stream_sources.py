@@ -88,7 +88,7 @@ def test_while_streams_run_it_is_shown_how_far_sources_are_and_why_one_fails(fed
 def test_a_source_can_be_made_to_begin_anew(fed: CommandLine) -> None:
     result = fed("stream", "refeed", "orders", "--yes")
     assert (result.exit_code, result.err) == (0, "nothing has fed orders yet")
-    result = fed("stream", "refeed", "order", "--yes")
+    result = fed("stream", "refeed", "order")  # it is not asked about what is not there
     assert result.exit_code == 2
     assert 'There is no topic with a source "order".' in result.err
     assert 'did you mean "orders"?' in result.err

@@ -64,7 +64,9 @@ def refeed(invocation: Invocation, topic: str, yes: bool) -> None:
     on from the beginning.
     """
     from tidemill.wiring.stream_sources import refeed as begin_anew
+    from tidemill.wiring.stream_sources import see_source
 
+    see_source(invocation.streams, topic)
     if not (yes or invocation.json):
         click.confirm(f"Have what feeds {topic} begin anew?", abort=True, err=True)
     found = begin_anew(invocation.streams, topic)

@@ -56,10 +56,15 @@ def refeed(care: StreamCare, name: str) -> Progress | None:
     Raises:
         UnknownName: no topic of that name has a source.
     """
+    see_source(care, name)
+    return forget_progress(care.topics, care.clock, name)
+
+
+def see_source(care: StreamCare, name: str) -> None:
+    """Whether a topic has a source. Raises UnknownName."""
     known = _with_sources(care)
     if name not in known:
         raise UnknownName.of("topic with a source", name, known)
-    return forget_progress(care.topics, care.clock, name)
 
 
 def _with_sources(care: StreamCare) -> dict[str, Topic]:
