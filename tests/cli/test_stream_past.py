@@ -12,6 +12,7 @@ import pytest
 from harness.commands import CommandLine
 from harness.streams import CARS, care_of, lines, row, running, work
 from tidemill.flow.stream.resetting import do_reset, plan_reset
+from tidemill.plan.partitioning import partition_of
 from tidemill.ports.topic import Topics
 
 NewCommandLine: TypeAlias = Callable[[], CommandLine]
@@ -102,6 +103,23 @@ def test_all_means_those_that_were_not_sent_yet_and_is_shown_before(letters: Com
     assert len(letters("stream", "dlq", "doubles", "--json").object["letters"]) == 4, "they fail again: new letters"
 
 
+def test_an_edit_with_the_columns_of_the_key_writes_the_key_anew(cli: CommandLine) -> None:
+    cli.write("pipelines/d.py", DOUBLES.replace('key="id")', 'key="id", key_codec="json", partitions=4)'))
+    assert cli("stream", "feed", "numbers", "-", given='{"id": 1, "n": "1"}').exit_code == 0
+    with care_of(cli.folder) as care:
+        writer = care.topics.writer("other")
+        writer.send("numbers", [b'{"n": "2"}'], keys=[b"two"], partitions=3)
+        writer.commit({})
+    work(cli)
+    (letter,) = cli("stream", "dlq", "doubles", "--json").object["letters"]
+    assert (letter["kind"], letter["error"][:9]) == ("undecodable", "its key: ")
+    assert cli("stream", "redrive", "doubles", "0", "--edit", '{"id": 2, "n": "2"}', "--yes").exit_code == 0
+    work(cli)
+    assert sorted(one["id"] for one in messages(cli, "doubles")) == [1, 2]
+    sent = cli("stream", "peek", "numbers", "-n", "9", "--json").object["messages"]
+    assert [one["partition"] for one in sent if one["key"] == '{"id":2}'] == [partition_of(b'{"id":2}', 4)]
+
+
 @pytest.mark.parametrize("wrong", [[], ["0", "--all"], ["0", "1", "--edit", "x"]])
 def test_redrive_wants_to_know_exactly_what(letters: CommandLine, wrong: list[str]) -> None:
     assert letters("stream", "redrive", "doubles", *wrong).exit_code == 2
@@ -124,6 +142,19 @@ def made_cars(new_cli: NewCommandLine) -> CommandLine:
 def cars(made_cars: CommandLine, tmp_path: Path) -> CommandLine:
     """Streams that have worked off all that was fed."""
     return made_cars.copied(tmp_path)
+
+
+def test_rows_that_came_too_late_are_shown_and_said_to_be_of_no_use_to_send_again(cars: CommandLine) -> None:
+    assert cars("stream", "feed", "telemetry", "-", given=lines([row(2)])).exit_code == 0
+    work(cars)
+    shown = cars("stream", "dlq", "means", "--late")
+    assert "Sent again they would be late again." in shown.err
+    (letter,) = cars("stream", "dlq", "means", "--late", "--json").object["letters"]
+    assert (letter["step"], letter["value"], letter["row"]["car"]) == ("tumbling_window", None, "a")
+    refused = cars("stream", "redrive", "means", str(letter["offset"]), "--yes")
+    assert refused.exit_code == 1
+    assert "Letter 0 is a row that came too late" in refused.err
+    assert "tidemill stream reset cars.means" in refused.err
 
 
 def test_a_reset_stream_makes_its_results_again_from_what_the_topics_hold(cars: CommandLine) -> None:

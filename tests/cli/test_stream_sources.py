@@ -123,7 +123,7 @@ def _see_the_same_by_a_server(fed: CommandLine) -> None:
 def test_a_source_can_be_made_to_begin_anew(fed: CommandLine) -> None:
     result = fed("stream", "refeed", "orders", "--yes")
     assert (result.exit_code, result.err) == (0, "nothing has fed orders yet")
-    result = fed("stream", "refeed", "order", "--yes")
+    result = fed("stream", "refeed", "order")  # it is not asked about what is not there
     assert result.exit_code == 2
     assert 'There is no topic with a source "order".' in result.err
     assert 'did you mean "orders"?' in result.err

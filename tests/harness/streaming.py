@@ -13,6 +13,7 @@ from tidemill.adapters.polars.moments import micros, whole
 from tidemill.adapters.polars.stream.engine import PolarsStreamEngine
 from tidemill.model.frame import Frame
 from tidemill.model.frame.topic import Topic
+from tidemill.plan.needed import needed_columns
 from tidemill.plan.topology import Topology, plan_topology
 from tidemill.ports.stream_engine import Outcome, StreamTask
 
@@ -43,6 +44,7 @@ class Play:
     topology: Topology
     engine: PolarsStreamEngine
     tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    whole: bool = False
     keepers: dict[tuple[int, int], DictKeeper] = field(default_factory=dict)
     tasks: dict[tuple[int, int], StreamTask] = field(default_factory=dict)
     given: dict[int, list[pl.DataFrame]] = field(default_factory=dict)
@@ -67,7 +69,8 @@ class Play:
         """A stretch of a partition; and whatever follows from it, in all stages."""
         stage = self.topology.nodes[source].stage
         task = self.task(stage, partition)
-        task.feed(source, rows, range(first, first + rows.height), stamps)
+        wanted = None if self.whole else needed_columns(self.topology, source)
+        task.feed(source, rows if wanted is None else rows.select(wanted), range(first, first + rows.height), stamps)
         self.settle(task.take())
 
     def settle(self, outcome: Outcome) -> None:
@@ -105,12 +108,16 @@ def play(
     tables: Mapping[str, pl.DataFrame] | None = None,
     restarts: float = 0.2,
     largest: int = 12,
+    whole: bool = False,
 ) -> Play:
-    """Play frames over topics' partitions, cut at random, tasks made anew at random."""
+    """Play frames over topics' partitions, cut at random, tasks made anew at random.
+
+    Without `whole` only the columns that the frames use are read, as streams do.
+    """
     engine = PolarsStreamEngine({name: rows.schema for name, rows in (tables or {}).items()})
     partitions = {name: len(parts) for name, parts in data.items()}
     topology = plan_topology("played", frames, engine.columns_of, partitions)
-    game = Play(topology, engine, tables or {})
+    game = Play(topology, engine, tables or {}, whole)
     sources = [node for node in topology.nodes if node.kind == "source"]
     ahead = {(n.number, p): 0 for n in sources for p in range(partitions[n.topic.name])}
     names = {n.number: n.topic.name for n in sources}

@@ -125,7 +125,7 @@ GOLDEN: list[tuple[Any, str]] = [
         'filter: "x > 3" is text, not a condition.\n  at: FILE:LINE\n  try: f.filter(f["x"] > 0)',
     ),
     (
-        lambda f: f.filter(lambda row: row["x"] > 3),
+        lambda f: f.filter(f["x"] > 0, lambda row: row["x"] > 3),
         "filter: a Python function is not an expression.\n  at: FILE:LINE\n"
         "  try: f.map_rows(function) changes rows, f.flat_map(function) also leaves rows out",
     ),

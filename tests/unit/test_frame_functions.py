@@ -55,6 +55,16 @@ def test_a_row_is_a_dict_of_python_values() -> None:
     assert all(isinstance(row, Row) for row in seen)
 
 
+def test_a_function_filters_rows_and_changes_nothing() -> None:
+    def has_a_number(row: Row) -> object:
+        row["b"] = False
+        return row["i"]
+
+    found = run_function(lambda f: f.filter(has_a_number), EVERY_TYPE)
+    assert found.schema == EVERY_TYPE.schema
+    assert found.equals(EVERY_TYPE.head(1))
+
+
 def test_columns_passed_on_keep_their_types() -> None:
     """Also narrow ones: an Int8 does not become an Int64 by a walk through Python."""
     found = run_function(lambda f: f.map_rows(lambda r: r), EVERY_TYPE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -91,6 +92,18 @@ def test_rows_that_come_too_late_are_told_apart(counts: StreamTest) -> None:
     assert found(counts) == [("a", "00:00", 1)]
     (late,) = counts.late()
     assert (late["kind"], late["step"], late["row"]["car"]) == ("late", "tumbling_window", "a")
+    ((_, value),) = counts.messages("cars.per_car.late")
+    assert json.loads(value or b"") == late["row"], "so a stream can read it"
+
+
+def test_a_stream_is_called_with_rows_as_a_table_function_is() -> None:
+    def fast(telemetry: Any) -> Any:
+        return telemetry.filter(telemetry["speed"] > 20).select("car").to_topic("fast")
+
+    stream = made(fast, TELEMETRY)
+    assert stream(pl.DataFrame({"car": ["a", "b"], "speed": [10.0, 30.0]})).rows() == [("b",)]
+    frame = tm.Frame.literal(pl.DataFrame({"car": ["c"], "speed": [40.0]}))
+    assert isinstance(stream(frame), tm.Frame), "another function may call it"
 
 
 def test_a_topic_is_made_as_it_was_declared() -> None:

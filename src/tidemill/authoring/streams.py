@@ -13,12 +13,12 @@ from tidemill.authoring.handles import Handle, whole_name
 from tidemill.authoring.live import as_source
 from tidemill.authoring.place import here, is_interactive, placed
 from tidemill.authoring.stream_checks import read_checks
-from tidemill.authoring.topics import read_codec
+from tidemill.authoring.topics import check_key_codec, read_codec
 from tidemill.model.codec import Absent
 from tidemill.model.duration import Duration, read_duration
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.expectation import Expectation
-from tidemill.model.frame import VERBS, Topic
+from tidemill.model.frame import VERBS, Frame, Topic
 from tidemill.model.frame.arguments import read_count, read_names, read_types
 from tidemill.model.frame.peeking import peek_by
 from tidemill.model.frame.topic import Cleanup, OnIdle
@@ -60,6 +60,7 @@ def topic(
     source: Any = None,
     checks: Sequence[Any] | None = None,
     cleanup: Cleanup = "delete",
+    key_codec: Any = None,
 ) -> DeclaredTopic:
     """A topic that streams read or write.
 
@@ -90,6 +91,12 @@ def topic(
             row by them.
         cleanup: where Tidemill makes the topic: "compact" keeps the newest message of each `key` for ever, and may
             remove older ones: for results that change, such as `.current()` windows.
+        key_codec: how keys are written, by the same words as `codec`; the columns of `key` are read from the messages'
+            keys then, and need not be in their values. "text" and "bytes" are for a key of one column. None: keys
+            are written as text, and not read.
+
+    Raises:
+        DefinitionError, UnknownName: an argument is wrong.
     """
     if cleanup not in get_args(Cleanup):
         raise DefinitionError(f"cleanup={cleanup!r} is not known.", where=here(), hint='"delete" or "compact"')
@@ -130,6 +137,7 @@ def topic(
             raise DefinitionError(
                 f'Topic "{name}" has no column "{column}".', where=here(), hint=f"its columns are {', '.join(found)}"
             )
+    check_key_codec(name, keys, key_codec, found)
     return DeclaredTopic(
         name,
         found,
@@ -147,16 +155,22 @@ def topic(
         as_source(source, time),
         read_checks(checks, f'Topic "{name}"'),
         cleanup,
+        key_codec,
     )
 
 
 class Stream(Handle):
-    """What `@pipeline.stream` returns: the function, still callable as it was."""
+    """What `@pipeline.stream` returns. Calling it with plain frames runs the function on them (for tests)."""
 
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Call the function."""
+    def __call__(self, *frames: Any, **named: Any) -> Any:
+        """Run the user's function on Polars or pandas frames, as on tables, and return a Polars frame.
+
+        Frames of Tidemill's, of another function that calls this one, are handed on as they are.
+        """
         assert self.function is not None
-        return self.function(*arguments, **named)
+        if all(isinstance(one, Frame) for one in (*frames, *named.values())):
+            return self.function(*frames, **named)
+        return registry.runner().call(self.function, frames, named)
 
     def peek(self, rows: int = 5, *, messages: int = 1_000, to: str | None = None) -> Any:
         """The last rows of what the stream makes of what its topics hold now, as a Polars frame: for notebooks.

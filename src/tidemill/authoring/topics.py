@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from tidemill.authoring.place import here
-from tidemill.model.codec import NAMED, Avro, CodecSpec, Json, JsonSchema, Protobuf
+from tidemill.model.codec import NAMED, SINGLE, Avro, CodecSpec, Json, JsonSchema, Protobuf, Raw, Text
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.frame.topic import Topic
 from tidemill.model.topic_feed import FIELDS, MessageRows, OnLoss, Start, Tombstones, TopicFeed, Until
+from tidemill.model.types import parse_type
 
 _PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: A schema that is a file's name, and no schema's text.
@@ -118,6 +119,42 @@ def _with_text(codec: CodecSpec) -> CodecSpec:
     if not path.is_file():
         raise DefinitionError(f'There is no schema file "{codec.schema}".', where=place, hint=f"looked for {path}")
     return replace(codec, schema=path.read_text(encoding="utf-8"))
+
+
+def read_key_codec(topic: Topic, key: tuple[str, ...] | None = None) -> CodecSpec:
+    """How the keys of a topic's messages are written, of the columns of `key`, or of others that make its keys."""
+    columns = topic.key if key is None else key
+    given = read_codec(topic.key_codec)
+    if isinstance(given, Text | Raw):
+        if len(columns) != 1:
+            raise _no_key(topic.name, f"is one value, and its key {len(columns)} columns", 'key_codec="json"')
+        return replace(given, column=columns[0])
+    if isinstance(given, Protobuf) or given.columns is not None or getattr(given, "schema", None) is not None:
+        return given
+    known = topic.columns or {}
+    types = {name: known[name] for name in columns if name in known}
+    if len(types) < len(columns):
+        return given  # it is only written
+    if isinstance(given, Avro) and len(columns) == 1:
+        types[SINGLE] = types[columns[0]]  # a key may be a value that is no record
+    return replace(given, columns=types)
+
+
+def check_key_codec(topic: str, key: tuple[str, ...], given: Any, columns: Mapping[str, Any] | None) -> None:
+    """Whether keys of these columns can be written so. Raises DefinitionError, UnknownName."""
+    if given is None:
+        return
+    if not key:
+        raise _no_key(topic, "is of no column", 'key="id"')
+    spec = read_key_codec(Topic(topic, columns, key, key_codec=given))
+    kind = None if columns is None else columns[key[0]]
+    wanted = {Text: "string", Raw: "binary"}.get(type(spec))
+    if wanted is not None and isinstance(kind, str) and parse_type(kind) != parse_type(wanted):
+        raise _no_key(topic, f'is of type {wanted}, and its column "{key[0]}" of type {kind}', 'key_codec="json"')
+
+
+def _no_key(topic: str, why: str, hint: str) -> DefinitionError:
+    return DefinitionError(f'The key of topic "{topic}" cannot be written so: it {why}.', where=here(), hint=hint)
 
 
 def _one_of(option: str, value: Any, kind: Any) -> None:

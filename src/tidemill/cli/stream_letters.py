@@ -54,6 +54,11 @@ def dlq(invocation: Invocation, name: str, offset: int | None, late: bool, limit
     out.grid(columns, [_row(one) for one in newest])
     if len(found) > len(newest):
         out.note(f"{count(len(newest))} of {count(len(found), 'letters')} shown")
+    if late:
+        out.note(
+            "Sent again they would be late again. A greater lateness= of the topic, or grace= of the window, and "
+            f"tidemill stream reset {stream} count them; a stream of its own may read {topic}."
+        )
     out.next(f"tidemill stream dlq {stream} {newest[0]['offset']}{' --late' if late else ''}")
 
 

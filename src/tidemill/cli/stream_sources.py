@@ -59,6 +59,10 @@ def refeed(invocation: Invocation, topic: str, yes: bool) -> None:
     The topic keeps what it has, so messages that the source gives again are in it twice. Who feeds the topic now goes
     on from the beginning.
     """
+    if invocation.remote is None:
+        from tidemill.wiring.stream_sources import see_source
+
+        see_source(invocation.streams, topic)
     if not (yes or invocation.json):
         click.confirm(f"Have what feeds {topic} begin anew?", abort=True, err=True)
     found = invocation.installation.streams.refeed(topic)

@@ -24,6 +24,8 @@ SubjectName = Literal["topic", "record", "topic-record"]
 Framing = Literal["registry", "single-object", "bare"]
 #: Which half of a message a codec is for.
 Part = Literal["value", "key"]
+#: The column of messages that are one value.
+SINGLE = "value"
 
 
 @dataclass(frozen=True, slots=True)

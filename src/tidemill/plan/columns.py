@@ -11,6 +11,7 @@ from tidemill.model.frame.operation import (
     Drop,
     Explode,
     Filter,
+    FilterRows,
     GroupBy,
     Join,
     JoinAsof,
@@ -38,7 +39,7 @@ def passes(step: Operation, column: str, before: Sequence[str] | None) -> str | 
         before: the input's columns, where they are known.
     """
     match step:
-        case Filter() | Drop() | Unique() | Sink():
+        case Filter() | FilterRows() | Drop() | Unique() | Sink():
             return column
         case Expect():
             # Time goes by the rows that are left: one that fails, of the year 9999 say, must make no other late.
@@ -68,7 +69,7 @@ def passes(step: Operation, column: str, before: Sequence[str] | None) -> str | 
 def renamed(step: Operation, column: str) -> str | None:
     """Under which name the step's result has the values of its input's `column`; None: it may not have them."""
     match step:
-        case Filter() | Unique() | JoinLookup() | JoinAsof() | JoinInterval() | Expect() | Sink():
+        case Filter() | FilterRows() | Unique() | JoinLookup() | JoinAsof() | JoinInterval() | Expect() | Sink():
             return column
         case Join():
             return column if step.how in ("inner", "left", "semi", "anti") else None

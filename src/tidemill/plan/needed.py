@@ -74,8 +74,12 @@ def _through(topology: Topology, child: Node, node: Node, everything: frozenset[
             return below | {column for check in step.checks for column in check.columns}
         case Rename():
             older: Mapping[str, str] = {new: old for old, new in step.names.items()}
-            return {older.get(name, name) for name in below}
-        case Drop() | Cast() | Concat():
+            return {older.get(name, name) for name in below} | set(step.names)
+        case Drop():  # they have to be there all the same: what is dropped and is not there is a mistake
+            return (below & everything) | set(step.columns)
+        case Cast():
+            return (below & everything) | set(step.types)
+        case Concat():
             return below & everything
         case Explode():
             return below | set(step.columns)

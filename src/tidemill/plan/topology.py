@@ -241,7 +241,7 @@ class _Planner:
                 hint="join the table to it: f.join_lookup(other, on=...)",
             )
         topic = source.data
-        spread = Spread(self._partitions[topic.name], topic.key or None)
+        spread = Spread(self._partitions[topic.name], topic.key or None, _hashed(topic))
         self._stages += 1
         return self._put(
             Node(len(self._nodes), topic.name, "source", (), self._stages, spread, source=source, columns=columns),
@@ -392,6 +392,11 @@ class _Planner:
 def _one_lane(step: Operation) -> bool:
     """Whether its results are its own, in one order of their own."""
     return is_stateful(step) and not keeps_rows(step)
+
+
+def _hashed(topic: Topic) -> str:
+    """What a topic's messages are spread by: equal keys have the same bytes in all topics that write them as text."""
+    return "message keys" if topic.key_codec is None else f"keys of {topic.name}"
 
 
 def _spread_after(

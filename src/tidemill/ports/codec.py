@@ -74,3 +74,15 @@ class Codec(Protocol):
             ContractError: the registry refuses the schema as incompatible.
         """
         ...
+
+
+class MessageReader(Protocol):
+    """Reads one topic's messages, by the codec of their values, and where columns are of the keys by that of these."""
+
+    def read(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> Decoded:
+        """Read messages; one without a key has nulls in its columns.
+
+        Raises:
+            Unreachable: the schema registry does not answer.
+        """
+        ...

@@ -21,6 +21,9 @@ from tidemill.ports.metadata import Tx
 #: A message's headers in order; names may occur again.
 Headers: TypeAlias = "Sequence[tuple[str, bytes | None]]"
 
+#: A member that is silent for so long is out of its group, where nothing else is said.
+SESSION = timedelta(seconds=10)
+
 #: Bytes of a commit's note that every adapter holds (Kafka's own limit is 4,096).
 LONGEST_NOTE = 2_000
 
@@ -259,8 +262,16 @@ class Member(Protocol):
         """The member's tasks."""
         ...
 
-    def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, Position]:
-        """How far the group has come; partitions without a commit are missing."""
+    def committed(self, partitions: Sequence[Partition], timeout: float | None = None) -> Mapping[Partition, Position]:
+        """How far the group has come; partitions without a commit are missing.
+
+        Args:
+            partitions: of which.
+            timeout: seconds that the answer is waited for; None: as long as the settings allow.
+
+        Raises:
+            Unreachable: there was no answer in time; also while a transaction is about to change one of them.
+        """
         ...
 
     def close(self) -> None:
@@ -354,8 +365,13 @@ class Topics(Protocol):
         """Make a topic, or find it made. Raises Refused: it is there with another number of partitions or cleanup."""
         ...
 
-    def describe(self, name: str) -> TopicInfo | None:
-        """A topic as it is now; None: there is none."""
+    def describe(self, name: str, timeout: float | None = None) -> TopicInfo | None:
+        """A topic as it is now; None: there is none.
+
+        Args:
+            name: the topic's.
+            timeout: seconds that the answer is waited for; None: as long as the settings allow.
+        """
         ...
 
     def names(self) -> list[str]:
@@ -393,7 +409,7 @@ class Topics(Protocol):
         group: str,
         tasks: int,
         *,
-        session: timedelta = timedelta(seconds=10),
+        session: timedelta = SESSION,
         inputs: Mapping[Partition, int] | None = None,
     ) -> Member:
         """Join a group.

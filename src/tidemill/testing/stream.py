@@ -5,10 +5,11 @@ It is the real thing with topics, state and time in memory: what passes here pas
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from itertools import groupby
+from typing import Any, TypeAlias, cast
 
 from tidemill.adapters.memory.registry import MemoryRegistry
 from tidemill.adapters.memory.state import MemoryStates
@@ -28,9 +29,12 @@ from tidemill.model.table import TableName
 from tidemill.ports.stream_engine import LookUp, StreamEngine
 from tidemill.ports.topic import Partition, Topics, TopicSpec
 from tidemill.testing.clock import ManualClock
+from tidemill.wiring.messages import reader_of
 from tidemill.wiring.stream_rows import as_line, encoded
-from tidemill.wiring.streams import StreamMaker, Waiting, codec_of
+from tidemill.wiring.streams import StreamMaker, Waiting
 
+#: What is fed: see `StreamTest.feed`.
+Row: TypeAlias = "Mapping[str, Any] | bytes | tuple[bytes | None, bytes | None]"
 _ALL = 1_000_000
 #: A member that is silent for so long is out of its group, in seconds.
 _SESSION = 11.0
@@ -70,19 +74,25 @@ class StreamTest:
 
     # What happens
 
-    def feed(self, topic: str, rows: Sequence[Mapping[str, Any] | bytes], partition: int | None = None) -> None:
+    def feed(self, topic: str, rows: Sequence[Row], partition: int | None = None) -> None:
         """Write messages and have the stream work on them.
 
         Args:
             topic: its name, or the parameter that reads it.
             rows: dicts, written as the topic is (times also as text; schemas go to a registry in memory); bytes are
-                messages as they are. What does not fit the topic is sent all the same: the stream shall see it.
+                messages as they are, and `(key, value)` is one with its key; None is no key, or no value. What does not
+                fit the topic is sent all the same: the stream shall see it.
             partition: where to; None: by the topic's key.
         """
         meant = self._topic(topic)
-        raw = [row if isinstance(row, bytes) else as_line(row) for row in rows]
-        made = encoded(meant, raw, strict=False, registry=self._registry)
-        self._feeding.send(meant.name, made.values, keys=made.keys, partitions=partition)
+        for whole, some in groupby(rows, lambda row: isinstance(row, tuple)):
+            if whole:
+                keys, values = zip(*cast("Iterable[tuple[bytes | None, bytes | None]]", some), strict=True)
+                self._feeding.send(meant.name, values, keys=keys, partitions=partition)
+                continue
+            raw = [row if isinstance(row, bytes) else as_line(cast("Mapping[str, Any]", row)) for row in some]
+            made = encoded(meant, raw, strict=False, registry=self._registry)
+            self._feeding.send(meant.name, made.values, keys=made.keys, partitions=partition)
         self._feeding.flush()
         self.work()
 
@@ -129,12 +139,13 @@ class StreamTest:
         """
         import json
 
-        values = [value for _, value in self.messages(topic) if value is not None]
+        found = [(key, value) for key, value in self.messages(topic) if value is not None]
+        keys, values = [key for key, _ in found], [value for _, value in found]
         declared = self._declared().get(topic, Topic(topic))
         if declared.codec == "json" or isinstance(declared.codec, Json):
             return [json.loads(value) for value in values]
-        found: list[dict[str, Any]] = codec_of(declared, self._registry).decode(values).rows.to_dicts()
-        return found
+        rows: list[dict[str, Any]] = reader_of(declared, self._registry).read(keys, values).rows.to_dicts()
+        return rows
 
     def messages(self, topic: str) -> list[tuple[bytes | None, bytes | None]]:
         """All messages that a topic has, as (key, value)."""
@@ -209,11 +220,13 @@ class StreamTest:
 
         letters = []
         for key, value, headers in self._read(f"{self._spec.full_name}.{kind}"):
-            told = {
+            told: dict[str, Any] = {
                 name.removeprefix("tidemill-"): (content or b"").decode()
                 for name, content in headers
                 if name.startswith("tidemill-")
             }
+            if told.get("kind") == "late" and value is not None:
+                told["row"], value = value, None
             if "row" in told:
                 told["row"] = json.loads(told["row"])
             letters.append({"key": key, "value": value, **told})

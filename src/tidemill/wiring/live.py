@@ -21,10 +21,10 @@ from tidemill.model.live import (
     WebSocket,
 )
 from tidemill.wiring.databases import of_postgres
+from tidemill.wiring.messages import codec_of, key_encoder
 from tidemill.wiring.secrets import secret_text
 from tidemill.wiring.settings import Settings
 from tidemill.wiring.stream_rows import as_line, encoded, keys_of
-from tidemill.wiring.streams import codec_of, key_encoder
 
 if TYPE_CHECKING:
     from tidemill.flow.services import Services
@@ -100,7 +100,7 @@ def writing(topic: Topic, registry: Registry | None = None) -> Callable[[Taken],
     Rows are written by the topic's codec; messages stay as they came. Both get keys by the topic's key. Times of rows
     become the messages' own where the topic has no column for the time.
     """
-    codec, key = codec_of(topic, registry), key_encoder(topic.key)
+    codec, key = codec_of(topic, registry), key_encoder(topic, registry)
 
     def write(taken: Taken) -> Written:
         if taken.rows is None:

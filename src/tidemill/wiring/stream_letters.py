@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tidemill.flow.stream.redrive import Chosen, Letter, Redrive, chosen, letters_of
-from tidemill.model.errors import DataError
+from tidemill.model.errors import DataError, Refused, UnknownName
 from tidemill.model.frame.topic import Topic
 from tidemill.wiring.codecs import registry_of
+from tidemill.wiring.messages import codec_of
 from tidemill.wiring.stream_care import StreamCare
 from tidemill.wiring.stream_rows import encoded
-from tidemill.wiring.streams import codec_of
 
 
 def letters(care: StreamCare, name: str, *, late: bool = False) -> tuple[str, str, list[Letter]]:
@@ -24,7 +24,17 @@ def letters(care: StreamCare, name: str, *, late: bool = False) -> tuple[str, st
 def preview(care: StreamCare, name: str, offsets: Sequence[int], *, again: bool) -> tuple[str, list[Letter]]:
     """A stream's full name, and the letters that would be sent. Raises Refused, UnknownName."""
     stream, topic, found = letters(care, name)
-    return stream, chosen(found, topic, offsets, again=again)
+    try:
+        return stream, chosen(found, topic, offsets, again=again)
+    except UnknownName:
+        known = {one.offset for one in found}
+        late = {one.offset for one in letters(care, name, late=True)[2]} - known
+        if missed := [offset for offset in offsets if offset in late]:
+            raise Refused(
+                f"Letter {missed[0]} is a row that came too late: sent again it would be late again.",
+                hint=f"raise lateness= of its topic, or grace= of the window: tidemill stream reset {stream} counts it",
+            ) from None
+        raise
 
 
 def send(
@@ -49,13 +59,27 @@ def send(
     _, spec = care.find(name)
     topic = care.plan(spec).dead_letters
     read = {one.name: one for one in spec.topics.values()}
-    fitting = dict(edits)
+    fitting, keys = dict(edits), {}
     for letter in letters_of(care.topics, care.clock, topic) if edits else ():
         if letter.offset in edits and letter.origin is not None and letter.origin.topic in read:
-            fitting[letter.offset] = _fitting(care, read[letter.origin.topic], edits[letter.offset])
-    redrive = Redrive(care.topics, care.clock, spec.full_name, topic, fitting)
+            declared, value = read[letter.origin.topic], edits[letter.offset]
+            fitting[letter.offset] = _fitting(care, declared, value)
+            if (key := _new_key(care, declared, value)) is not None:
+                keys[letter.offset] = key
+    redrive = Redrive(care.topics, care.clock, spec.full_name, topic, fitting, keys)
     act = redrive.plan if dry_run else redrive.send
     return spec.full_name, act(offsets, again=again, each=each)
+
+
+def _new_key(care: StreamCare, topic: Topic, value: bytes) -> bytes | None:
+    """The key that an edit gives, where the columns of the key are read from there; None: the message's stays."""
+    if topic.key_codec is None:
+        return None
+    try:
+        keys = encoded(topic, [value], registry=registry_of(care.settings.streams)).keys
+    except DataError:
+        return None
+    return None if keys is None else keys[0]
 
 
 def _fitting(care: StreamCare, topic: Topic, value: bytes) -> bytes:

@@ -15,10 +15,10 @@ from tidemill.model.pipeline import PipelineSpec
 from tidemill.model.stream import StreamSpec
 from tidemill.ports.topic import Partition
 from tidemill.wiring.codecs import registry_of
+from tidemill.wiring.messages import reader_of
 from tidemill.wiring.settings import Settings
 from tidemill.wiring.stream_care import StreamCare
 from tidemill.wiring.stream_replay import play
-from tidemill.wiring.streams import codec_of
 
 if TYPE_CHECKING:
     from tidemill.ports.metadata import Metadata
@@ -49,10 +49,11 @@ class Peeking:
         """The last rows of a topic. Raises UnknownName."""
         from tidemill.adapters.polars.tables import given_rows
 
-        values = [one.value for one in self._care.peek(topic.name, rows)]
+        seen = self._care.peek(topic.name, rows)
+        values = [one.value for one in seen]
         if topic.columns is None and topic.codec == "json":
             return given_rows(_objects(values), topic.name)
-        return codec_of(topic, registry_of(self._care.settings.streams)).decode(values).rows
+        return reader_of(topic, registry_of(self._care.settings.streams)).read([one.key for one in seen], values).rows
 
     def frame(self, frame: Frame, rows: int, messages: int) -> Any:
         """The last rows that a frame gives.

@@ -11,12 +11,13 @@ from tidemill.flow.stream.facts import target_of
 from tidemill.flow.stream.plan import StreamPlan
 from tidemill.flow.stream.stretch import stretch
 from tidemill.model.errors import UnknownName, UserError
-from tidemill.model.frame.topic import ToTopic
+from tidemill.model.frame.topic import Topic, ToTopic
 from tidemill.model.stream import StreamSpec
 from tidemill.ports.topic import Partition, TopicSpec
 from tidemill.wiring.codecs import registry_of
+from tidemill.wiring.messages import codec_of, key_encoder
 from tidemill.wiring.stream_care import StreamCare
-from tidemill.wiring.streams import StreamMaker, Waiting, codec_of, key_encoder
+from tidemill.wiring.streams import StreamMaker, Waiting
 
 if TYPE_CHECKING:
     from tidemill.flow.stream.outlets import Untaken
@@ -119,9 +120,9 @@ def replay(
             for row in rows.to_dicts():
                 shown(target, row)
         if writer is not None and to is not None:
-            keys = key_encoder(key)
-            known = care.declared(to)
-            values = (codec_of(known) if known is not None else _json(to)).encode(rows)
+            known, registry = care.declared(to), registry_of(care.settings.streams)
+            keys = key_encoder(known or Topic(to), registry, key)
+            values = (codec_of(known, registry) if known is not None else _json(to)).encode(rows)
             writer.send(to, values, keys=None if keys is None else keys(rows))
 
     try:

@@ -12,7 +12,7 @@ from tidemill.model.codec import Json
 from tidemill.model.errors import DataError
 from tidemill.model.frame.topic import Topic
 from tidemill.wiring.codecs import open_codec
-from tidemill.wiring.streams import codec_of, key_encoder
+from tidemill.wiring.messages import codec_of, key_encoder
 
 if TYPE_CHECKING:
     from tidemill.ports.registry import Registry
@@ -48,6 +48,11 @@ def encoded(topic: Topic, lines: Sequence[bytes], *, strict: bool = True, regist
         DataError: a line does not fit; the place is its number.
     """
     if topic.columns is None:
+        if topic.key_codec is not None:
+            raise DataError(
+                f'The keys of topic "{topic.name}" cannot be written without the types of its columns.',
+                hint="declare them: tm.topic(..., {...})",
+            )
         return Encoded(_loose_keys(topic.key, lines, strict), list(lines))
     decoded = open_codec(Json(topic.columns, topic.absent), topic.name).decode(lines)
     if decoded.bad and strict:
@@ -62,13 +67,13 @@ def encoded(topic: Topic, lines: Sequence[bytes], *, strict: bool = True, regist
     if topic.codec != "json" and not isinstance(topic.codec, Json):
         for place, value in zip(taken, codec_of(topic, registry).encode(decoded.rows), strict=True):
             values[place] = value
-    key = key_encoder(topic.key)
+    key = key_encoder(topic, registry)
     if key is None:
         return Encoded(None, values)
     keys: list[bytes | None] = [None] * len(lines)
     for place, value in zip(taken, key(decoded.rows), strict=True):
         keys[place] = value
-    for each in decoded.bad:
+    for each in decoded.bad if topic.key_codec is None else ():
         keys[each.index] = _loose_key(topic.key, lines[each.index], each.index + 1, strict=False)
     return Encoded(keys, values)
 
@@ -83,10 +88,10 @@ def keys_of(
     """
     if not topic.key:
         return None
-    if topic.columns is None and (topic.codec == "json" or isinstance(topic.codec, Json)):
+    if topic.key_codec is None and topic.columns is None and (topic.codec == "json" or isinstance(topic.codec, Json)):
         return [None if value is None else _loose_key(topic.key, value, 0, strict=False) for value in values]
     keys: list[bytes | None] = [None] * len(values)
-    key = key_encoder(topic.key)
+    key = key_encoder(topic, registry)
     assert key is not None
     decoded = codec_of(topic, registry).only(topic.key).decode(values)
     taken = decoded.taken if decoded.taken is not None else range(len(values))

@@ -56,17 +56,18 @@ def refeed(care: StreamCare, name: str) -> Progress | None:
     Raises:
         UnknownName: no topic of that name has a source.
     """
-    _check_has_source(care, name)
+    see_source(care, name)
     return forget_progress(care.topics, care.clock, name)
 
 
 def progress_before(care: StreamCare, name: str) -> Progress | None:
     """How far a topic's source is, which `refeed` would forget. Raises as `refeed`."""
-    _check_has_source(care, name)
+    see_source(care, name)
     return progress_of(care.topics, care.clock, name)
 
 
-def _check_has_source(care: StreamCare, name: str) -> None:
+def see_source(care: StreamCare, name: str) -> None:
+    """Whether a topic has a source. Raises UnknownName."""
     known = _with_sources(care)
     if name not in known:
         raise UnknownName.of("topic with a source", name, known)

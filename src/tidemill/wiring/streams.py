@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tidemill.authoring.options import made_table, table_spec
-from tidemill.authoring.topics import read_codec
 from tidemill.flow.stream.defining import frames_of
 from tidemill.flow.stream.destinations import DestinationLoader
 from tidemill.flow.stream.keeping import Kept
@@ -30,7 +28,7 @@ from tidemill.model.table import PublishMode, Scan, TableName
 from tidemill.plan.needed import needed_columns
 from tidemill.plan.topology import Node, looked_up, plan_topology
 from tidemill.ports.topic import Partition, TopicInfo, TopicSpec
-from tidemill.wiring.codecs import open_codec
+from tidemill.wiring.messages import codec_of, key_encoder, reader_of
 from tidemill.wiring.settings import STATE_FOLDER, Settings
 from tidemill.wiring.storage import Reach
 from tidemill.wiring.stream_past import beginning, with_pasts
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
     from tidemill.flow.services import Services
     from tidemill.flow.stream.history import Past
     from tidemill.ports.clock import Clock
-    from tidemill.ports.codec import Codec
+    from tidemill.ports.codec import Codec, MessageReader
     from tidemill.ports.destination import Destination
     from tidemill.ports.registry import Registry
     from tidemill.ports.state import StateStores
@@ -63,22 +61,6 @@ def open_stores(settings: Settings) -> StateStores:
             from tidemill.adapters.sqlitestate.state import SqliteStates
 
             return SqliteStates(folder)
-
-
-def codec_of(topic: Topic, registry: Registry | None = None) -> Codec:
-    """How a topic's values are written.
-
-    Raises:
-        DefinitionError: its columns or its schema cannot be read.
-    """
-    return open_codec(read_codec(topic.codec, topic), topic.name, registry=registry)
-
-
-def key_encoder(columns: tuple[str, ...]) -> EncodeKeys | None:
-    """How the keys of rows are written that are made of these columns; None: messages have no key."""
-    from tidemill.adapters.arrow.keys import encode_keys
-
-    return partial(encode_keys, columns) if columns else None
 
 
 class Tables(Protocol):
@@ -290,20 +272,20 @@ class StreamMaker:
         for parameter, before in spec.bootstrap.items():
             if isinstance(before, TableBefore):
                 topic = spec.topics[parameter]
-                values, keys = codec_of(topic, self._registry).encode, key_encoder(topic.key)
+                values, keys = codec_of(topic, self._registry).encode, key_encoder(topic, self._registry)
                 partitions = self._found(topic, make=False).partitions
                 tables.append(TablePast(self._tables.rows(before.table), before, topic, partitions, values, keys))
         return with_pasts(self._topics, tables)
 
-    def _reading(self, plan: StreamPlan, spec: StreamSpec, source: Node) -> Codec:
-        """The codec of a source, for the columns that the stream uses."""
-        codec = codec_of(source.topic, self._registry)
+    def _reading(self, plan: StreamPlan, spec: StreamSpec, source: Node) -> MessageReader:
+        """What reads a source, the columns that the stream uses."""
         wanted = needed_columns(plan.topology, source.number)
         if wanted is None:
-            return codec
+            return reader_of(source.topic, self._registry)
         parted = any(spec.topics[parameter].name == source.topic.name for parameter in spec.bootstrap)
         time = [source.topic.time] if parted and source.topic.time is not None else []
-        return codec.only([*wanted, *(name for name in time if name not in wanted)])
+        names = [*wanted, *(name for name in time if name not in wanted)]
+        return reader_of(source.topic, self._registry, names)
 
     def process(
         self,
@@ -329,7 +311,7 @@ class StreamMaker:
             return Kept(store, Partition(plan.changelog(stage), number), self._clock, plan.fingerprint(stage))
 
         def written(step: ToTopic) -> tuple[Codec, EncodeKeys | None]:
-            return codec_of(step.topic, self._registry), key_encoder(step.key)
+            return codec_of(step.topic, self._registry), key_encoder(step.topic, self._registry, step.key)
 
         def loader(node: Node) -> Loader:
             if isinstance(node.step, ToDestination):

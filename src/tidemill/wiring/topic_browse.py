@@ -11,8 +11,8 @@ from tidemill.flow.stream.stretch import stretch
 from tidemill.model.errors import TidemillError, UnknownName, UserError
 from tidemill.ports.topic import Partition
 from tidemill.wiring.codecs import registry_of
+from tidemill.wiring.messages import reader_of
 from tidemill.wiring.stream_care import Seen, StreamCare, seen
-from tidemill.wiring.streams import codec_of
 
 #: Messages that one look gives at most.
 MOST = 200
@@ -106,7 +106,9 @@ def _decoded(care: StreamCare, name: str, found: Sequence[Seen]) -> list[Message
     if topic is None or (topic.columns is None and topic.codec == "json"):
         return [Message(one) for one in found]
     try:
-        decoded = codec_of(topic, registry_of(care.settings.streams)).decode([one.value for one in found])
+        decoded = reader_of(topic, registry_of(care.settings.streams)).read(
+            [one.key for one in found], [one.value for one in found]
+        )
     except TidemillError as error:
         return [Message(one, error=str(error)) for one in found]
     from tidemill.adapters.polars.stream.shown import shown

@@ -108,13 +108,16 @@ class KafkaMember:
         """The member's tasks."""
         return self._tasks
 
-    def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, Position]:
+    def committed(self, partitions: Sequence[Partition], timeout: float | None = None) -> Mapping[Partition, Position]:
         """How far the group has come."""
         if not partitions:
             return {}
         asked = [TopicPartition(*partition) for partition in partitions]
         try:
-            found = self._consumer.committed(asked, timeout=self._settings.seconds)
+            found = self._consumer.committed(asked, timeout=self._settings.seconds if timeout is None else timeout)
+            wrong = next((one.error for one in found if one.error is not None), None)
+            if wrong is not None:
+                raise KafkaException(wrong)
         except KafkaException as error:
             raise self._told(error, "was not asked for its positions") from None
         positions = positions_of(found)

@@ -23,11 +23,13 @@ from tidemill.adapters.kafka.writer import KafkaWriter
 from tidemill.model.errors import Busy, Refused, TidemillError, UnknownName, Unreachable
 from tidemill.model.frame.topic import Cleanup
 from tidemill.model.stream import Guarantee
-from tidemill.ports.topic import Partition, Position, TaskInputs, TopicInfo, TopicSpec
+from tidemill.ports.topic import SESSION, Partition, Position, TaskInputs, TopicInfo, TopicSpec
 
 _Result = TypeVar("_Result")
 #: Seconds between two looks at whether a topic has come, or gone.
 _LOOK = 0.02
+#: Seconds that brokers may take to let messages go: who asks for it has other things to do.
+_TRIMMING = 2.5
 #: Answers of a group that has members.
 _HAS_MEMBERS = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP, KafkaError.REBALANCE_IN_PROGRESS)
 
@@ -93,8 +95,10 @@ class KafkaTopics:
             )
         return found
 
-    def describe(self, name: str) -> TopicInfo | None:
+    def describe(self, name: str, timeout: float | None = None) -> TopicInfo | None:
         """A topic as it is now."""
+        if timeout is not None:
+            return self._hasty(timeout).describe(name)
         count = self._offsets.partitions(name)
         if count is None:
             return None
@@ -123,11 +127,12 @@ class KafkaTopics:
 
     def trim(self, upto: Mapping[Partition, int]) -> None:
         """Have brokers delete records before these offsets."""
+        hasty = self._hasty(_TRIMMING)
         for topic in {partition.topic for partition in upto}:  # the client waits long for one that is not there
-            if self._offsets.partitions(topic) is None:
+            if hasty._offsets.partitions(topic) is None:
                 raise UnknownName.of("topic", topic, self.names())
         asked = [TopicPartition(*partition, offset) for partition, offset in upto.items()]
-        for where, future in self._admin.delete_records(asked, request_timeout=self._settings.seconds).items():
+        for where, future in self._admin.delete_records(asked, request_timeout=hasty._settings.seconds).items():
             try:
                 future.result()
             except KafkaException as error:
@@ -158,7 +163,7 @@ class KafkaTopics:
         group: str,
         tasks: int,
         *,
-        session: timedelta = timedelta(seconds=10),
+        session: timedelta = SESSION,
         inputs: Mapping[Partition, int] | None = None,
     ) -> KafkaMember:
         """Join a group. Raises Refused: it has members that share another number of tasks."""
@@ -183,6 +188,13 @@ class KafkaTopics:
     def close(self) -> None:
         """Let everything go."""
         self._client = None
+
+    def _hasty(self, seconds: float) -> KafkaTopics:
+        """The same cluster, for who cannot wait for long."""
+        patience = min(self._settings.patience, timedelta(seconds=seconds))
+        other = KafkaTopics(self._settings.options, patience=patience)
+        other._client, other._let_in = self._admin, True
+        return other
 
     @property
     def _seen(self) -> KafkaSettings:

@@ -18,7 +18,7 @@ from tidemill.model.errors import Busy, Fenced, Refused, UnknownName
 from tidemill.model.stream import Guarantee
 from tidemill.plan.partitioning import Columns, KnownPlaces, largest
 from tidemill.ports.clock import Clock
-from tidemill.ports.topic import Headers, Messages, Partition, Position, TaskInputs, TopicInfo, TopicSpec
+from tidemill.ports.topic import SESSION, Headers, Messages, Partition, Position, TaskInputs, TopicInfo, TopicSpec
 
 
 @dataclass(slots=True)
@@ -141,7 +141,7 @@ class MemoryTopics:
                 )
             return self._info(self.topics[spec.name])
 
-    def describe(self, name: str) -> TopicInfo | None:
+    def describe(self, name: str, timeout: float | None = None) -> TopicInfo | None:
         """A topic as it is now; None: there is none."""
         with self.lock:
             found = self.topics.get(name)
@@ -195,7 +195,7 @@ class MemoryTopics:
         group: str,
         tasks: int,
         *,
-        session: timedelta = timedelta(seconds=10),
+        session: timedelta = SESSION,
         inputs: Mapping[Partition, int] | None = None,
     ) -> MemoryMember:
         """Join a group."""

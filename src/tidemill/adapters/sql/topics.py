@@ -28,7 +28,7 @@ from tidemill.plan.partitioning import largest
 from tidemill.ports.bell import Bell
 from tidemill.ports.clock import Clock
 from tidemill.ports.runs import always
-from tidemill.ports.topic import Partition, Position, TaskInputs, TopicInfo, TopicSpec
+from tidemill.ports.topic import SESSION, Partition, Position, TaskInputs, TopicInfo, TopicSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class SqlTopics:
                 )
             return self._info(session, found)
 
-    def describe(self, name: str) -> TopicInfo | None:
+    def describe(self, name: str, timeout: float | None = None) -> TopicInfo | None:
         """A topic as it is now; None: there is none."""
         with self.metadata.session(writing=False) as session:
             found = self.find(session, name)
@@ -155,7 +155,7 @@ class SqlTopics:
         group: str,
         tasks: int,
         *,
-        session: timedelta = timedelta(seconds=10),
+        session: timedelta = SESSION,
         inputs: Mapping[Partition, int] | None = None,
     ) -> SqlMember:
         """Join a group."""

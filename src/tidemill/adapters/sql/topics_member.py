@@ -79,7 +79,7 @@ class SqlMember:
         """The member's tasks."""
         return self._mine
 
-    def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, Position]:
+    def committed(self, partitions: Sequence[Partition], timeout: float | None = None) -> Mapping[Partition, Position]:
         """How far the group has come."""
         return self._topics.committed(self.group, partitions)
 

@@ -18,6 +18,7 @@ from tidemill.flow.stream.topic_archive import TopicArchives
 from tidemill.model.stream import Guarantee
 from tidemill.plan.partitioning import fair_shares
 from tidemill.ports.topic import (
+    SESSION,
     Member,
     Messages,
     Partition,
@@ -99,9 +100,9 @@ class TopicsWithPast:
         """Make a topic, or find it made."""
         return self.live.create(spec)
 
-    def describe(self, name: str) -> TopicInfo | None:
+    def describe(self, name: str, timeout: float | None = None) -> TopicInfo | None:
         """A topic as it is now, beginning with the first message of its past."""
-        info = self.live.describe(name)
+        info = self.live.describe(name, timeout)
         if info is None:
             return None
         first = list(info.first)
@@ -145,7 +146,7 @@ class TopicsWithPast:
         group: str,
         tasks: int,
         *,
-        session: timedelta = timedelta(seconds=10),
+        session: timedelta = SESSION,
         inputs: Mapping[Partition, int] | None = None,
     ) -> Member:
         """Join a group."""

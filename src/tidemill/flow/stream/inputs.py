@@ -11,9 +11,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tidemill.flow.stream.asking import QUICKLY
 from tidemill.flow.stream.notes import Note, position_of
 from tidemill.flow.stream.plan import StreamPlan
-from tidemill.model.errors import RunFailed
+from tidemill.model.errors import RunFailed, Unreachable
 from tidemill.ports.topic import Partition, Position, TopicInfo, Topics
 
 _log = logging.getLogger("tidemill")
@@ -73,7 +74,10 @@ class Inputs:
             return
         self._looked = now
         for name, known in self._known.items():
-            info = self._described(name)
+            try:
+                info = self._described(name, QUICKLY)
+            except Unreachable:  # who reads and writes it finds out; there are other looks
+                return
             if info.id != known.id:
                 remade(self._plan, name)
             if info.partitions != known.partitions:
@@ -91,8 +95,8 @@ class Inputs:
             self._described(name)
         self.look(float("inf"))
 
-    def _described(self, name: str) -> TopicInfo:
-        info = self._topics.describe(name)
+    def _described(self, name: str, timeout: float | None = None) -> TopicInfo:
+        info = self._topics.describe(name, timeout)
         if info is None:
             raise deleted(self._plan, f'There is no topic "{name}" any more.')
         return info

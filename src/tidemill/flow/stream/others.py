@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 
+from tidemill.flow.stream.asking import LATER, QUICKLY
 from tidemill.flow.stream.notes import Note, offset_of
 from tidemill.flow.stream.plan import StreamPlan
 from tidemill.flow.stream.times import Times
@@ -35,8 +35,10 @@ class Others:
         self._theirs = [partition for partition in self._all if partition not in mine]
         if self._theirs and now - self._asked >= _EVERY:
             self._asked = now
-            with suppress(Unreachable):  # what is known only gets old
-                self._known = member.committed(self._theirs)
+            try:
+                self._known = member.committed(self._theirs, QUICKLY)
+            except Unreachable:  # what is known only gets old
+                self._asked = now + LATER
 
     @property
     def positions(self) -> dict[Partition, int]:

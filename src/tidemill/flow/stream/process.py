@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from tidemill.flow.stream.asking import Asking
 from tidemill.flow.stream.collecting import rarely_collected
 from tidemill.flow.stream.inputs import Inputs, see_loss
 from tidemill.flow.stream.measuring import Checkpoint, Counts, Timing
@@ -27,12 +28,12 @@ from tidemill.flow.stream.refusing import Refusing
 from tidemill.flow.stream.silence import Silence
 from tidemill.flow.stream.tally import Tallies
 from tidemill.flow.stream.times import Times
-from tidemill.flow.stream.trimming import try_to_trim
+from tidemill.flow.stream.trimming import try_to_trim, worked_off
 from tidemill.flow.stream.work import Work, WorkMaker, inputs_of, readers_of
 from tidemill.model.errors import Conflict, UnknownName, Unreachable
 from tidemill.plan.topology import Node
 from tidemill.ports.clock import Clock
-from tidemill.ports.codec import Codec
+from tidemill.ports.codec import MessageReader
 from tidemill.ports.stream_engine import Outcome
 from tidemill.ports.topic import Member, Messages, Partition, Position, Reader, Topics, Writer
 
@@ -55,7 +56,7 @@ class StreamProcess:
         plan: the stream.
         topics: the broker.
         maker: makes tasks.
-        codecs: of sources, by node.
+        codecs: what reads sources, by node.
         outlets: the sinks.
         loader: makes what loads a table's rows.
         clock: the time.
@@ -69,7 +70,7 @@ class StreamProcess:
         plan: StreamPlan,
         topics: Topics,
         maker: WorkMaker,
-        codecs: Mapping[int, Codec],
+        codecs: Mapping[int, MessageReader],
         outlets: Sinks,
         loader: Callable[[Node], Loader],
         clock: Clock,
@@ -111,7 +112,7 @@ class StreamProcess:
         self._number = 0
         self._member: Member | None = None
         self._inputs: Inputs | None = None
-        self._outage = Outage(plan.name, clock)
+        self._outage, self._asking = Outage(plan.name, clock), Asking(plan.name, clock)
         self._reader: Reader | None = None
         self._writer: Writer | None = None
 
@@ -226,7 +227,7 @@ class StreamProcess:
 
     def _start(self) -> None:
         """Make the tasks that are this process's and not at work yet."""
-        missing = sorted(self._wanted - self.works.keys() - self.loaders.keys())
+        missing = self._asking.due(self._wanted - self.works.keys() - self.loaders.keys())
         if not missing:
             return
         with self._maker.several():
@@ -235,27 +236,31 @@ class StreamProcess:
                 if stage == LOADERS:
                     self.loaders[task] = self._loader(self.plan.topology.nodes[number])
                     self.loaders[task].start()
-                elif task in self._wanted:
-                    self._make(task, stage, number)
+                elif task in self._wanted and not self._make(task, stage, number):
+                    break  # no two are waited for in one turn
 
-    def _make(self, task: int, stage: int, number: int) -> None:
-        assert self._member is not None
-        assert self._reader is not None
+    def _make(self, task: int, stage: int, number: int) -> bool:
+        """Make one; False: how far it came is not known now."""
+        member, reader = self._joined()
         assert self._inputs is not None
         partitions = list(inputs_of(self.plan, stage, number))
-        came = self._inputs.checked(self._member.committed(partitions))
+        known = self._asking.ask(task, member, partitions)
+        if known is None:
+            return False
+        came = self._inputs.checked(known)
         first = {p: self._first(p) for p in partitions if p not in came}
         work = self._maker.make(stage, number, came, first, self._inputs, self._recovering)
         if task not in self._wanted:  # lost while its state was recovered
             if work.kept is not None:
                 work.kept.close()
-            return
+            return True
         self.tallies.begin(work, came)
         self.works[task] = work
         self._by_partition.update(dict.fromkeys(work.inputs, work))
         self._counted.update({partition: work.positions[partition] for partition in came})
         self._silence.begin(work, self._clock.monotonic())
-        self._reader.take(work.positions)
+        reader.take(work.positions)
+        return True
 
     def _recovering(self, progress: Recovering) -> None:
         """Give signs of life while state is recovered, which may take long."""
@@ -344,7 +349,7 @@ class StreamProcess:
         self._dirty = True
 
     def _decode(self, work: Work, node: Node, messages: Messages) -> None:
-        decoded = self._codecs[node.number].decode(messages.values)
+        decoded = self._codecs[node.number].read(messages.keys, messages.values)
         self._timing.spent("decode")
         if decoded.bad:
             assert self._writer is not None
@@ -439,10 +444,4 @@ class StreamProcess:
     def _trim(self) -> None:
         """Let messages of exchanges go that count as done: nobody else reads these topics."""
         self._trimmed_at = self._committed_at
-        done = {
-            partition: work.positions[partition]
-            for work in self.works.values()
-            for partition, nodes in work.inputs.items()
-            if nodes[0].kind == "exchange"
-        }
-        try_to_trim(self._topics, done)
+        try_to_trim(self._topics, worked_off(self.works.values()))

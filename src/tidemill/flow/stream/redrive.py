@@ -132,6 +132,7 @@ class Redrive:
         clock: dates the marks.
         stream: whose letters.
         topic: with the letters.
+        edits: values to send instead, by offset. `keys`: and keys, which say the partition then.
     """
 
     topics: Topics
@@ -139,6 +140,7 @@ class Redrive:
     stream: str
     topic: str
     edits: Mapping[int, bytes] = field(default_factory=dict)
+    keys: Mapping[int, bytes] = field(default_factory=dict)
 
     def plan(self, offsets: Sequence[int] = (), *, again: bool = False, each: bool = False) -> Chosen:
         """What `send` would send now. Raises the same, but for Fenced."""
@@ -184,8 +186,9 @@ class Redrive:
                 assert letter.origin is not None
                 headers = [*letter.headers, (FROM, f"{self.topic}@{letter.offset}".encode())]
                 stamps = None if letter.at is None else [_millis(letter.at)]
+                where = None if letter.offset in self.keys else letter.origin.number
                 writer.send(
-                    letter.origin.topic, [sent.value], keys=[letter.key], partitions=letter.origin.number,
+                    letter.origin.topic, [sent.value], keys=[letter.key], partitions=where,
                     timestamps=stamps, headers=[headers],
                 )  # fmt: skip
                 mark = [(_KIND, _REDRIVEN), (_LETTER, str(letter.offset).encode())]
@@ -198,7 +201,8 @@ class Redrive:
 
     def _message(self, letter: Letter) -> Sent:
         if letter.offset in self.edits:
-            return Sent(letter, self.edits[letter.offset], edited=True)
+            key = self.keys.get(letter.offset, letter.key)
+            return Sent(replace(letter, key=key), self.edits[letter.offset], edited=True)
         if letter.row is None and not letter.cut:
             return Sent(letter, letter.value)
         # The letter does not have the message: that is where it came from.
@@ -221,6 +225,9 @@ def _letter(messages: Messages, place: int, headers: Headers, told: Mapping[str,
         return told.get(_OWN + name, b"").decode("utf-8", "replace")
 
     origin = Partition(text("topic"), int(text("partition"))) if text("topic") else None
+    value, row = messages.values[place], told.get(_OWN + "row")
+    if row is None and text("kind") == "late":  # its row is its value, see `send_rows`
+        value, row = None, value
     return Letter(
         offset=messages.offsets[place],
         at=at,
@@ -230,9 +237,9 @@ def _letter(messages: Messages, place: int, headers: Headers, told: Mapping[str,
         origin=origin,
         origin_offset=int(text("offset")) if origin is not None else None,
         key=messages.keys[place],
-        value=messages.values[place],
+        value=value,
         headers=[(name, content) for name, content in headers if not name.startswith(_OWN)],
-        row=json.loads(text("row")) if _OWN + "row" in told else None,
+        row=None if row is None else json.loads(row.decode("utf-8", "replace")),
         cut=CUT in told,
     )
 

@@ -17,11 +17,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 
+from tidemill.flow.stream.asking import LATER
 from tidemill.flow.stream.others import Others
 from tidemill.flow.stream.plan import StreamPlan
 from tidemill.flow.stream.sweep import Sweep
 from tidemill.flow.stream.times import Times
 from tidemill.flow.stream.work import Work
+from tidemill.model.errors import Unreachable
 from tidemill.plan.lanes import origin_of, topics_before
 from tidemill.ports.stream_engine import Place
 from tidemill.ports.topic import Member, Partition, Reader, Topics
@@ -104,7 +106,11 @@ class Silence:
                 self._sweep = Sweep(self._plan, self._topics, now, times)
             return []
         sweep = self._sweep
-        if not sweep.look({**self._others.positions, **counted}):
+        try:
+            if not sweep.look({**self._others.positions, **counted}):
+                return []
+        except Unreachable:  # lanes stay where they are, until a later sweep
+            self._sweep, self._swept = None, now + LATER
             return []
         self._sweep, self._swept = None, now
         silent = [(work, place) for work, place in quiet if self._is_quiet(work, place, sweep.began)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tidemill.flow.stream.asking import QUICKLY
 from tidemill.flow.stream.plan import StreamPlan
 from tidemill.flow.stream.times import Times
 from tidemill.plan.lanes import depths
@@ -35,6 +36,9 @@ class Sweep:
 
         Args:
             counted: the positions that the group has committed.
+
+        Raises:
+            Unreachable: a topic's ends were not told in time.
         """
         while True:
             self._waiting = {p: end for p, end in self._waiting.items() if counted.get(p, -1) < end}
@@ -44,7 +48,7 @@ class Sweep:
                 self._ask(topic)
 
     def _ask(self, topic: str) -> None:
-        info = self._topics.describe(topic)
+        info = self._topics.describe(topic, QUICKLY)
         if info is None:  # whoever reads it says so
             self._waiting[Partition(topic, 0)] = _NEVER
             return

@@ -159,6 +159,11 @@ def read_declared(verb: str, adds: Any, returns: Any) -> tuple[dict[str, Any] | 
     return read_types(verb, "adds", adds), read_types(verb, "returns", returns)
 
 
+def is_function(value: Any) -> bool:
+    """Whether it is a Python function of a user's: nothing that expressions are made of."""
+    return callable(value) and not is_expression(value) and not isinstance(value, type | Aggregate)
+
+
 def read_function(verb: str, value: Any) -> Callable[..., Any]:
     """A user's Python function."""
     if not callable(value) or is_expression(value):

@@ -19,6 +19,7 @@ from tidemill.model.frame.operation import (
     Explode,
     Expression,
     Filter,
+    FilterRows,
     FlatMap,
     MapBatches,
     MapRows,
@@ -87,7 +88,13 @@ class Frame(OverRows, Joins, Sinks):
         return self.then(lambda at: WithColumns(at=at, columns=positional, named=keyword))
 
     def filter(self, *conditions: Any) -> Frame:
-        """Only the rows for which every condition is true (null is not)."""
+        """Only the rows for which every condition is true (null is not), or your Python function returns so.
+
+        Args:
+            conditions: expressions; or one function, which takes a row as a dict.
+        """
+        if len(conditions) == 1 and read.is_function(conditions[0]):
+            return self.then(lambda at: FilterRows.by(at, conditions[0]))
         found = read.read_conditions(conditions)
         return self.then(lambda at: Filter(at=at, conditions=found))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from tidemill.model.agg import Fold
@@ -168,6 +169,23 @@ class FlatMap(Calls):
 
     verb = "flat_map"
     function: Callable[[Row], Iterable[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class FilterRows(FlatMap):
+    """The rows for which a user's function returns something true; `function` gives the row, or none."""
+
+    verb = "filter"
+
+    @classmethod
+    def by(cls, at: Place | None, decides: Callable[[Row], Any]) -> FilterRows:
+        """The step for a function that decides."""
+
+        @wraps(decides)
+        def kept(row: Row) -> Iterable[Row]:
+            return [row] if decides(Row(row)) else []  # of its own: what it changes there goes no further
+
+        return cls(at=at, function=kept, adds={}, returns=None)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

@@ -34,6 +34,7 @@ class Topic:
         partitions: how many, where Tidemill makes the topic.
         absent: what a column is that a message does not have: null, or the message is bad.
         codec: how values are written: "json", or a codec's description.
+        key_codec: how keys are written, which then have the columns of `key`; None: as text, and values have them.
         retention: how long messages stay, where Tidemill makes the topic; None: for ever.
         archive: raw messages are archived, a batch at the latest after this long; None: they are not.
         ahead: a message whose event time is so much later than its own timestamp is bad; None: it may be.
@@ -58,6 +59,7 @@ class Topic:
     source: LiveSpec | None = None
     checks: tuple[Expectation, ...] = ()
     cleanup: Cleanup = "delete"
+    key_codec: Any = None
 
     def __str__(self) -> str:
         return self.name
