@@ -78,7 +78,12 @@ PYTHON = """
 """
 
 
-@pytest.mark.parametrize(("file", "text", "line"), [("laps.yaml", YAML, 3), ("laps.py", PYTHON, 6)])
+KEYS = PYTHON.replace('"laps", codec=', '"laps", {"car": "string"}, key="car", key_codec=')
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "line"), [("laps.yaml", YAML, 3), ("laps.py", PYTHON, 6), ("keys.py", KEYS, 6)]
+)
 def test_a_schema_file_is_read_where_it_is_declared(cli: CommandLine, file: str, text: str, line: int) -> None:
     """What is wrong with it is found before anything runs."""
     cli.write(f"pipelines/{file}", text)

@@ -155,7 +155,7 @@ def topic(
         as_source(source, time),
         read_checks(checks, f'Topic "{name}"'),
         cleanup,
-        key_codec,
+        key_codec if key_codec is None or isinstance(key_codec, str) else read_codec(key_codec),
     )
 
 

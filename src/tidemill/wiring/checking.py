@@ -38,10 +38,11 @@ def check_codecs(spec: PipelineSpec) -> None:
     found: list[tuple[str, Any, str]] = []
     for source in spec.sources.values():
         if isinstance(source.origin, TopicFeed):
-            found.append((source.origin.topic, source.origin.rows.value, source.place))
+            rows = source.origin.rows
+            found += [(rows.topic, codec, source.place) for codec in (rows.value, rows.key)]
     for stream in spec.streams.values():
         topics = [*stream.topics.values(), *([stream.to] if stream.to is not None else [])]
-        found += [(topic.name, topic.codec, stream.place) for topic in topics]
+        found += [(topic.name, codec, stream.place) for topic in topics for codec in (topic.codec, topic.key_codec)]
     for topic, codec, place in found:
         if not isinstance(codec, REGISTERED) or codec.schema is None:
             continue
