@@ -15,7 +15,7 @@ from harness import kafka, services
 from harness.programs import CannotStart
 from harness.streamfire import play
 
-SECONDS = float(os.environ.get("TIDEMILL_FIRE_SECONDS", "60"))
+SECONDS = float(os.environ.get("TIDEMILL_FIRE_SECONDS", "40"))
 SEED = int(os.environ.get("TIDEMILL_FIRE_SEED", random.randrange(1 << 32)))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 600)]

@@ -47,6 +47,8 @@ def sums(events):
 """
 #: Seconds without an acknowledgement after which the producer is taken for stuck, and replaced.
 STUCK = 20.0
+#: Seconds after the last message in which all results must be there.
+PATIENCE = 120
 
 
 class Input:
@@ -226,22 +228,25 @@ class Fire:
         """The windows in a topic, as far as they are committed."""
         return Counter(self._window(row, by) for row in self._messages(name))
 
-    def _messages(self, name: str, wait: float = 5.0) -> list[dict[str, Any]]:
-        """All that is committed in a topic: nothing more has come for so many seconds."""
-        from confluent_kafka import Consumer, TopicPartition
+    def _messages(self, name: str) -> list[dict[str, Any]]:
+        """All that is committed in a topic: up to the end of each partition, or to a transaction that is still open."""
+        from confluent_kafka import Consumer, KafkaError, TopicPartition
 
         consumer = Consumer(
             {"bootstrap.servers": self.kafka.servers, "group.id": "count", "isolation.level": "read_committed",
-             "enable.auto.commit": False, "log_level": 0}
+             "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0}
         )  # fmt: skip
         consumer.assign([TopicPartition(name, number, 0) for number in range(PARTITIONS)])
         found: list[dict[str, Any]] = []
-        quiet = time.monotonic()
-        while time.monotonic() - quiet < wait:
+        ended: set[int | None] = set()
+        until = time.monotonic() + PATIENCE
+        while len(ended) < PARTITIONS and time.monotonic() < until:
             for message in consumer.consume(10_000, 0.5):
-                if message.error() is None:
-                    quiet = time.monotonic()
+                error = message.error()
+                if error is None:
                     found.append(json.loads(message.value()))
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    ended.add(message.partition())
         consumer.close()
         return found
 
@@ -262,10 +267,6 @@ class Fire:
         except UnknownName:
             return Counter()  # no batch of it was published yet
         return Counter(zip(*(column.to_pylist() for column in rows.columns), strict=True))
-
-
-#: Seconds after the last message in which all results must be there.
-PATIENCE = 120
 
 
 @dataclass(frozen=True)
@@ -301,6 +302,8 @@ def play(kafka: Kafka, folder: Path, seed: int, seconds: float) -> Outcome:
         found = _until_complete(fire, keys, teams)
     finally:
         fire.end()
+    # Again, as nobody writes any more: what came twice, came by now.
+    found |= {"keys": fire.topic("keys", "key"), "teams": fire.topic("teams", "team")}
     wanted = {"keys": keys, "teams": teams, "table": keys}
     return Outcome(
         len(written),
@@ -318,7 +321,9 @@ def _until_complete(fire: Fire, keys: Counter[Any], teams: Counter[Any]) -> dict
     while True:
         found = {"keys": fire.topic("keys", "key"), "teams": fire.topic("teams", "team"), "table": Counter()}
         complete = found["keys"] >= keys and found["teams"] >= teams
-        if complete or time.monotonic() > until:
+        if not complete and time.monotonic() < until:
+            time.sleep(0.5)
+        else:
             while time.monotonic() < until:
                 found["table"] = fire.table()
                 if found["table"] >= keys:
