@@ -49,6 +49,8 @@ def sums(events):
 STUCK = 20.0
 #: Seconds after the last message in which all results must be there.
 PATIENCE = 120
+#: Seconds for which a process is stopped: longer than it may be silent as a member.
+ASLEEP = 12.0
 
 
 class Input:
@@ -116,6 +118,8 @@ class Fire:
     kills: Counter[str] = field(default_factory=Counter)
     input: Input | None = None
     acknowledged: int = 0
+    #: The process that is stopped, and when it is to go on.
+    asleep: tuple[subprocess.Popen[bytes], float] | None = None
 
     def prepare(self) -> None:
         """Topics and project."""
@@ -178,32 +182,43 @@ class Fire:
         while time.monotonic() < until:
             time.sleep(self.rng.uniform(0.5, 3.0))
             self.look_after_input()
+            self._wake()
             if len(self.kafka.brokers) > 1 and self.rng.random() < 0.25:
                 broker = self.rng.choice(self.kafka.brokers)
                 broker.kill()
                 self.kills["broker"] += 1
                 time.sleep(self.rng.uniform(0.5, 2.0))
                 broker.start()
-            elif self.rng.random() < 0.15:
+            elif self.asleep is None and self.rng.random() < 0.15:
                 # It stops in the middle of something, is replaced, and comes back as if nothing had been.
                 zombie = self.rng.choice(self.processes)
                 os.kill(zombie.pid, signal.SIGSTOP)
                 self.kills["zombie"] += 1
-                time.sleep(12)
-                os.kill(zombie.pid, signal.SIGCONT)
+                self.asleep = (zombie, time.monotonic() + ASLEEP)
             else:
-                victim = self.rng.choice(self.processes)
+                awake = [one for one in self.processes if self.asleep is None or one is not self.asleep[0]]
+                victim = self.rng.choice(awake)
                 self.processes.remove(victim)
                 os.killpg(victim.pid, signal.SIGKILL)
                 victim.wait()
                 self.kills["process"] += 1
                 self.start()
+        if self.asleep is not None:
+            time.sleep(max(0.0, self.asleep[1] - time.monotonic()))
+            self._wake()
+
+    def _wake(self) -> None:
+        """Let the process that was stopped go on, once it was away for longer than a session."""
+        if self.asleep is not None and time.monotonic() >= self.asleep[1]:
+            os.kill(self.asleep[0].pid, signal.SIGCONT)
+            self.asleep = None
 
     def end(self) -> None:
         """Stop the processes as one should."""
         if self.input is not None:
             self.input.kill()
         for process in self.processes:
+            process.send_signal(signal.SIGCONT)
             process.send_signal(signal.SIGINT)
         for process in self.processes:
             with suppress(subprocess.TimeoutExpired):
