@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from harness.commands import CommandLine
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A project that took long to make, and a copy of it as it was."""
+
+    folder: Path
+    kept: Path
+
+    def anew(self) -> CommandLine:
+        """Put it back, whatever a test has done to it."""
+        shutil.rmtree(self.folder)
+        return CommandLine(self.kept).copied(self.folder)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,11 +81,20 @@ def shop(made_shop: CommandLine, tmp_path: Path) -> CommandLine:
     return made_shop.copied(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def made_filled(made_shop: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> Copied:
+    """That project with its first day published, to be put back as it was made."""
+    folder = tmp_path_factory.mktemp("filled")
+    made = made_shop.copied(folder / "shop")
+    assert made("-q", "run", "shop", "2026-01-01").exit_code == 0
+    made.copied(folder / "kept")
+    return Copied(made.folder, folder / "kept")
+
+
 @pytest.fixture
-def filled(shop: CommandLine) -> CommandLine:
-    """That project with its first day published."""
-    assert shop("-q", "run", "shop", "2026-01-01").exit_code == 0
-    return shop
+def filled(made_filled: Copied) -> CommandLine:
+    """That project with its first day published: always in the same folder, as tables cannot move."""
+    return made_filled.anew()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 import tidemill as tm
 from harness.poison import Driven, pipeline, topic_name
-from harness.topics import PATIENCE, Place
+from harness.topics import PATIENCE, Place, kafka_place
 from tidemill.adapters.memory.state import MemoryStates
 from tidemill.authoring.streams import Stream
 from tidemill.flow.stream import inputs
@@ -20,6 +20,20 @@ from tidemill.model.errors import Refused, RunFailed, TidemillError
 from tidemill.ports.topic import Partition, TopicSpec
 
 COLUMNS = {"car": "string", "v": "long"}
+
+
+@pytest.fixture
+def hasty() -> float:
+    """Seconds that a broker has: to a client, a topic that is gone is one that has no leader yet, for as long."""
+    return 8
+
+
+@pytest.fixture
+def kafka_topics(kafka_servers: str, request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Topics of the session's Kafka; a test that asks for `hasty` has less patience with it."""
+    patience = request.getfixturevalue("hasty") if "hasty" in request.fixturenames else 20
+    with kafka_place(kafka_servers, patience) as made:
+        yield made
 
 
 @pytest.fixture
@@ -88,6 +102,7 @@ def made_again(driven: Driven, partitions: int = 1) -> None:
     driven.place.topics.create(TopicSpec(name, partitions))
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_topic_that_is_deleted_while_it_is_read_stops_the_stream(place: Place, p: tm.Pipeline) -> None:
     with begun(place, summing(p), 1, 2) as driven:
         name = driven.read()
@@ -212,6 +227,7 @@ def _handle(p: tm.Pipeline) -> Stream:
     return Stream(p, "sums", p._streams["sums"].function)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_changelog_that_is_deleted_under_a_running_stream_stops_it(place: Place, p: tm.Pipeline) -> None:
     with begun(place, summing(p), 1, 2) as driven:
         place.topics.delete(driven.maker.plan(driven.spec)[0].changelog(1))

@@ -47,6 +47,10 @@ def sums(events):
 """
 #: Seconds without an acknowledgement after which the producer is taken for stuck, and replaced.
 STUCK = 20.0
+#: Seconds after the last message in which all results must be there.
+PATIENCE = 120
+#: Seconds for which a process is stopped: longer than it may be silent as a member.
+ASLEEP = 12.0
 
 
 class Input:
@@ -114,6 +118,8 @@ class Fire:
     kills: Counter[str] = field(default_factory=Counter)
     input: Input | None = None
     acknowledged: int = 0
+    #: The process that is stopped, and when it is to go on.
+    asleep: tuple[subprocess.Popen[bytes], float] | None = None
 
     def prepare(self) -> None:
         """Topics and project."""
@@ -176,32 +182,43 @@ class Fire:
         while time.monotonic() < until:
             time.sleep(self.rng.uniform(0.5, 3.0))
             self.look_after_input()
+            self._wake()
             if len(self.kafka.brokers) > 1 and self.rng.random() < 0.25:
                 broker = self.rng.choice(self.kafka.brokers)
                 broker.kill()
                 self.kills["broker"] += 1
                 time.sleep(self.rng.uniform(0.5, 2.0))
                 broker.start()
-            elif self.rng.random() < 0.15:
+            elif self.asleep is None and self.rng.random() < 0.15:
                 # It stops in the middle of something, is replaced, and comes back as if nothing had been.
                 zombie = self.rng.choice(self.processes)
                 os.kill(zombie.pid, signal.SIGSTOP)
                 self.kills["zombie"] += 1
-                time.sleep(12)
-                os.kill(zombie.pid, signal.SIGCONT)
+                self.asleep = (zombie, time.monotonic() + ASLEEP)
             else:
-                victim = self.rng.choice(self.processes)
+                awake = [one for one in self.processes if self.asleep is None or one is not self.asleep[0]]
+                victim = self.rng.choice(awake)
                 self.processes.remove(victim)
                 os.killpg(victim.pid, signal.SIGKILL)
                 victim.wait()
                 self.kills["process"] += 1
                 self.start()
+        if self.asleep is not None:
+            time.sleep(max(0.0, self.asleep[1] - time.monotonic()))
+            self._wake()
+
+    def _wake(self) -> None:
+        """Let the process that was stopped go on, once it was away for longer than a session."""
+        if self.asleep is not None and time.monotonic() >= self.asleep[1]:
+            os.kill(self.asleep[0].pid, signal.SIGCONT)
+            self.asleep = None
 
     def end(self) -> None:
         """Stop the processes as one should."""
         if self.input is not None:
             self.input.kill()
         for process in self.processes:
+            process.send_signal(signal.SIGCONT)
             process.send_signal(signal.SIGINT)
         for process in self.processes:
             with suppress(subprocess.TimeoutExpired):
@@ -226,22 +243,25 @@ class Fire:
         """The windows in a topic, as far as they are committed."""
         return Counter(self._window(row, by) for row in self._messages(name))
 
-    def _messages(self, name: str, wait: float = 5.0) -> list[dict[str, Any]]:
-        """All that is committed in a topic: nothing more has come for so many seconds."""
-        from confluent_kafka import Consumer, TopicPartition
+    def _messages(self, name: str) -> list[dict[str, Any]]:
+        """All that is committed in a topic: up to the end of each partition, or to a transaction that is still open."""
+        from confluent_kafka import Consumer, KafkaError, TopicPartition
 
         consumer = Consumer(
             {"bootstrap.servers": self.kafka.servers, "group.id": "count", "isolation.level": "read_committed",
-             "enable.auto.commit": False, "log_level": 0}
+             "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0}
         )  # fmt: skip
         consumer.assign([TopicPartition(name, number, 0) for number in range(PARTITIONS)])
         found: list[dict[str, Any]] = []
-        quiet = time.monotonic()
-        while time.monotonic() - quiet < wait:
+        ended: set[int | None] = set()
+        until = time.monotonic() + PATIENCE
+        while len(ended) < PARTITIONS and time.monotonic() < until:
             for message in consumer.consume(10_000, 0.5):
-                if message.error() is None:
-                    quiet = time.monotonic()
+                error = message.error()
+                if error is None:
                     found.append(json.loads(message.value()))
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    ended.add(message.partition())
         consumer.close()
         return found
 
@@ -262,10 +282,6 @@ class Fire:
         except UnknownName:
             return Counter()  # no batch of it was published yet
         return Counter(zip(*(column.to_pylist() for column in rows.columns), strict=True))
-
-
-#: Seconds after the last message in which all results must be there.
-PATIENCE = 120
 
 
 @dataclass(frozen=True)
@@ -301,6 +317,8 @@ def play(kafka: Kafka, folder: Path, seed: int, seconds: float) -> Outcome:
         found = _until_complete(fire, keys, teams)
     finally:
         fire.end()
+    # Again, as nobody writes any more: what came twice, came by now.
+    found |= {"keys": fire.topic("keys", "key"), "teams": fire.topic("teams", "team")}
     wanted = {"keys": keys, "teams": teams, "table": keys}
     return Outcome(
         len(written),
@@ -318,7 +336,9 @@ def _until_complete(fire: Fire, keys: Counter[Any], teams: Counter[Any]) -> dict
     while True:
         found = {"keys": fire.topic("keys", "key"), "teams": fire.topic("teams", "team"), "table": Counter()}
         complete = found["keys"] >= keys and found["teams"] >= teams
-        if complete or time.monotonic() > until:
+        if not complete and time.monotonic() < until:
+            time.sleep(0.5)
+        else:
             while time.monotonic() < until:
                 found["table"] = fire.table()
                 if found["table"] >= keys:

@@ -58,7 +58,7 @@ def test_a_dbt_project_runs_by_itself_and_goes_on_from_the_failed_model(install:
     good = model.read_text()
     model.write_text(good.replace("c.name,", "c.nome as name,", 1))
     write_dag(shop, "2026-01-02")
-    shop.up("--workers", "2")
+    shop.up("--workers", "1")  # each has a process of dbt, whose start costs seconds
     (run,) = shop.wait_for_runs("shop_dbt", 1, timeout=240)
     assert shop.runs("shop_dbt") == {run: S.FAILED}
     states = {one.task: one.state.value for one in shop.tasks(run)}
@@ -95,7 +95,7 @@ def test_a_task_whose_time_is_over_ends_dbt_and_the_next_begins_with_a_new_one(i
 
         with tm.DAG("shop_dbt", schedule="@daily", start="2026-01-01", end="2026-01-02", catchup=True):
             # The limit is of the slow one alone: another that begins dbt on a busy machine may need as long.
-            DbtProject("dbt/shop", group_id="hurried", python="{dbt_python()}", select="slow", execution_timeout=30)
+            DbtProject("dbt/shop", group_id="hurried", python="{dbt_python()}", select="slow", execution_timeout=10)
             DbtProject("dbt/shop", python="{dbt_python()}", select="raw_orders")
         """,
     )

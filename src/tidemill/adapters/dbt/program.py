@@ -93,15 +93,19 @@ class Project:
         """
         stamp = _stamps(self.folder, given["profiles"])
         if stamp != self._stamp:
+            self._manifest = None
             self._sensitive = self._is_sensitive(_digest(self.folder), given)
-            self._stamp, self._manifest = stamp, None
+            self._stamp = stamp
         wanted = given["vars"] if self._sensitive else given["parse_vars"]
         if self._manifest is None or wanted != self._parsed_with:
             self._manifest, self._parsed_with = self._parse(wanted, "target"), wanted
         return self._manifest
 
     def _is_sensitive(self, digest: str, given: dict[str, Any]) -> bool:
-        """Whether another interval makes another graph: found by parsing with two, once for each state of the files."""
+        """Whether another interval makes another graph: found by parsing with two, once for each state of the files.
+
+        Where it does not, what was parsed first is the manifest: to parse takes a second, of a large project many.
+        """
         known = self._state / "graphs-by-interval.json"
         with contextlib.suppress(OSError, ValueError):
             found = json.loads(known.read_text("utf-8"))
@@ -109,8 +113,10 @@ class Project:
                 return bool(found["sensitive"])
         sensitive = False
         if _mentions(self.folder, given["interval_names"]):
-            first = _shape(self._parse(given["parse_vars"], "other"))
-            sensitive = first != _shape(self._parse(given["other_vars"], "other"))
+            first = self._parse(given["parse_vars"], "target")
+            sensitive = _shape(first) != _shape(self._parse(given["other_vars"], "other"))
+            if not sensitive:
+                self._manifest, self._parsed_with = first, given["parse_vars"]
         made = known.with_name(f".{known.name}.{os.getpid()}")
         made.write_text(json.dumps({"digest": digest, "sensitive": sensitive}), "utf-8")
         made.replace(known)

@@ -73,7 +73,7 @@ class KafkaWriter:
         #: Of each topic: the partition that the next message without a key goes to.
         self._turns: dict[str, int] = {}
         if self._exactly:
-            self._transact(lambda: self._producer.init_transactions(settings.seconds), "cannot begin")
+            self._transact(self._take_identity, "cannot begin")
 
     def send(
         self,
@@ -263,6 +263,13 @@ class KafkaWriter:
                 raise self._told(error_of(error)) from None
             return
         raise self._unreachable("takes no message")
+
+    def _take_identity(self) -> None:
+        """Be the one who has it. A client that has no connection yet finds its coordinator half a second later."""
+        until = time.monotonic() + self._settings.seconds
+        with contextlib.suppress(KafkaException):  # what is wrong is told by the step itself
+            self._producer.list_topics(timeout=self._settings.seconds / 2)
+        self._producer.init_transactions(until - time.monotonic())
 
     def _transact(self, step: Callable[[], object], doing: str) -> None:
         """Take a step of a transaction; again while it may still succeed. Raises Fenced, Unreachable, DataError."""
