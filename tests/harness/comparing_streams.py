@@ -217,12 +217,14 @@ class Delayed(Play):
         }
 
 
-def play(frames: Sequence[Frame], data: Sequence[Data], rng: random.Random, *, restarts: float = 0.25) -> Delayed:
-    """Play frames: partitions cut at random, blocks delayed at random, tasks saved and made anew at random."""
+def play(
+    frames: Sequence[Frame], data: Sequence[Data], rng: random.Random, *, restarts: float = 0.25, whole: bool = False
+) -> Delayed:
+    """Play frames: partitions cut, blocks delayed, tasks saved and begun anew at random. `whole`: reads all columns."""
     engine = PolarsStreamEngine({name: rows.schema for name, rows in _TABLES.items()})
     parts = {one.topic.name: one.frames() for one in data}
     topology = plan_topology("played", frames, engine.columns_of, {name: len(part) for name, part in parts.items()})
-    game = Delayed(topology, engine, _TABLES)
+    game = Delayed(topology, engine, _TABLES, whole)
     ahead = {
         (node.number, number): 0
         for node in topology.nodes
@@ -319,7 +321,8 @@ def check(case: Case) -> int:
         made[tuple(map(id, path))] = frame
         sinks.append(frame.then(lambda at: ToTable(at=at, table="out", options={})))
     read = case.data if any(_reads_other(frame) for frame in sinks) else case.data[:1]
-    game = play(sinks, read, random.Random(case.seed))
+    # Late rows have the columns that are read, and are compared with those of the input.
+    game = play(sinks, read, random.Random(case.seed), whole=case.late)
     assert not game.failures, game.failures[:2]
     if not case.late:
         assert not game.late, {str(game.topology.nodes[n].step): rows for n, rows in game.late.items()}
