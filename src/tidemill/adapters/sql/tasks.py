@@ -73,7 +73,9 @@ class TaskRecords:
 
     def deferred(self, run_id: int | None = None) -> list[DeferredTask]:
         """Task instances that wait in the shared loop; of one run, or of all."""
-        query = select(tasks.c.run_id, tasks.c.task, tasks.c.map_index, tasks.c.tries, tasks.c.trigger).join(runs)
+        query = select(tasks.c.run_id, tasks.c.task, tasks.c.map_index, tasks.c.tries, tasks.c.trigger)
+        # By a sum, of which no index knows: else SQLite asks each run of a project for its deferred tasks.
+        query = query.join(runs, runs.c.id == text("tasks.run_id + 0"))
         # Said literally: a partial index is not used for what is only known when the statement is carried out.
         query = query.where(text("tasks.state = 'deferred'"), runs.c.project == self._session.project)
         query = query if run_id is None else query.where(tasks.c.run_id == run_id)
