@@ -124,6 +124,9 @@ CASES = {
     "a function that declares nothing": (
         lambda: t().select("k", "x").map_rows(_twice).filter(tm.col("m") > 1), "m = !t.k !t.x; n = !t.k !t.x"
     ),
+    "a function that filters": (
+        lambda: t().select("k", "x").filter(lambda row: row["k"]), "k = ~t.k; x = ~t.x | t.k t.x"
+    ),
     "reduce": (
         lambda: t().select("k", "x").reduce("k", {"n": 0}, lambda state, row: state), "m = !t.k !t.x; n = !t.k !t.x"
     ),

@@ -20,6 +20,7 @@ from tidemill.model.frame.operation import (
     Drop,
     Explode,
     Filter,
+    FilterRows,
     GroupBy,
     Join,
     JoinAsof,
@@ -148,6 +149,8 @@ class _Walk:
             case Filter():
                 going = [self._value(one, state, before) for one in step.conditions]
                 return _State(columns, state.steered(*going), state.fog)
+            case FilterRows():  # any column may decide, and each stays what it is
+                return _State(columns, state.steered(state.everything), state.fog)
             case Expect():
                 going = [state.get(name) for check in step.checks for name in _names_of(check)] if step.drops else []
                 return _State(columns, state.steered(*going), state.fog)

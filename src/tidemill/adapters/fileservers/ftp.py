@@ -112,7 +112,7 @@ class FtpPlace(ServerPlace):
     def _ftp(self) -> ftplib.FTP:
         if self._client is None:
             server = self._server
-            client: ftplib.FTP
+            client: ftplib.FTP  # the address says whether the server can do better: ftps://, sftp://
             if server.tls:
                 client = ftplib.FTP_TLS(context=self._trust(), timeout=TIMEOUT, encoding="utf-8")  # noqa: S321
             else:
