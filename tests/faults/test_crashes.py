@@ -40,5 +40,5 @@ def test_every_effect_of_a_run_passes_a_fault_point(eve: Eve) -> None:
 
 
 def test_death_at_effects_of_a_run_loses_and_doubles_nothing(eve: Eve, request: pytest.FixtureRequest) -> None:
-    deaths, first = die_at_effects(eve, step=8)
+    deaths, first = die_at_effects(eve, step=12)
     services.tell(request, f"deaths: {deaths} in a run that adds to tables, from effect {first} on")

@@ -73,14 +73,14 @@ def at_work(driven: Driven) -> Iterator[None]:
 
 def restarted(broker: kafka.Program) -> None:
     broker.kill()
-    threading.Event().wait(9)  # longer than the stream's patience: it goes back to its checkpoint, more than once
+    threading.Event().wait(6)  # longer than the stream's patience (2 s): it goes back to its checkpoint, more than once
     broker.start()
 
 
 def stopped(broker: kafka.Program) -> None:
     assert broker.process is not None
     os.killpg(broker.process.pid, signal.SIGSTOP)
-    threading.Event().wait(9)
+    threading.Event().wait(6)
     os.killpg(broker.process.pid, signal.SIGCONT)
 
 

@@ -8,5 +8,5 @@ ALL = os.environ.get("TIDEMILL_EXAMPLES") == "all"
 
 
 def few(examples: int) -> int:
-    """A quarter of them, but at least five; with `TIDEMILL_EXAMPLES=all` all."""
-    return examples if ALL else max(5, examples // 4)
+    """A sixth of them, but at least five; with `TIDEMILL_EXAMPLES=all` all."""
+    return examples if ALL else max(5, examples // 6)
