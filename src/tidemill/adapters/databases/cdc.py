@@ -229,22 +229,17 @@ class CdcExtraction(PiecesExtraction):
 
     def _peeked(self, server: Server, upto: int, limit: int | None) -> Iterator[pa.Array]:
         """The messages of the slot, which keeps them, in slices."""
-        from adbc_driver_postgresql import dbapi
+        from tidemill.adapters.databases.adbc import AdbcConnection
 
         publication = server.literal(quote(self._source.publication))
         query = (
             f"SELECT data FROM pg_logical_slot_peek_binary_changes({server.literal(self._source.slot)}, "  # noqa: S608
             f"'{lsn_text(upto)}', {limit or 'NULL'}, 'proto_version', '1', 'publication_names', {publication})"
         )
-        with explained(), explained_stream(), closing(dbapi.connect(server.info, autocommit=True)) as connection:
-            with connection.cursor() as cursor:
-                for statement in SESSION:
-                    cursor.execute(statement)
-                cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_SLICE)})
-                cursor.execute(query)
-                for batch in cursor.fetch_record_batch():
-                    if batch.num_rows:
-                        yield batch.column(0)
+        with explained(), explained_stream(), closing(AdbcConnection(server.info, begin=SESSION)) as connection:
+            for batch in connection.read(query, _SLICE):
+                if batch.num_rows:
+                    yield batch.column(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,29 +235,19 @@ class PostgresReader:
     """A connection that reads by COPY."""
 
     def __init__(self, info: str, snapshot: str | None, text: Any) -> None:
-        from adbc_driver_postgresql import dbapi
+        from tidemill.adapters.databases.adbc import AdbcConnection
 
         self._text = text
-        self._cursor: Any = None
+        shared = () if snapshot is None else (f"SET TRANSACTION SNAPSHOT '{snapshot}'",)
         with explained():
-            self._connection = dbapi.connect(info, autocommit=True)
-            with self._connection.cursor() as cursor:
-                for statement in _BEGIN[:1]:
-                    cursor.execute(statement)
-                if snapshot is not None:
-                    cursor.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
-                for statement in _BEGIN[1:]:
-                    cursor.execute(statement)
+            self._connection = AdbcConnection(info, begin=(_BEGIN[0], *shared, *_BEGIN[1:]))
 
     def read(self, statement: Sql, columns: Sequence[Column]) -> Iterator[pa.RecordBatch]:
         """The rows, in the types of the columns."""
         schema = pa.schema([(column.name, column.kind) for column in columns])
         judged = [column for column in columns if column.beside]
-        with explained(), explained_stream(), self._connection.cursor() as cursor:
-            self._cursor = cursor
-            cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH)})
-            cursor.execute(self._text(statement))
-            for batch in cursor.fetch_record_batch():
+        with explained(), explained_stream():
+            for batch in self._connection.read(self._text(statement), _BATCH):
                 for column, sizes in zip(judged, batch.columns[len(columns) :], strict=True):
                     _check_dimensions(column, sizes)
                 found = [_as(value, column) for value, column in zip(batch.columns, columns, strict=False)]
@@ -265,14 +255,11 @@ class PostgresReader:
 
     def cancel(self) -> None:
         """Stop the read of another thread."""
-        if self._cursor is not None:
-            with contextlib.suppress(Exception):
-                self._cursor.adbc_cancel()
+        self._connection.cancel()
 
     def close(self) -> None:
         """End the connection."""
-        with contextlib.suppress(Exception):
-            self._connection.close()
+        self._connection.close()
 
 
 def column_of(found: Any, kind: Any, *, is_array: bool, nullable: bool, number: int) -> Column:
