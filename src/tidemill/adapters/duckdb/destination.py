@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tidemill.adapters.duckdb.database import hold
 from tidemill.adapters.duckdb.errors import has_no_room
 from tidemill.adapters.duckdb.schemas import DuckSchemas
 from tidemill.adapters.duckdb.types import duckdb_type
@@ -38,6 +39,9 @@ from tidemill.ports.destination import Load, MirrorLost, NoRoom, TableLoad, may_
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+#: Bytes that DuckDB holds for each thread; with the rest it goes to the disk. Without a limit it keeps in memory what
+#: was not committed: 4M rows took 760 MB.
+_HELD = 128 << 20
 _COLUMNS = """
     SELECT column_name, data_type FROM duckdb_columns()
     WHERE database_name = current_database() AND schema_name = coalesce($1, current_schema()) AND table_name = $2
@@ -99,6 +103,7 @@ class DuckDestination:
             raise Unreachable(f"The database {self._path.name} does not open: {error}") from None
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            hold(connection, _HELD)
             yield connection
         except TidemillError:
             raise
