@@ -9,8 +9,9 @@ at the encoding of what it skips, it rounds long integers into doubles, and an i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -44,6 +45,9 @@ _BRACKETS = 60
 #: Longer messages are rare, and the limits of fields are not for here; nor are so many bytes in all.
 _LONGEST, _MOST = 1 << 20, 64 << 20
 
+#: Of so many further columns at most it is seen whether messages have them all: beyond that, keys are counted sooner.
+_FURTHER = 12
+
 _READ_AS: dict[Type, type] = {BOOLEAN: bool, INT: int, LONG: int, FLOAT: float, DOUBLE: float}
 _AS_TEXT = (STRING, DATE, TIME, TIMESTAMP, TIMESTAMPTZ, UUID, BINARY)
 
@@ -54,22 +58,23 @@ class FastReader:
     Args:
         schema: flat columns, see `suits`.
         closed: fields beyond the columns are not for here.
+        further: columns that are declared and not asked for; messages that have them all are read faster.
     """
 
-    def __init__(self, schema: Schema, *, closed: bool) -> None:
+    def __init__(self, schema: Schema, *, closed: bool, further: Sequence[Column] = ()) -> None:
         self._schema = schema
         self._closed = closed
         self._floats = [place for place, column in enumerate(schema) if column.type in (FLOAT, DOUBLE)]
         self._keys = _any_of(schema.names)
-        fields = {f"c{place}": column for place, column in enumerate(schema)}
-        message = msgspec.defstruct(
-            "Message",
-            [(field, _READ_AS.get(column.type, str) | None, None) for field, column in fields.items()],
-            rename={field: column.name for field, column in fields.items()},
-            gc=False,  # plain values hold no cycles
-        )
-        self._message = msgspec.json.Decoder(message).decode
-        self._values = [attrgetter(field) for field in fields]
+        fields = [(f"c{place}", column.name, _kind(column), None) for place, column in enumerate(schema)]
+        self._message = _decoder(fields)
+        #: Reads messages that have all further columns, too; None: some have not.
+        self._whole: Callable[[bytes], Any] | None = None
+        self._further = len(further)
+        if 0 < len(further) <= _FURTHER and self.suits(Schema(tuple(further))):
+            beside = [(f"f{place}", column.name, _kind(column)) for place, column in enumerate(further)]
+            self._whole = _decoder([*beside, *fields])
+        self._values = [attrgetter(field) for field, *_ in fields]
 
     @staticmethod
     def suits(schema: Schema) -> bool:
@@ -92,31 +97,55 @@ class FastReader:
         if not _harmless(values, data, longest):
             return None
         try:
-            rows = list(map(self._message, values))
+            rows, further = self._read(values)
             arrays = [
                 pa.array(list(map(value, rows)), carrier(column.type))
                 for value, column in zip(self._values, self._schema, strict=True)
             ]
-            if not self._certain(arrays, values, data):
+            if not self._certain(arrays, values, data, further):
                 return None
             columns = [_column(column, array) for column, array in zip(self._schema, arrays, strict=True)]
         except (msgspec.MsgspecError, UnicodeError, pa.ArrowException, OverflowError, _Doubt):
             return None
         return batch_of(self._schema, columns, len(values))
 
-    def _certain(self, arrays: Sequence[pa.Array], values: Sequence[bytes], data: bytes) -> bool:
+    def _read(self, values: Sequence[bytes]) -> tuple[list[Any], int]:
+        """The messages, and how many keys are certain to be in them beside those of the columns."""
+        if self._whole is not None:
+            try:
+                return list(map(self._whole, values)), self._further * len(values)
+            except msgspec.ValidationError:
+                self._whole = None
+        return list(map(self._message, values)), 0
+
+    def _certain(self, arrays: Sequence[pa.Array], values: Sequence[bytes], data: bytes, further: int) -> bool:
         """Whether each value is its message's only one of that key, and is what it says.
 
         Keys are counted in the bytes, so one that occurs again, in a nested object or in a text, is one too many.
         """
         given = sum(_spelt(name, array, values, data) for name, array in zip(self._schema.names, arrays, strict=True))
         # Where there are no more colons than values no key can occur again: that costs a twentieth of looking at keys.
-        if _number_of(b":", data) != given:
+        if _number_of(b":", data) != given + further:
             text = pl.Series([data]).cast(pl.String)
             spelt = _count(text, self._keys)
             if spelt != given or (self._closed and _count(text, r"\"\s*:") != spelt):
                 return False
         return not any(_has_minus_zero(arrays[place], values) for place in self._floats)
+
+
+def _kind(column: Column) -> Any:
+    return _READ_AS.get(column.type, str) | None
+
+
+def _decoder(fields: Sequence[tuple[Any, ...]]) -> Callable[[bytes], Any]:
+    """What reads a message with these fields: attribute, key, type and, where it may be absent, its default."""
+    message = msgspec.defstruct(
+        "Message",
+        [(attribute, *rest) for attribute, _, *rest in fields],
+        rename={attribute: key for attribute, key, *_ in fields},
+        gc=False,  # plain values hold no cycles
+    )
+    return msgspec.json.Decoder(message).decode
 
 
 class _Doubt(Exception):
