@@ -15,6 +15,7 @@ from tidemill.adapters.polars.joining import check_lookup, join
 from tidemill.adapters.polars.meeting import align, meet
 from tidemill.adapters.polars.rows import rows_of
 from tidemill.adapters.polars.stateless import Stateless, named, stateless
+from tidemill.adapters.polars.stream.chained import chained
 from tidemill.adapters.polars.stream.marks import Progress, order, order_of, ours, side_order, theirs
 from tidemill.adapters.polars.stream.operator import Failed, Operator, Ways
 from tidemill.model.errors import DefinitionError, TidemillError
@@ -29,7 +30,6 @@ from tidemill.model.frame.operation import (
     Operation,
     Select,
 )
-from tidemill.model.frame.row import Row
 from tidemill.model.place import told
 from tidemill.plan.topology import Node
 from tidemill.ports.stream_engine import Keeper, LookUp
@@ -119,6 +119,7 @@ class Mapped(Operator):
         super().__init__(nodes[-1], lanes)
         self._nodes = nodes
         self._steps = [node.step for node in nodes if isinstance(node.step, MapRows)]
+        self._chain = chained(self._steps)
         self._failed = failed
         #: Types that were found in earlier rows: they are tried first, so that types do not change with the cut.
         self._found = pl.Schema()
@@ -145,26 +146,16 @@ class Mapped(Operator):
         self, given: pl.DataFrame, rows: pl.DataFrame, left_out: list[int]
     ) -> Iterator[list[Mapping[str, Any]]]:
         """What the functions make of the rows, in pieces; `left_out` gets the places of rows that cannot be taken."""
-        calls = [(node, step, step.function) for node, step in zip(self._nodes, self._steps, strict=True)]
-        each: Iterator[tuple[int, Any]] = enumerate(rows_of(given))
+
+        def failed(place: int, at: int, error: Exception) -> None:
+            self._failed(self._nodes[at], rows[place], _said(error, self._steps[at]))
+            left_out.append(place)
+
+        each = enumerate(rows_of(given))
         for _ in range(0, given.height, _PIECE):
             made: list[Mapping[str, Any]] = []
-            for place, row in islice(each, _PIECE):
-                try:
-                    for node, step, function in calls:  # noqa: B007  # the one that fails is told
-                        row = function(row if type(row) is Row else Row(row))
-                        if type(row) is not Row and not isinstance(row, Mapping):
-                            raise _no_row(step, row)
-                except Exception as error:  # whatever a user's function raises is about this row
-                    self._failed(node, rows[place], _said(error, step))
-                    left_out.append(place)
-                else:
-                    made.append(row)
+            self._chain(islice(each, _PIECE), made, failed)
             yield made
-
-
-def _no_row(step: Operation, result: object) -> TypeError:
-    return TypeError(f"{step.verb}: the function returned {type(result).__name__}, not a row")
 
 
 def _said(error: Exception, step: Operation) -> str:
