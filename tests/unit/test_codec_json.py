@@ -111,9 +111,21 @@ def test_the_quick_way_reads_what_the_exact_way_reads(messages: list[bytes]) -> 
     """A column that is not for the quick way, and which no message has, sends the same messages the exact way."""
     columns = {"a": "long", "f": "double", "s": "string"}
     quick, exact = codec(columns), codec(columns | {"other": "list<long>"})
-    made, expected = quick.decode(messages), exact.decode(messages)
-    assert told(made) == told(expected)
-    assert rows_of(made.rows) == rows_of(expected.rows.drop("other"))
+    for names in (["a", "f", "s"], ["f"]):
+        made, expected = quick.only(names).decode(messages), exact.only([*names, "other"]).decode(messages)
+        assert told(made) == told(expected)
+        assert rows_of(made.rows) == rows_of(expected.rows.drop("other"))
+
+
+def test_a_field_that_nobody_asks_for_decides_nothing() -> None:
+    """Where all declared fields are there once keys need not be counted; here one is missing, twice, or no number."""
+    columns = {"a": "long", "b": "long"}
+    whole = [b'{"a":1,"b":2}'] * 3
+    for odd in (b'{"a":1}', b'{"a":1,"b":2,"b":3}', b'{"a":1,"b":"x"}', b'{"a":1,"b":{"a":7}}', b'{"a":1,"z":2,"b":2}'):
+        made = codec(columns).only(["a"]).decode([*whole, odd, *whole])
+        assert made.rows["a"].to_list() == [1] * 7
+    twice = codec(columns).only(["a"]).decode([*whole, b'{"a":1,"a":2}', *whole])
+    assert told(twice) == {3: 'the key "a" appears twice'}
 
 
 def test_long_batches_with_few_bad_messages_lose_no_other() -> None:

@@ -236,6 +236,32 @@ def test_what_becomes_of_a_row_goes_by_the_step_that_cannot_take_it_also_where_s
     ]
 
 
+def test_a_row_that_one_of_several_functions_cannot_take_is_told_with_that_function() -> None:
+    """Three functions run as one loop; one that gives a plain dict hands on a row that knows its columns."""
+
+    def copied(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row}
+
+    def forgetful(row: dict[str, Any]) -> Any:
+        return None if row["car"] == "none" else row
+
+    def misspelt(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "speed": row["spede"] if row["car"] == "bad" else 1}
+
+    def all_three(telemetry: Any) -> Any:
+        return telemetry.map_rows(copied, adds={}).map_rows(forgetful, adds={}).map_rows(misspelt, adds={})
+
+    test = StreamTest(made(all_three, TELEMETRY, to=tm.topic("out")))
+    test.feed("telemetry", [row(1, car=car) for car in ("a", "none", "bad", "b")])
+    test.checkpoint()
+    assert [(one["car"], one["speed"]) for one in test.rows("out")] == [("a", 1.0), ("b", 1.0)]
+    none, bad = (one["error"] for one in test.dead_letters())
+    assert "returned NoneType, not a row" in none
+    assert "forgetful" in none
+    assert 'no column "spede"' in bad
+    assert "misspelt" in bad
+
+
 @pytest.mark.parametrize(
     ("errors", "said"),
     [

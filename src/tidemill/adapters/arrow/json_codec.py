@@ -57,7 +57,9 @@ class JsonCodec:
         self._wanted = wanted
         rule = OnMisfit.DISCARD_ROWS if closed else OnMisfit.DISCARD_COLUMNS
         self._known = replace(Known.start(None, Schema(), Contract(rule, self._schema)), closed=True)
-        self._fast = FastReader(self._schema, closed=closed) if FastReader.suits(self._schema) else None
+        further = [column for column in self._all if column.name not in self._schema]
+        suits = FastReader.suits(self._schema)
+        self._fast = FastReader(self._schema, closed=closed, further=further) if suits else None
 
     @property
     def columns(self) -> pl.Schema | None:

@@ -52,12 +52,7 @@ def encode_rows(rows: pl.DataFrame, declared: Schema) -> list[bytes | None]:
     if not rows.width:
         return [b"{}"] * rows.height
     uuids = {column.name for column in declared if column.type == UUID}
-    for name, dtype in rows.schema.items():
-        if dtype.is_float():
-            _check(rows, name, pl.col(name).is_infinite(), "is infinite, which JSON cannot say")
-        elif isinstance(dtype, pl.Datetime | pl.Date):
-            year = pl.col(name).dt.year()
-            _check(rows, name, (year < 1) | (year > 9999), "lies beyond the years 1 to 9999")
+    _check(rows)
     # Written short, the largest floats lie beyond the type: 3.4028235e38.
     floats = [name for name, dtype in rows.schema.items() if dtype == pl.Float32]
     large = [name for name in floats if _any(pl.col(name).abs() > 3.4e38, rows)]
@@ -70,11 +65,22 @@ def encode_rows(rows: pl.DataFrame, declared: Schema) -> list[bytes | None]:
     return _encode_each(rows, uuids)
 
 
-def _check(rows: pl.DataFrame, name: str, bad: pl.Expr, why: str) -> None:
-    places = rows.select(bad.arg_true()).to_series()
-    if len(places):
-        row = int(places[0])
-        raise DataError(f'Column "{name}", row {row}: {rows[name][row : row + 1].cast(pl.String)[0]} {why}.')
+def _check(rows: pl.DataFrame) -> None:
+    """Raise DataError for the first value that JSON has no form for; of all columns by one query."""
+    bad: dict[str, tuple[pl.Expr, str]] = {}
+    for name, dtype in rows.schema.items():
+        if dtype.is_float():
+            bad[name] = pl.col(name).is_infinite(), "is infinite, which JSON cannot say"
+        elif isinstance(dtype, pl.Datetime | pl.Date):
+            year = pl.col(name).dt.year()
+            bad[name] = (year < 1) | (year > 9999), "lies beyond the years 1 to 9999"
+    if not bad or not any(rows.select(wrong.any().alias(name) for name, (wrong, _) in bad.items()).row(0)):
+        return
+    for name, (wrong, why) in bad.items():
+        places = rows.select(wrong.arg_true()).to_series()
+        if len(places):
+            row = int(places[0])
+            raise DataError(f'Column "{name}", row {row}: {rows[name][row : row + 1].cast(pl.String)[0]} {why}.')
 
 
 def _any(what: pl.Expr, rows: pl.DataFrame) -> bool:

@@ -17,4 +17,5 @@ def encode_keys(columns: Sequence[str], rows: pl.DataFrame) -> list[bytes | None
     if column.dtype == pl.Binary():
         return column.to_list()
     text = column if column.dtype == pl.String() else column.cast(pl.String)
-    return [None if value is None else value.encode() for value in text.to_list()]
+    made: list[bytes | None] = text.cast(pl.Binary).to_list()
+    return made

@@ -55,7 +55,7 @@ def check_lookup(other: pl.LazyFrame, step: JoinLookup) -> None:
 def join_asof(lazy: pl.LazyFrame, other: pl.LazyFrame, step: JoinAsof) -> pl.LazyFrame:
     """Each row with the latest row of `other` that is not later; rows stay in order."""
     _check_sides(lazy, other, step)
-    left = lazy.with_row_index(ROW).with_columns(micros(lazy, step.on).alias(TIME)).sort(TIME, ROW)
+    left = lazy.with_row_index(ROW).with_columns(micros(lazy, step.on).alias(TIME)).sort(TIME, maintain_order=True)
     right = (
         other.with_columns(micros(other, step.on).alias(TIME))
         .filter(pl.col(TIME).is_not_null())

@@ -32,20 +32,26 @@ class NoType(Exception):
     """Values that no type holds; says which kinds there are."""
 
 
-def plain(values: list[Any]) -> list[Any]:
-    """The values with numpy's scalars and arrays as Python's."""
-    if any(kind.__module__ == "numpy" for kind in _kinds(values)):
-        return [v.tolist() if type(v).__module__ == "numpy" else v for v in values]
-    return values
+def plain(values: list[Any]) -> tuple[list[Any], set[type]]:
+    """The values with numpy's scalars and arrays as Python's, and their kinds."""
+    kinds = kinds_of(values)
+    if any(kind.__module__ == "numpy" for kind in kinds):
+        values = [v.tolist() if type(v).__module__ == "numpy" else v for v in values]
+        kinds = kinds_of(values)
+    return values, kinds
 
 
-def infer(values: Sequence[Any]) -> pl.DataType:
+def infer(values: Sequence[Any], kinds: set[type] | None = None) -> pl.DataType:
     """The type of a column of these values; Null where all of them are None.
+
+    Args:
+        values: as `plain` gives them.
+        kinds: those of the values, where they are known.
 
     Raises:
         NoType: they are of several types, or of one that no column holds.
     """
-    kinds = _kinds(values)
+    kinds = kinds_of(values) if kinds is None else kinds
     if not kinds:
         return pl.Null()
     for plain_kind, dtype in _PLAIN:
@@ -71,9 +77,15 @@ def infer(values: Sequence[Any]) -> pl.DataType:
     raise NoType(", ".join(sorted(kind.__name__ for kind in kinds)))
 
 
-def fits(values: Sequence[Any], dtype: Any) -> bool:
-    """True where every value is of `dtype` as it is, an integer where a float or decimal is asked for included."""
-    kinds = _kinds(values)
+def fits(values: Sequence[Any], dtype: Any, kinds: set[type] | None = None) -> bool:
+    """True where every value is of `dtype` as it is, an integer where a float or decimal is asked for included.
+
+    Args:
+        values: as `plain` gives them.
+        dtype: the type.
+        kinds: those of the values, where they are known.
+    """
+    kinds = kinds_of(values) if kinds is None else kinds
     if not kinds:
         return True
     for plain_kind, plain_type in _PLAIN:
@@ -111,7 +123,8 @@ def fits(values: Sequence[Any], dtype: Any) -> bool:
             return False
 
 
-def _kinds(values: Sequence[Any]) -> set[type]:
+def kinds_of(values: Sequence[Any]) -> set[type]:
+    """The types of values other than None; it takes longer than all else that is asked of a column."""
     return set(map(type, values)) - {type(None)}
 
 

@@ -32,7 +32,6 @@ from tidemill.model.frame.operation import JoinAsof, JoinInterval, Unique
 from tidemill.plan.topology import Node
 from tidemill.ports.stream_engine import Keeper, LookUp
 
-_TOP = "__tm_top"
 _PLACE = "__tm_place"
 _SEEN = "__tm_seen"
 #: A moment after all others: a table says nothing new.
@@ -62,11 +61,11 @@ class Waiting:
             return None
         self.rows = in_order(self.rows)
         top = pl.col(TIME).cum_max().forward_fill().over(LANE).fill_null(NEVER)
-        marked = self.rows.with_columns((top < moment).alias(_TOP))
-        ready = marked.filter(_TOP).drop(_TOP)
-        if ready.height == 0:
+        decided = self.rows.select(top < moment).to_series()
+        if not decided.any():
             return None
-        self.rows = marked.filter(~pl.col(_TOP)).drop(_TOP)
+        ready = self.rows if decided.all() else self.rows.filter(decided)
+        self.rows = self.rows.clear() if decided.all() else self.rows.filter(~decided)
         self._changed = True
         return ready
 
@@ -141,7 +140,9 @@ class Meeting(Operator):
             self.waiting.add(timed)
             return
         outer = isinstance(self.step, JoinInterval) and self.step.how == "outer"
-        self.right.add(timed if outer else timed.filter(pl.col(TIME).is_not_null()))
+        if not outer and timed.get_column(TIME).null_count():
+            timed = timed.filter(pl.col(TIME).is_not_null())
+        self.right.add(timed)
 
     def right_low(self) -> int:
         """How far the right side has come."""

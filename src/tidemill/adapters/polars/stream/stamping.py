@@ -29,11 +29,11 @@ class Stamping:
         """Which rows have an event time that cannot be; None: no row has."""
         if not rows.height:
             return None
-        own = pl.col("own")
-        found = rows.lazy().select(micros(rows.lazy(), self.what.column).alias("own")).select(
-            ((own < EARLIEST) | (own > LATEST)).fill_null(False)
-        ).collect().to_series()  # fmt: skip
-        return found if found.any() else None
+        own = rows.select(micros(rows.lazy(), self.what.column)).to_series()
+        least, greatest = own.min(), own.max()
+        if least is None or (least >= EARLIEST and greatest <= LATEST):  # type: ignore[operator]  # numbers
+            return None
+        return ((own < EARLIEST) | (own > LATEST)).fill_null(False)
 
     def push(self, rows: pl.DataFrame, progress: Progress) -> pl.DataFrame:
         """Rows with the stamp; `progress` learns how far it has come."""

@@ -17,7 +17,7 @@ from tidemill.adapters.polars.grouping import END, ROW, SESSION, START, TIME
 from tidemill.adapters.polars.moments import moment, whole
 from tidemill.adapters.polars.stream.chunks import Chunks
 from tidemill.adapters.polars.stream.marks import LANE, Progress, order, stamp, theirs
-from tidemill.adapters.polars.stream.operator import NEVER, Memory, Operator, in_order, with_time
+from tidemill.adapters.polars.stream.operator import NEVER, Memory, Operator, at_times, in_order
 from tidemill.adapters.polars.stream.partial import Parts, divide
 from tidemill.model.frame.operation import Windowed
 from tidemill.model.frame.window import WINDOW_END, WINDOW_START, Hopping, Session, Sliding, Tumbling
@@ -126,7 +126,7 @@ class Partial(Windows):
         return made, self.passed(low)
 
     def _take(self, rows: pl.DataFrame) -> pl.DataFrame:
-        timed = with_time(rows, self.step.window.on or "", TIME).filter(pl.col(TIME).is_not_null())
+        timed = at_times(rows, self.step.window.on or "", TIME)
         wide = stamp(self.node.uses or 0)
         timed = self._in_time(timed, wide)
         if timed.height == 0:
@@ -219,7 +219,7 @@ class Kept(Windows):
         return made, self.passed(low)
 
     def _take(self, rows: pl.DataFrame) -> pl.DataFrame:
-        timed = with_time(rows, self.step.window.on or "", TIME).filter(pl.col(TIME).is_not_null())
+        timed = at_times(rows, self.step.window.on or "", TIME)
         kept = self.too_late(timed, self._late())
         self._chunks.add(kept)
         return kept
