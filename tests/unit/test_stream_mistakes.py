@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import tidemill as tm
+from tidemill import live
 from tidemill.authoring import registry
 from tidemill.flow.lineage import ColumnGraph
 from tidemill.model.codec import Raw
@@ -112,3 +113,18 @@ def test_lineage_says_of_a_stream_that_cannot_be_planned_that_nothing_is_known()
     assert {(str(one.target), one.kind.value) for one in near.edges} == {("sorted.id", "unknown")}
     assert [one.name for one in near.tables] == ["rows", "sorted", "p.to_table"], "also where no column is known"
     assert [one.name for one in graph.near([ColumnName("rows", "v")], direction="up").tables] == ["rows"]
+
+
+def test_a_plain_line_of_a_log_that_is_taken_for_json_says_what_would_take_it() -> None:
+    topic = tm.topic("log", {"line": "string"}, source=live.tail("app.log"))
+
+    @tm.Pipeline("p").stream(topic, to=tm.topic("o"), errors="dead_letter")
+    def lines(t: tm.Frame) -> tm.Frame:
+        return t
+
+    test = StreamTest(lines)
+    test.feed("log", [b"GET /index 200", b"[]"])
+    test.checkpoint()
+    told = [letter["error"] for letter in test.dead_letters()]
+    assert told[0].endswith('; codec="text" takes lines as they are')
+    assert "codec" not in told[1]

@@ -24,7 +24,7 @@ def topic(
     topic: str | Topic,
     *,
     codec: Any = None,
-    key_codec: Any = "text",
+    key_codec: Any = None,
     fields: Iterable[str] | None = None,
     prefix: str = "_",
     connection: str | None = None,
@@ -41,10 +41,11 @@ def topic(
     the partition as their file and the offset as their line.
 
     Args:
-        topic: its name, or what `tm.topic` gives, with its codec and columns.
+        topic: its name, or what `tm.topic` gives, with its codecs and columns.
         codec: how values are written: "json", "avro", "json_schema", "text", "bytes", or `Avro(...)` and the like, as
             for streams. "json" needs no columns: types are found as in JSON Lines.
-        key_codec: how keys are written, where they are a column: the same words.
+        key_codec: how keys are written, where they are a column: the same words. Left out: as the topic declares; else
+            as text.
         fields: what is a column beside the value's: "partition", "offset", "timestamp", "key", "headers". Left out:
             the first three.
         prefix: of the names of these columns, `_offset`.
@@ -80,12 +81,19 @@ def topic(
             raise UnknownName.of("field of a message", field, FIELDS, where=place)
     if tombstones == "delete" and "key" not in wanted:
         wanted = ("key", *wanted)
-    if codec is None and isinstance(topic, Topic):
-        value = read_codec(topic.codec, topic)
-    else:
-        value = read_codec("json" if codec is None else codec)
-    rows = MessageRows(name, value, read_codec(key_codec), tuple(dict.fromkeys(wanted)), prefix, tombstones)
+    declared = topic if isinstance(topic, Topic) else Topic(name)
+    value = read_codec(topic.codec, topic) if codec is None and declared is topic else read_codec(codec or "json")
+    key, keyed = _key_of(declared, value, key_codec)
+    rows = MessageRows(name, value, key, tuple(dict.fromkeys(wanted)), prefix, tombstones, keyed)
     return TopicFeed(name, rows, connection, start, until, on_loss, max_messages)
+
+
+def _key_of(declared: Topic, value: CodecSpec, given: Any) -> tuple[CodecSpec, tuple[str, ...]]:
+    """How keys are read, and the columns that are theirs. Values of types that are found have all their columns."""
+    if given is not None or declared.key_codec is None:
+        return read_codec(given or "text"), ()
+    found = isinstance(value, Json) and value.columns is None
+    return read_key_codec(declared), () if found else declared.key
 
 
 def read_codec(given: Any, declared: Topic | None = None) -> CodecSpec:
