@@ -35,6 +35,7 @@ def no_other_pipelines() -> Iterator[None]:
         ({"codec": "avor"}, 'There is no codec "avor".', 'did you mean "avro"?'),
         ({"codec": "protobuf"}, "Which message of Protocol Buffers?", 'Protobuf("shop_pb2:Order")'),
         ({"codec": Raw}, "There is no codec", "json"),
+        ({"codec": "text"}, "are one column of type string", '{"value": "string"}, or no columns'),
         ({"partitions": 0}, 'Topic "t" cannot have 0 partitions.', "1 or more"),
         ({"cleanup": "shrink"}, "cleanup='shrink' is not known.", '"delete" or "compact"'),
         ({"cleanup": "compact"}, 'Topic "t" cannot compact', "key="),
@@ -128,3 +129,17 @@ def test_a_plain_line_of_a_log_that_is_taken_for_json_says_what_would_take_it() 
     told = [letter["error"] for letter in test.dead_letters()]
     assert told[0].endswith('; codec="text" takes lines as they are')
     assert "codec" not in told[1]
+
+
+@pytest.mark.parametrize("columns", [None, {"value": "string"}, {"line": "string"}])
+def test_messages_that_are_one_value_have_one_column_which_may_have_a_name(columns: dict[str, str] | None) -> None:
+    (name,) = columns or {"value": None}
+
+    @tm.Pipeline("p").stream(tm.topic("log", columns, codec="text"), to=tm.topic("o", columns, codec="text"))
+    def lines(t: tm.Frame) -> tm.Frame:
+        return t.filter(t[name] != "no")
+
+    test = StreamTest(lines)
+    test.feed("log", [b"a line", b"no"])
+    test.checkpoint()
+    assert test.messages("o") == [(None, b"a line")]

@@ -15,6 +15,8 @@ from tidemill.model.frame.topic import Topic
 from tidemill.model.topic_feed import FIELDS, MessageRows, OnLoss, Start, Tombstones, TopicFeed, Until
 from tidemill.model.types import parse_type
 
+#: Codecs of messages that are one value, and its type.
+_PLAIN: Mapping[type[CodecSpec], str] = {Text: "string", Raw: "binary"}
 _PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: A schema that is a file's name, and no schema's text.
 _SCHEMA_FILE = re.compile(r"[^{\[\n]+\.(avsc|json|proto)")
@@ -107,6 +109,8 @@ def read_codec(given: Any, declared: Topic | None = None) -> CodecSpec:
     if not isinstance(given, str) or given not in NAMED:
         raise UnknownName.of("codec", str(given), NAMED, where=here())
     columns = declared.columns if declared is not None else None
+    if NAMED[given] in _PLAIN and columns is not None and len(columns) == 1:
+        return NAMED[given](column=next(iter(columns)))  # type: ignore[call-arg]
     if given in ("json", "json_schema") and declared is not None:
         return (Json if given == "json" else JsonSchema)(columns=columns, absent=declared.absent)
     if given == "protobuf":
@@ -116,6 +120,28 @@ def read_codec(given: Any, declared: Topic | None = None) -> CodecSpec:
             hint='codec=Protobuf("shop_pb2:Order"), of tidemill.model.codec',
         )
     return NAMED[given](columns=columns) if given in ("avro", "json_schema") else NAMED[given]()  # type: ignore[call-arg]
+
+
+def plain_columns(topic: str, codec: CodecSpec, columns: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The columns of a topic: where messages are one value, that is one, which need not be declared.
+
+    Raises:
+        DefinitionError: others are declared than the codec has.
+    """
+    kind = _PLAIN.get(type(codec))
+    if kind is None:
+        return columns
+    if columns is None:
+        return {codec.column: kind}  # type: ignore[union-attr]  # both have one
+    if len(columns) != 1 or any(
+        isinstance(one, str) and parse_type(one) != parse_type(kind) for one in columns.values()
+    ):
+        raise DefinitionError(
+            f'Messages of topic "{topic}" are one column of type {kind}, and others are declared.',
+            where=here(),
+            hint=f'{{"value": "{kind}"}}, or no columns',
+        )
+    return columns
 
 
 def _with_text(codec: CodecSpec) -> CodecSpec:
@@ -156,7 +182,7 @@ def check_key_codec(topic: str, key: tuple[str, ...], given: Any, columns: Mappi
         raise _no_key(topic, "is of no column", 'key="id"')
     spec = read_key_codec(Topic(topic, columns, key, key_codec=given))
     kind = None if columns is None else columns[key[0]]
-    wanted = {Text: "string", Raw: "binary"}.get(type(spec))
+    wanted = _PLAIN.get(type(spec))
     if wanted is not None and isinstance(kind, str) and parse_type(kind) != parse_type(wanted):
         raise _no_key(topic, f'is of type {wanted}, and its column "{key[0]}" of type {kind}', 'key_codec="json"')
 
