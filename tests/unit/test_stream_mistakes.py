@@ -133,13 +133,13 @@ def test_a_plain_line_of_a_log_that_is_taken_for_json_says_what_would_take_it() 
 
 @pytest.mark.parametrize("columns", [None, {"value": "string"}, {"line": "string"}])
 def test_messages_that_are_one_value_have_one_column_which_may_have_a_name(columns: dict[str, str] | None) -> None:
-    (name,) = columns or {"value": None}
+    (name,) = columns or ["value"]
 
     @tm.Pipeline("p").stream(tm.topic("log", columns, codec="text"), to=tm.topic("o", columns, codec="text"))
     def lines(t: tm.Frame) -> tm.Frame:
         return t.filter(t[name] != "no")
 
     test = StreamTest(lines)
-    test.feed("log", [b"a line", b"no"])
+    test.feed("log", [b"a line", b"no", {name: "a row"}, {"other": 1}])
     test.checkpoint()
-    assert test.messages("o") == [(None, b"a line")]
+    assert [value for _, value in test.messages("o")] == [b"a line", b"a row", b'{"other": 1}']
