@@ -165,3 +165,28 @@ def test_following_waits_for_a_topic_that_is_not_made_yet(cars: CommandLine) -> 
         care.feed("telemetry", [lines([row(1)]).encode(), lines([row(2)]).encode()])
         found = [one for _, one in zip(range(5), seen, strict=False) if one is not None]
     assert [one.offset for one in found] == [0, 1]
+
+
+AVRO = """
+    import tidemill as tm
+    from tidemill.model.codec import Avro
+
+    LAP = '{"type": "record", "name": "Lap", "fields": [{"name": "car", "type": "long"}]}'
+    laps = tm.topic("laps", {"car": "long"}, codec=Avro(LAP, framing="bare"))
+
+    @tm.Pipeline("avro").stream(laps, to=tm.topic("same"))
+    def same(laps):
+        return laps
+"""
+
+
+def test_messages_that_are_no_text_are_shown_as_their_columns(cli: CommandLine) -> None:
+    """Bytes and what only happens to be text; what cannot be read is shown as it is."""
+    cli.write("pipelines/avro.py", AVRO)
+    cli("stream", "feed", "laps", "-", given='{"car": 1}\n{"car": 4000}\n')
+    cli("stream", "feed", "laps", "-", "--raw", given="no Avro\n")
+    assert [line.split("  ")[-1] for line in cli("stream", "peek", "laps").out.splitlines()[1:]] == [
+        '{"car": 1}', '{"car": 4000}', "no Avro",
+    ]  # fmt: skip
+    told = cli("stream", "peek", "laps", "--json").object["messages"]
+    assert [one["row"] for one in told] == [{"car": 1}, {"car": 4000}, None]

@@ -99,3 +99,10 @@ def test_a_check_that_a_stream_cannot_keep_is_told_with_its_place(cli: CommandLi
     assert 'Check "unique(car)" is about many rows' in result.err
     assert "pipelines/cars.py:" in result.err
     assert "f.unique(" in result.err
+
+
+def test_a_step_that_a_stream_cannot_have_is_told_by_check_too(cli: CommandLine) -> None:
+    cli.write("pipelines/cars.py", CARS.replace("return telemetry", 'return telemetry.drop("sped")'))
+    result = cli("check")
+    assert (result.exit_code, 'There is no column "sped"' in result.err) == (2, True), result.err
+    assert "pipelines/cars.py:" in result.err

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager
 from datetime import timedelta
 from typing import TypeAlias
 
+import polars as pl
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
@@ -24,6 +25,7 @@ from harness.programs import CannotStart, Program, free_port
 from harness.topics import Ledger, Peer, Place, kafka_place, read, settle, values
 from tidemill.adapters.kafka.topics import KafkaTopics
 from tidemill.adapters.system.clock import SystemClock
+from tidemill.flow.stream.loading import Loader
 from tidemill.flow.stream.stretch import whole
 from tidemill.model.errors import Fenced, SettingsError, TidemillError, Unreachable
 from tidemill.model.stream import Guarantee
@@ -415,3 +417,29 @@ def kept(place: Place, partition: Partition) -> list[tuple[bytes | None, bytes |
     place.until(step)
     reader.close()
     return found
+
+
+def test_what_is_loaded_ends_behind_the_markers_of_transactions(kafka_topics: Place) -> None:
+    """Else the last one is told as a message that waits, as long as no other comes."""
+
+    class Counting(Loader):
+        upto = 0
+
+        def begin(self) -> int:
+            return self.upto
+
+        def publish(self, rows: pl.DataFrame, first: int, after: int) -> None:
+            self.upto = after
+
+    place, topic = kafka_topics, kafka_topics.topic()
+    writer = place.writer("exactly-once")
+    writer.send(topic, [b"1", b"2"])
+    writer.commit({})
+    loader = Counting(
+        "rows", place.topics, topic, lambda found: pl.DataFrame({"v": found}), CLOCK, timedelta(milliseconds=500)
+    )
+    place.until(lambda: loader.step(0.1) == 2, "for the rows")
+    loader.stop()
+    info = place.topics.describe(topic)
+    assert info is not None
+    assert loader.upto == info.end[0] == 3

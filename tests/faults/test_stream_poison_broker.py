@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 import tidemill as tm
 from harness import kafka, services
@@ -19,6 +20,7 @@ from harness.programs import CannotStart
 from harness.topics import Place, kafka_place, values
 from tidemill.adapters.kafka.topics import KafkaTopics
 from tidemill.adapters.sqlitestate.state import SqliteStates
+from tidemill.ports.topic import TopicSpec
 
 
 @pytest.fixture
@@ -137,3 +139,52 @@ def test_a_broker_that_goes_and_comes_back_changes_no_result(
     assert sorted(row["v"] for row in driven.rows(driven.written())) == sent
     told = [record.getMessage() for record in caplog.records if record.name == "tidemill"]
     assert len(told) <= 4, told
+
+
+def test_a_partition_whose_broker_is_away_waits_alone(request: pytest.FixtureRequest, p: tm.Pipeline) -> None:
+    """Three brokers, of which each has the only copy of a partition: the others are written, read and committed
+    meanwhile, by a stream that is at work. One that begins meanwhile waits for the broker as a whole: it asks of what
+    topics it would be.
+    """
+    try:
+        cluster = kafka.running(brokers=3)
+        made = cluster.__enter__()
+    except CannotStart as error:
+        services.missing("Kafka", str(error))
+        return
+    services.note_used(request, "Kafka (3 brokers)", kafka.VERSION)
+    try:
+        with kafka_place(made.servers) as place:
+            lone_partition(place, made, p)
+    finally:
+        cluster.__exit__(None, None, None)
+
+
+def lone_partition(place: Place, cluster: kafka.Kafka, p: tm.Pipeline) -> None:
+    source = tm.topic(topic_name(), {"v": "long"}, partitions=3)
+
+    @p.stream(source, to=tm.topic(topic_name()), every="100ms")
+    def copied(t: tm.Frame) -> tm.Frame:
+        return t.filter(t["v"] > 0)
+
+    place.topics.create(TopicSpec(source.name, 3, replicas=1))
+    admin = AdminClient({"bootstrap.servers": cluster.servers})
+
+    def leader() -> int:
+        found: int = admin.list_topics(timeout=20).topics[source.name].partitions[1].leader
+        return found
+
+    with Driven(place, copied) as driven:
+        out, broker = driven.written(), cluster.brokers[leader() - 1]
+        driven.feed(source.name, [{"v": 1}, {"v": 2}, {"v": 3}], partitions=[0, 1, 2])
+        process = driven.begin()
+        driven.work(lambda: driven.has(out, 3))
+        broker.kill()
+        place.until(lambda: leader() < 0, "for the broker to be missed")
+        driven.feed(source.name, [{"v": 10}, {"v": 30}], partitions=[0, 2])
+        driven.work(lambda: driven.has(out, 5))
+        broker.start()
+        driven.feed(source.name, [{"v": 20}], partitions=1)
+        driven.work(lambda: driven.has(out, 6))
+        assert sorted(row["v"] for row in driven.rows(out)[3:5]) == [10, 30]
+        assert process.counts.restarts == 0

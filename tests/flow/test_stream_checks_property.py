@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tidemill as tm
-from harness.comparing_streams import COLUMNS, read_data
 from harness.examples import few
+from harness.stream_input import COLUMNS, read_data
 from harness.stream_property import ROWS, SEEDS
 from harness.streaming import play
 from tidemill.adapters.polars.engine import PolarsEngine

@@ -1,7 +1,6 @@
 """Plays programs on topics in three ways: as a stream in any cut, as a table run, by the naive implementation.
 
-Every partition ends with rows far in the future, so that all that is open closes; what they have a part in (the naive
-implementation knows) may come out or not.
+What the rows that end every partition have a part in (the naive implementation knows) may come out or not.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import polars as pl
 
-from harness import naive
-from harness.naive import EPOCH, Line, Lines
+from harness.naive import Line, Lines
 from harness.programs_of_streams import Branch
+from harness.stream_input import BEGIN, SCHEMA, Data
 from harness.stream_kinds import TIMED, Kinds, Step, World
 from harness.streaming import Play
 from tidemill.adapters.polars.engine import PolarsEngine
@@ -26,38 +25,11 @@ from tidemill.model.errors import DefinitionError
 from tidemill.model.frame import Frame, Input
 from tidemill.model.frame.topic import Topic, ToTable
 from tidemill.plan.lanes import depths
+from tidemill.plan.needed import needed_columns
 from tidemill.plan.topology import Topology, plan_topology
 from tidemill.ports.stream_engine import Outcome
 
-COLUMNS = {
-    "t": "timestamptz",
-    "k": "string",
-    "v": "long",
-    "x": "double",
-    "l": "list<long>",
-    "s": "struct<a: long, b: string>",
-    "i": "long",
-    "w": "list<long>",
-}
-SCHEMA = pl.Schema(
-    {
-        "t": pl.Datetime("us", "UTC"),
-        "k": pl.String(),
-        "v": pl.Int64(),
-        "x": pl.Float64(),
-        "l": pl.List(pl.Int64()),
-        "s": pl.Struct({"a": pl.Int64(), "b": pl.String()}),
-        "i": pl.Int64(),
-        "w": pl.List(pl.Int64()),
-    }
-)
 KINDS = Kinds({"t": "time", "k": "text", "v": "int", "x": "float", "l": "list", "s": "struct", "i": "int", "w": "list"})
-BEGIN = datetime(2026, 1, 1, tzinfo=EPOCH.tzinfo)
-#: When the rows that mark the end happen.
-END = BEGIN + timedelta(days=1)
-
-#: How often the keys of rows that mark the end come: as often as count windows want rows.
-ROUNDS = 6
 #: Keys of every partition that go to each of two tasks, and of three.
 _ENDS: list[dict[str, Any]] = [{"k": f"z{partition}{n}", "label": 9} for partition in range(3) for n in (0, 1, 3, 4, 5)]
 TABLE: list[dict[str, Any]] = [{"k": "a", "label": 1}, {"k": "b", "label": 2}, *_ENDS]
@@ -72,88 +44,6 @@ _TABLES = {
     f"whole({name})": pl.DataFrame(rows, schema={"k": pl.String(), "label": pl.Int64()})
     for name, rows in (("names", TABLE), ("doubled", DOUBLED))
 }
-
-
-@dataclass(frozen=True)
-class Data:
-    """The rows of a topic by partition; `lateness` is what the topic allows."""
-
-    topic: Topic
-    parts: tuple[tuple[Mapping[str, Any], ...], ...]
-
-    def frames(self) -> list[pl.DataFrame]:
-        """The rows as messages bring them."""
-        return [
-            pl.DataFrame([{n: r[n] for n in SCHEMA} for r in rows], schema=SCHEMA, orient="row") for rows in self.parts
-        ]
-
-    def lines(self, number: int) -> Lines:
-        """The rows for the naive implementation."""
-        return naive.from_topic(self.parts, "t", self.topic.lateness, number)
-
-
-def read_data(
-    name: str, data: bytes, partitions: int, *, keyed: bool, lateness: int, beyond: int = 0, first: int = 0
-) -> Data:
-    """Rows of bytes, five for each: so they are made fast, and shrink to few and plain ones.
-
-    Args:
-        name: of the topic.
-        data: any bytes.
-        partitions: how many.
-        keyed: whether equal keys are in one partition.
-        lateness: seconds; rows are behind others by as much at most.
-        beyond: seconds that they are behind at most besides.
-        first: the number of the first row.
-    """
-    parts: list[list[dict[str, Any]]] = [[] for _ in range(partitions)]
-    second = 0
-    for place in range(0, len(data) - 4, 5):
-        a, b, c, d, e = data[place : place + 5]
-        second += (0, 0, 1, 1, 2, 5)[a % 6]
-        key = ("a", "b", "c", "d", None)[c % 5] if c < 200 else "a"
-        value = None if d % 12 == 11 else d % 11 - 5
-        row = {
-            "t": None if b > 245 else BEGIN + timedelta(seconds=second - b % (lateness + beyond + 1)),
-            "k": key,
-            "v": value,
-            "x": (0.5, None, 1.5, -2.25, 3.0)[e % 5],
-            "l": ([1], [], None, [value, 2])[e % 4],
-            "s": None if e % 16 == 15 else {"a": e % 3, "b": (None, "q")[e % 2]},
-            "i": first + place // 5,
-            "w": ([7], None, [], [value, 8])[e // 4 % 4],
-        }
-        parts[(ord(key or "z") if keyed else c // 50) % partitions].append(row)
-    for number, part in enumerate(parts):
-        part += _marks(number)
-    topic = Topic(
-        name,
-        COLUMNS,
-        key=("k",) if keyed else (),
-        time="t",
-        lateness=timedelta(seconds=lateness),
-        partitions=partitions,
-    )
-    return Data(topic, tuple(map(tuple, parts)))
-
-
-def _marks(partition: int) -> list[dict[str, Any]]:
-    """Rows that end a partition: so many, and so different, that some come through whatever a program does to them."""
-    keys = [f"z{partition}{n}" for n in range(3)] * ROUNDS + [f"z{partition}{n}" for n in range(3, 9)]
-    return [
-        {
-            "t": END + timedelta(hours=n),
-            "k": key,
-            "v": 1001 + n * 3,
-            "x": 0.25,
-            "l": [1],
-            "s": {"a": 1, "b": "q"},
-            "i": -1 - n,
-            "w": [7],
-            "marked": True,
-        }
-        for n, key in enumerate(keys)
-    ]
 
 
 @dataclass
@@ -222,24 +112,19 @@ def play(
 ) -> Delayed:
     """Play frames: partitions cut, blocks delayed, tasks saved and begun anew at random. `whole`: reads all columns."""
     engine = PolarsStreamEngine({name: rows.schema for name, rows in _TABLES.items()})
-    parts = {one.topic.name: one.frames() for one in data}
-    topology = plan_topology("played", frames, engine.columns_of, {name: len(part) for name, part in parts.items()})
+    found = {one.topic.name: one for one in data}
+    topology = plan_topology("played", frames, engine.columns_of, {name: len(one.parts) for name, one in found.items()})
     game = Delayed(topology, engine, _TABLES, whole)
-    ahead = {
-        (node.number, number): 0
-        for node in topology.nodes
-        if node.kind == "source"
-        for number in range(len(parts[node.topic.name]))
-    }
+    sources = {node.number: found[node.topic.name] for node in topology.nodes if node.kind == "source"}
+    readers = {n: one.reader(None if whole else needed_columns(topology, n)) for n, one in sources.items()}
+    ahead = {(source, number): 0 for source, one in sources.items() for number in range(len(one.parts))}
     while ahead:
         source, number = rng.choice(sorted(ahead))
-        rows = parts[topology.nodes[source].topic.name][number]
         first = ahead[source, number]
-        count = rng.choice((1, 4, 12, 40, 40))
-        piece = rows[first : first + count]
+        piece = readers[source](number, first, rng.choice((1, 4, 12, 40, 40)))
         game.feed(source, number, piece, first, [0] * piece.height)
-        ahead[source, number] += count
-        if ahead[source, number] >= rows.height:
+        ahead[source, number] += piece.height
+        if ahead[source, number] >= len(sources[source].parts[number]):
             del ahead[source, number]
         if rng.random() < 0.7:
             game.deliver(rng, rng.randint(1, 8))

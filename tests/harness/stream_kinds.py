@@ -9,11 +9,11 @@ from typing import Any
 from harness.naive import Lines
 from tidemill.model.frame import Frame
 
-#: Verbs as pairs of them are counted. `unique_within` and `join_table` are `unique` and `join` in their other use;
-#: `sql` is a query over rows, or over windows.
+#: Verbs as pairs of them are counted. `filter_rows`, `unique_within` and `join_table` are `filter`, `unique` and `join`
+#: in their other use; `sql` is a query over rows, or over windows.
 STATELESS = (
-    "select", "with_columns", "filter", "rename", "drop", "cast", "explode", "unnest", "map_rows", "flat_map",
-    "map_batches", "join_table", "join_lookup", "concat", "sql",
+    "select", "with_columns", "filter", "filter_rows", "rename", "drop", "cast", "explode", "unnest", "map_rows",
+    "flat_map", "map_batches", "join_table", "join_lookup", "concat", "sql",
 )  # fmt: skip
 TIMED = (
     "tumbling_window", "hopping_window", "sliding_window", "session_window", "join_asof", "join_interval",

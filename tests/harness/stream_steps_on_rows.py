@@ -87,9 +87,10 @@ def _with_columns(rng: random.Random, k: Kinds) -> Step:
     )
 
 
-def _filter(rng: random.Random, k: Kinds) -> Step:
+def _condition(rng: random.Random, k: Kinds) -> tuple[pl.Expr, Callable[[Mapping[str, Any]], bool | None]]:
+    """What rows that mark the end pass: as an expression, and as a function."""
     key, of = k.key, rng.choice(k.numbers)
-    condition, function = rng.choice(
+    return rng.choice(
         [
             (pl.col(of) > -3, lambda row: None if row[of] is None else row[of] > -3),
             (pl.col(of).is_not_null(), lambda row: row[of] is not None),
@@ -97,7 +98,27 @@ def _filter(rng: random.Random, k: Kinds) -> Step:
             ((pl.col(key) != "a") | pl.col(of).is_null(), lambda row: _either(row[key], row[of])),
         ]
     )
+
+
+def _filter(rng: random.Random, k: Kinds) -> Step:
+    condition, function = _condition(rng, k)
     return Step("filter", lambda f, w: f.filter(condition), lambda lines, w, late: naive.kept(lines, function), k)
+
+
+def _filter_rows(rng: random.Random, k: Kinds) -> Step:
+    _, function = _condition(rng, k)
+
+    def decides(row: dict[str, Any]) -> bool | None:
+        found = function(row)
+        row[k.key] = "of the function"  # it goes no further
+        return found
+
+    return Step(
+        "filter_rows",
+        lambda f, w: f.filter(decides),
+        lambda lines, w, late: naive.kept(lines, function),
+        replace(k, stamped=True),
+    )
 
 
 def _either(key: Any, number: Any) -> bool | None:
@@ -358,6 +379,7 @@ ON_ROWS: Mapping[str, Callable[[random.Random, Kinds], Step]] = {
     "select": _select,
     "with_columns": _with_columns,
     "filter": _filter,
+    "filter_rows": _filter_rows,
     "rename": _rename,
     "drop": _drop,
     "cast": _cast,

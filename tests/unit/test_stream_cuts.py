@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import tidemill as tm
-from harness.comparing_streams import BEGIN, COLUMNS, END, Data, literal, play, shown
+from harness.comparing_streams import literal, play, shown
 from harness.naive import Lines
+from harness.stream_input import BEGIN, COLUMNS, END, Data
 from tidemill.adapters.polars.engine import PolarsEngine
 from tidemill.model.frame import Frame, Input, concat
 from tidemill.model.frame.topic import Topic, ToTable

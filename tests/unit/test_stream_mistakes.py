@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import tidemill as tm
+from tidemill import live
 from tidemill.authoring import registry
 from tidemill.flow.lineage import ColumnGraph
 from tidemill.model.codec import Raw
@@ -34,6 +35,7 @@ def no_other_pipelines() -> Iterator[None]:
         ({"codec": "avor"}, 'There is no codec "avor".', 'did you mean "avro"?'),
         ({"codec": "protobuf"}, "Which message of Protocol Buffers?", 'Protobuf("shop_pb2:Order")'),
         ({"codec": Raw}, "There is no codec", "json"),
+        ({"codec": "text"}, "are one column of type string", '{"value": "string"}, or no columns'),
         ({"partitions": 0}, 'Topic "t" cannot have 0 partitions.', "1 or more"),
         ({"cleanup": "shrink"}, "cleanup='shrink' is not known.", '"delete" or "compact"'),
         ({"cleanup": "compact"}, 'Topic "t" cannot compact', "key="),
@@ -112,3 +114,32 @@ def test_lineage_says_of_a_stream_that_cannot_be_planned_that_nothing_is_known()
     assert {(str(one.target), one.kind.value) for one in near.edges} == {("sorted.id", "unknown")}
     assert [one.name for one in near.tables] == ["rows", "sorted", "p.to_table"], "also where no column is known"
     assert [one.name for one in graph.near([ColumnName("rows", "v")], direction="up").tables] == ["rows"]
+
+
+def test_a_plain_line_of_a_log_that_is_taken_for_json_says_what_would_take_it() -> None:
+    topic = tm.topic("log", {"line": "string"}, source=live.tail("app.log"))
+
+    @tm.Pipeline("p").stream(topic, to=tm.topic("o"), errors="dead_letter")
+    def lines(t: tm.Frame) -> tm.Frame:
+        return t
+
+    test = StreamTest(lines)
+    test.feed("log", [b"GET /index 200", b"[]"])
+    test.checkpoint()
+    told = [letter["error"] for letter in test.dead_letters()]
+    assert told[0].endswith('; codec="text" takes lines as they are')
+    assert "codec" not in told[1]
+
+
+@pytest.mark.parametrize("columns", [None, {"value": "string"}, {"line": "string"}])
+def test_messages_that_are_one_value_have_one_column_which_may_have_a_name(columns: dict[str, str] | None) -> None:
+    (name,) = columns or ["value"]
+
+    @tm.Pipeline("p").stream(tm.topic("log", columns, codec="text"), to=tm.topic("o", columns, codec="text"))
+    def lines(t: tm.Frame) -> tm.Frame:
+        return t.filter(t[name] != "no")
+
+    test = StreamTest(lines)
+    test.feed("log", [b"a line", b"no", {name: "a row"}, {"other": 1}])
+    test.checkpoint()
+    assert [value for _, value in test.messages("o")] == [b"a line", b"a row", b'{"other": 1}']

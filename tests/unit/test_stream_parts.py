@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tidemill as tm
-from harness.comparing_streams import BEGIN, COLUMNS, SCHEMA
 from harness.examples import few
+from harness.stream_input import BEGIN, COLUMNS, SCHEMA
 from harness.streaming import DictKeeper
 from tidemill.adapters.polars.stream import chunks
 from tidemill.adapters.polars.stream.chunks import Chunks

@@ -80,6 +80,19 @@ def test_keys_are_columns_and_messages_without_a_value_delete() -> None:
     assert keyed.rows == [{"_key": {"id": 7}}]
 
 
+@pytest.mark.parametrize(("codec", "keys"), [("text", [b"7", None]), ("json", [b'{"id": "7"}', None])])
+def test_columns_of_keys_are_read_from_keys_where_the_topic_declares_it(codec: str, keys: list[bytes | None]) -> None:
+    """As streams read them; values may not have them, and if they do it does not count."""
+    topic = declared_topic("orders", {"id": "string", "v": "long"}, key="id", key_codec=codec)
+    rows = sent([b'{"v": 1}', b'{"v": 2, "id": "of the value"}'], keys=keys)
+    assert told(rows(topic=topic).rows, "id", "v") == [("7", 1), (None, 2)]
+    key = "7" if codec == "text" else {"id": "7"}
+    assert told(rows(topic=topic, fields=["key"]).rows, "_key", "id")[0] == (key, "7")
+    assert told(rows(topic=topic, key_codec="text", fields=["key"]).rows, "_key", "id")[1] == (None, "of the value")
+    broken = sent([b'{"v": 1}'], keys=[b"\xff"])(topic=topic)
+    assert [why[:9] for *_, why in broken.rejected] == ["its key: "]
+
+
 def test_a_field_that_is_called_as_the_messages_own_column_is_told() -> None:
     with pytest.raises(DecodeError, match='field "_OFFSET"') as error:
         sent([b'{"_OFFSET": 1}'])()

@@ -230,7 +230,7 @@ def test_a_dead_letter_is_edited_and_sent_again(site: Site, page: Page) -> None:
     shop = site.installation
     page.goto(site.address("/topics/clicks"))
     page.get_by_role("button", name="Send…").click()
-    page.get_by_label("Messages").fill('{"page": "a", "ms": 200}\n{"page": "b", "ms": "long"}\n')
+    page.get_by_label("Messages").fill('{"page": "a", "ms": 200}\n  {"page": "b", "ms": "long"}\n\n')
     page.locator("#send").get_by_role("button", name="Preview").click()
     expect(page.locator(".toast.bad")).to_contain_text("line 2", timeout=60_000)
     page.get_by_label("what does not fit").check()
@@ -239,6 +239,9 @@ def test_a_dead_letter_is_edited_and_sent_again(site: Site, page: Page) -> None:
     expect(page.locator("#doing")).to_contain_text("2 messages", timeout=60_000)
     confirm(page, "Send")
     expect(page.locator("main tbody")).to_contain_text("long", timeout=60_000)  # the page was loaded anew
+    assert '  {"page": "b", "ms": "long"}' in {
+        one["value"] for one in site.api.get("topics/clicks/messages")["messages"]
+    }
     shop.wait(lambda: site.api.get("streams/clicks.slow/letters")["total"] == 1)
     page.goto(site.address("/streams/clicks.slow?view=letters"))
     page.locator("details summary").click()

@@ -15,6 +15,8 @@ from tidemill.model.frame.topic import Topic
 from tidemill.model.topic_feed import FIELDS, MessageRows, OnLoss, Start, Tombstones, TopicFeed, Until
 from tidemill.model.types import parse_type
 
+#: Codecs of messages that are one value, and its type.
+_PLAIN: Mapping[type[CodecSpec], str] = {Text: "string", Raw: "binary"}
 _PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: A schema that is a file's name, and no schema's text.
 _SCHEMA_FILE = re.compile(r"[^{\[\n]+\.(avsc|json|proto)")
@@ -24,7 +26,7 @@ def topic(
     topic: str | Topic,
     *,
     codec: Any = None,
-    key_codec: Any = "text",
+    key_codec: Any = None,
     fields: Iterable[str] | None = None,
     prefix: str = "_",
     connection: str | None = None,
@@ -41,10 +43,11 @@ def topic(
     the partition as their file and the offset as their line.
 
     Args:
-        topic: its name, or what `tm.topic` gives, with its codec and columns.
+        topic: its name, or what `tm.topic` gives, with its codecs and columns.
         codec: how values are written: "json", "avro", "json_schema", "text", "bytes", or `Avro(...)` and the like, as
             for streams. "json" needs no columns: types are found as in JSON Lines.
-        key_codec: how keys are written, where they are a column: the same words.
+        key_codec: how keys are written, where they are a column: the same words. Left out: as the topic declares; else
+            as text.
         fields: what is a column beside the value's: "partition", "offset", "timestamp", "key", "headers". Left out:
             the first three.
         prefix: of the names of these columns, `_offset`.
@@ -80,12 +83,19 @@ def topic(
             raise UnknownName.of("field of a message", field, FIELDS, where=place)
     if tombstones == "delete" and "key" not in wanted:
         wanted = ("key", *wanted)
-    if codec is None and isinstance(topic, Topic):
-        value = read_codec(topic.codec, topic)
-    else:
-        value = read_codec("json" if codec is None else codec)
-    rows = MessageRows(name, value, read_codec(key_codec), tuple(dict.fromkeys(wanted)), prefix, tombstones)
+    declared = topic if isinstance(topic, Topic) else Topic(name)
+    value = read_codec(topic.codec, topic) if codec is None and declared is topic else read_codec(codec or "json")
+    key, keyed = _key_of(declared, value, key_codec)
+    rows = MessageRows(name, value, key, tuple(dict.fromkeys(wanted)), prefix, tombstones, keyed)
     return TopicFeed(name, rows, connection, start, until, on_loss, max_messages)
+
+
+def _key_of(declared: Topic, value: CodecSpec, given: Any) -> tuple[CodecSpec, tuple[str, ...]]:
+    """How keys are read, and the columns that are theirs. Values of types that are found have all their columns."""
+    if given is not None or declared.key_codec is None:
+        return read_codec(given or "text"), ()
+    found = isinstance(value, Json) and value.columns is None
+    return read_key_codec(declared), () if found else declared.key
 
 
 def read_codec(given: Any, declared: Topic | None = None) -> CodecSpec:
@@ -99,6 +109,8 @@ def read_codec(given: Any, declared: Topic | None = None) -> CodecSpec:
     if not isinstance(given, str) or given not in NAMED:
         raise UnknownName.of("codec", str(given), NAMED, where=here())
     columns = declared.columns if declared is not None else None
+    if NAMED[given] in _PLAIN and columns is not None and len(columns) == 1:
+        return NAMED[given](column=next(iter(columns)))  # type: ignore[call-arg]
     if given in ("json", "json_schema") and declared is not None:
         return (Json if given == "json" else JsonSchema)(columns=columns, absent=declared.absent)
     if given == "protobuf":
@@ -108,6 +120,28 @@ def read_codec(given: Any, declared: Topic | None = None) -> CodecSpec:
             hint='codec=Protobuf("shop_pb2:Order"), of tidemill.model.codec',
         )
     return NAMED[given](columns=columns) if given in ("avro", "json_schema") else NAMED[given]()  # type: ignore[call-arg]
+
+
+def plain_columns(topic: str, codec: CodecSpec, columns: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The columns of a topic: where messages are one value, that is one, which need not be declared.
+
+    Raises:
+        DefinitionError: others are declared than the codec has.
+    """
+    kind = _PLAIN.get(type(codec))
+    if kind is None:
+        return columns
+    if columns is None:
+        return {codec.column: kind}  # type: ignore[union-attr]  # both have one
+    if len(columns) != 1 or any(
+        isinstance(one, str) and parse_type(one) != parse_type(kind) for one in columns.values()
+    ):
+        raise DefinitionError(
+            f'Messages of topic "{topic}" are one column of type {kind}, and others are declared.',
+            where=here(),
+            hint=f'{{"value": "{kind}"}}, or no columns',
+        )
+    return columns
 
 
 def _with_text(codec: CodecSpec) -> CodecSpec:
@@ -148,7 +182,7 @@ def check_key_codec(topic: str, key: tuple[str, ...], given: Any, columns: Mappi
         raise _no_key(topic, "is of no column", 'key="id"')
     spec = read_key_codec(Topic(topic, columns, key, key_codec=given))
     kind = None if columns is None else columns[key[0]]
-    wanted = {Text: "string", Raw: "binary"}.get(type(spec))
+    wanted = _PLAIN.get(type(spec))
     if wanted is not None and isinstance(kind, str) and parse_type(kind) != parse_type(wanted):
         raise _no_key(topic, f'is of type {wanted}, and its column "{key[0]}" of type {kind}', 'key_codec="json"')
 

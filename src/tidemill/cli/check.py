@@ -53,7 +53,7 @@ def check(invocation: Invocation, pipeline: str | None, results: bool, docs: Pat
             "tidemill check --results, or tidemill check where the project is",
         )
     from tidemill.model.errors import UserError
-    from tidemill.wiring.checking import check_codecs, check_models
+    from tidemill.wiring.checking import check_codecs, check_models, check_streams
     from tidemill.wiring.project import find_pipeline, load_pipelines
 
     settings = invocation.known_settings()
@@ -68,6 +68,7 @@ def check(invocation: Invocation, pipeline: str | None, results: bool, docs: Pat
     for spec in specs:
         check_models(spec)
         check_codecs(spec)
+        check_streams(spec)
     failing = _write_docs(invocation, specs, docs) if docs is not None else 0
     if invocation.json:
         written = {"docs": str(docs), "failing": failing} if docs is not None else {}

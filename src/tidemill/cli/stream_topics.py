@@ -106,18 +106,25 @@ def peek(invocation: Invocation, topic: str, last: int, follow: bool) -> None:
             out.note(f"{topic} has no messages")
         return
     from tidemill.wiring.asked_streams import message_facts
+    from tidemill.wiring.topic_browse import Decoding
 
     for one in found:
         out.line("  ".join(_row(one)))
+    decoding = Decoding(invocation.streams, topic)
     for new in invocation.streams.follow(topic):
-        if new is not None:
-            out.line("  ".join(_row(message_facts(new))))
+        for message in decoding.of([] if new is None else [new]):
+            out.line("  ".join(_row(message_facts(message))))
         sys.stdout.flush()
 
 
 def _row(one: Facts) -> list[str]:
+    """Its place, key and value; what is no text is shown as its columns, where the topic's codec is known."""
+    from tidemill.wiring.stream_rows import as_line
+
+    value, row = one["value"], one["row"]
+    is_text = value is None or (isinstance(value, str) and value.isprintable())
     place = [str(one["partition"]), str(one["offset"]), moment(one["at"])]
-    return [*place, content(one["key"]), content(one["value"])]
+    return [*place, content(one["key"]), content(value if is_text or row is None else as_line(row).decode())]
 
 
 def content(value: str | bytes | None) -> str:

@@ -37,6 +37,7 @@ class MessageRows:
         fields: what is a column beside the value's; of `FIELDS`.
         prefix: of these columns' names.
         tombstones: see `Tombstones`.
+        keyed: columns that are read from keys, and not from values.
     """
 
     topic: str
@@ -45,6 +46,7 @@ class MessageRows:
     fields: tuple[str, ...] = ("partition", "offset", "timestamp")
     prefix: str = "_"
     tombstones: Tombstones = "skip"
+    keyed: tuple[str, ...] = ()
 
     @property
     def deleted(self) -> str:
@@ -60,6 +62,7 @@ class MessageRows:
             "fields": list(self.fields),
             "prefix": self.prefix,
             "tombstones": self.tombstones,
+            **({"keyed": list(self.keyed)} if self.keyed else {}),
         }
 
     @classmethod
@@ -72,6 +75,7 @@ class MessageRows:
             tuple(told["fields"]),
             told["prefix"],
             told["tombstones"],
+            tuple(told.get("keyed", ())),
         )
 
 

@@ -187,7 +187,10 @@ class StreamTest:
         return found
 
     def open_windows(self) -> int:
-        """How many windows are open, one for each key, as of the last checkpoint; steps that keep rows have none."""
+        """How many tumbling and hopping windows are open, one for each key, as of the last checkpoint.
+
+        Other windows keep their rows, and are not counted.
+        """
         return sum(work.task.open_windows() or 0 for work in self.process.works.values())
 
     def late(self) -> list[dict[str, Any]]:

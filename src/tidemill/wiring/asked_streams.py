@@ -9,7 +9,8 @@ from typing import Any
 from tidemill.flow.stream.redrive import Letter
 from tidemill.ports.asked import Facts
 from tidemill.wiring import stream_letters, stream_pauses, stream_reset, stream_sources
-from tidemill.wiring.stream_care import Seen, StreamCare, lag_json
+from tidemill.wiring.stream_care import StreamCare, lag_json
+from tidemill.wiring.topic_browse import Decoding, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class OwnStreams:
 
     def peek(self, topic: str, last: int) -> list[Facts]:
         """No group's position moves."""
-        return [message_facts(one) for one in self.open_care().peek(topic, last)]
+        care = self.open_care()
+        return [message_facts(one) for one in Decoding(care, topic).of(care.peek(topic, last))]
 
     def sources(self) -> list[Facts]:
         """By topic."""
@@ -109,11 +111,13 @@ def letter_facts(one: Letter) -> Facts:
     }  # fmt: skip
 
 
-def message_facts(one: Seen) -> Facts:
+def message_facts(message: Message) -> Facts:
     """A message; content that is no text is bytes."""
+    one = message.seen
     return {
         "partition": one.partition, "offset": one.offset, "at": one.at, "key": _content(one.key),
         "value": _content(one.value), "headers": [[name, _content(value)] for name, value in one.headers],
+        "row": message.row,
     }  # fmt: skip
 
 

@@ -1,10 +1,10 @@
-"""What `tidemill check` looks at beyond what loading a pipeline does: SQL models, and schemas of messages."""
+"""What `tidemill check` looks at beyond what loading a pipeline does: SQL models, streams, and schemas of messages."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tidemill.model.errors import DefinitionError, TidemillError
+from tidemill.model.errors import DefinitionError, TidemillError, UserError
 from tidemill.model.pipeline import PipelineSpec
 from tidemill.model.topic_feed import TopicFeed
 from tidemill.wiring.codecs import REGISTERED, open_codec
@@ -50,3 +50,20 @@ def check_codecs(spec: PipelineSpec) -> None:
             open_codec(codec, topic)
         except TidemillError as error:
             raise DefinitionError(str(error), where=place, hint=error.hint) from None
+
+
+def check_streams(spec: PipelineSpec) -> None:
+    """Raise what is wrong with the steps of a stream; one that joins a table is planned when it begins."""
+    for stream in spec.streams.values():
+        if stream.tables:
+            continue
+        from tidemill.adapters.polars.stream.engine import PolarsStreamEngine
+        from tidemill.flow.stream.defining import frames_of
+        from tidemill.plan.topology import plan_topology
+
+        partitions = {topic.name: topic.partitions for topic in stream.topics.values()}
+        try:
+            plan_topology(stream.full_name, frames_of(stream), PolarsStreamEngine({}).columns_of, partitions)
+        except UserError as error:
+            error.where = error.where or stream.place
+            raise

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from tidemill.authoring.topics import read_codec, read_key_codec
 from tidemill.flow.stream.outlets import EncodeKeys
-from tidemill.model.codec import SINGLE
-from tidemill.model.errors import DefinitionError
 from tidemill.model.frame.topic import Topic
 from tidemill.wiring.codecs import open_codec
 
@@ -85,11 +83,4 @@ def _keys(topic: Topic, registry: Registry | None, columns: tuple[str, ...]) -> 
     codec = open_codec(spec, topic.name, "key", registry)
     if getattr(spec, "schema", None) is None:
         return KeyCodec(codec, columns)
-    known = list(codec.columns or ())
-    single = len(columns) == 1 and known == [SINGLE]
-    if missing := [] if single else [name for name in columns if name not in known]:
-        raise DefinitionError(
-            f'The schema of the keys of topic "{topic.name}" has no field "{missing[0]}".',
-            hint=f"it has {', '.join(known)}",
-        )
-    return KeyCodec(codec, columns, single=single)
+    return KeyCodec.of_schema(codec, columns, topic.name)

@@ -371,8 +371,8 @@ class StreamCare:
             if self.declared(name) is None:
                 raise UnknownName.of("topic", name, self.topics.names())
             return []
-        begin = {
-            Partition(name, number): max(first, end - last)
+        begin = {  # a marker of a transaction may follow each message
+            Partition(name, number): max(first, end - 2 * last)
             for number, (first, end) in enumerate(zip(info.first, info.end, strict=True))
         }
         found = [s for m in stretch(self.topics, self.clock, begin, ends_of(self.topics, name)) for s in seen(m)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any
 
-from tidemill.model.codec import Json
+from tidemill.model.codec import Json, Raw, Text
 from tidemill.model.errors import DataError
 from tidemill.model.frame.topic import Topic
 from tidemill.wiring.codecs import open_codec
@@ -54,7 +54,9 @@ def encoded(topic: Topic, lines: Sequence[bytes], *, strict: bool = True, regist
                 hint="declare them: tm.topic(..., {...})",
             )
         return Encoded(_loose_keys(topic.key, lines, strict), list(lines))
-    decoded = open_codec(Json(topic.columns, topic.absent), topic.name).decode(lines)
+    is_one_value = topic.codec in ("text", "bytes") or isinstance(topic.codec, Text | Raw)
+    absent = "error" if is_one_value else topic.absent  # a row without it would be a message without a value
+    decoded = open_codec(Json(topic.columns, absent), topic.name).decode(lines)
     if decoded.bad and strict:
         bad = decoded.bad[0]
         raise DataError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidemill.flow.stream.lag import lag_in
 from tidemill.flow.stream.stretch import stretch
@@ -13,6 +13,9 @@ from tidemill.ports.topic import Partition
 from tidemill.wiring.codecs import registry_of
 from tidemill.wiring.messages import reader_of
 from tidemill.wiring.stream_care import Seen, StreamCare, seen
+
+if TYPE_CHECKING:
+    from tidemill.ports.codec import Decoded, MessageReader
 
 #: Messages that one look gives at most.
 MOST = 200
@@ -97,20 +100,39 @@ def browse(
     found = [one for some in stretch(care.topics, care.clock, begin, until, ahead=limit) for one in seen(some)]
     if offset is None:
         found.sort(key=lambda one: (one.at is not None, one.at, one.partition, one.offset), reverse=True)
-    return _decoded(care, name, found[:limit])
+    return Decoding(care, name).of(found[:limit])
 
 
-def _decoded(care: StreamCare, name: str, found: Sequence[Seen]) -> list[Message]:
-    """With what the codec makes of them; a codec that cannot be had is told at each."""
-    topic = care.declared(name)
-    if topic is None or (topic.columns is None and topic.codec == "json"):
-        return [Message(one) for one in found]
-    try:
-        decoded = reader_of(topic, registry_of(care.settings.streams)).read(
-            [one.key for one in found], [one.value for one in found]
-        )
-    except TidemillError as error:
-        return [Message(one, error=str(error)) for one in found]
+class Decoding:
+    """What the codec of a topic makes of its messages; one that cannot be had is told at each.
+
+    Args:
+        care: knows what is declared.
+        name: of the topic.
+    """
+
+    def __init__(self, care: StreamCare, name: str) -> None:
+        topic = care.declared(name)
+        self._reader: MessageReader | None = None
+        self._error: str | None = None
+        if topic is None or (topic.columns is None and topic.codec == "json"):
+            return
+        try:
+            self._reader = reader_of(topic, registry_of(care.settings.streams))
+        except TidemillError as error:
+            self._error = str(error)
+
+    def of(self, found: Sequence[Seen]) -> list[Message]:
+        """Messages with their rows."""
+        if self._reader is None:
+            return [Message(one, error=self._error) for one in found]
+        try:
+            return _with_rows(found, self._reader.read([one.key for one in found], [one.value for one in found]))
+        except TidemillError as error:
+            return [Message(one, error=str(error)) for one in found]
+
+
+def _with_rows(found: Sequence[Seen], decoded: Decoded) -> list[Message]:
     from tidemill.adapters.polars.stream.shown import shown
 
     made = [Message(one) for one in found]

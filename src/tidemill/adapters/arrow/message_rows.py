@@ -22,6 +22,7 @@ from tidemill.adapters.arrow.frames import batches_of
 from tidemill.adapters.arrow.json_codec import message_lines
 from tidemill.adapters.arrow.jsonl import decode_block
 from tidemill.adapters.arrow.message_files import blocks_of
+from tidemill.adapters.arrow.messages import KeyCodec, TopicMessages
 from tidemill.adapters.arrow.types import from_arrow_type, to_arrow, to_arrow_type
 from tidemill.model.codec import CodecSpec, Json, Part, Raw, Text
 from tidemill.model.errors import DefinitionError
@@ -98,8 +99,24 @@ class MessageReader:
             lines, refused = message_lines([v for v in messages.values if v is not None])
             values = partial(_by_lines, lines, refused, kept, str(messages.partition), self._options)
         else:
-            values = partial(_by_codec, self._codec("value").decode(messages.values))
+            values = partial(_by_codec, self._reader().read(messages.keys, messages.values))
         return partial(_decode, messages, self._rows, values, own, keys_bad)
+
+    def _reader(self) -> TopicMessages:
+        """What reads typed rows, with the columns that are the key's."""
+        values, keyed = self._codec("value"), self._rows.keyed
+        if not keyed:
+            return TopicMessages(values)
+        known = values.columns
+        if known is None:
+            return TopicMessages(values, self._of_keys())
+        names = [*known, *(name for name in keyed if name not in known)]
+        return TopicMessages(values.only([name for name in known if name not in keyed]), self._of_keys(), names)
+
+    def _of_keys(self) -> KeyCodec:
+        codec, rows = self._codec("key"), self._rows
+        of_schema = getattr(rows.key, "schema", None) is not None
+        return KeyCodec.of_schema(codec, rows.keyed, rows.topic) if of_schema else KeyCodec(codec, rows.keyed)
 
     def _codec(self, part: Part) -> Codec:
         if part not in self._codecs:
@@ -135,7 +152,7 @@ class MessageReader:
         return (pa.record_batch(list(columns.values()), names=names) if names else _no_columns(many)), bad
 
     def _keys(self, keys: Sequence[bytes | None]) -> tuple[pa.Array, dict[int, str]]:
-        read = self._codec("key").decode(keys)
+        read = (self._of_keys() if self._rows.keyed else self._codec("key")).decode(keys)
         rows = _joined(read)
         plain = isinstance(self._rows.key, Text | Raw)
         column = rows.column(0) if plain else pa.StructArray.from_arrays(rows.columns, fields=list(rows.schema))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from tidemill.model.codec import SINGLE
+from tidemill.model.errors import DefinitionError
 from tidemill.ports.codec import Codec, Decoded, Undecodable
 
 
@@ -25,6 +26,18 @@ class KeyCodec:
         self._codec = codec
         self._key = tuple(key)
         self._single = single
+
+    @classmethod
+    def of_schema(cls, codec: Codec, key: Sequence[str], topic: str) -> KeyCodec:
+        """By a codec whose declared schema says what keys are. Raises DefinitionError: a column is not in it."""
+        known = list(codec.columns or ())
+        single = len(key) == 1 and known == [SINGLE]
+        if missing := [] if single else [name for name in key if name not in known]:
+            raise DefinitionError(
+                f'The schema of the keys of topic "{topic}" has no field "{missing[0]}".',
+                hint=f"it has {', '.join(known)}",
+            )
+        return cls(codec, key, single=single)
 
     def encode(self, rows: pl.DataFrame) -> list[bytes | None]:
         """A key for each row. A null, where that is all of the key, has none."""

@@ -60,7 +60,7 @@ class Limits:
         found, until = self._known.get(topic, (None, 0.0))
         if found is not None and time.monotonic() < until:
             return found
-        partitions = self._offsets.partitions(topic)
+        partitions = self._offsets.partitions(topic, led=False)  # those that are led take messages meanwhile
         if partitions is None:
             self._known.pop(topic, None)
             raise UnknownName.of("topic", topic, ())

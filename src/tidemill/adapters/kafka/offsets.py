@@ -29,8 +29,12 @@ class Offsets:
         self._settings = settings
         self._admin = admin
 
-    def partitions(self, topic: str) -> int | None:
+    def partitions(self, topic: str, *, led: bool = True) -> int | None:
         """How many a topic has; None: there is no such topic.
+
+        Args:
+            topic: its name.
+            led: wait until each has a leader, without which nobody can ask it anything.
 
         Raises:
             Unreachable: also where a partition goes on being without a leader: its brokers are away.
@@ -41,7 +45,7 @@ class Offsets:
             if known is None or (known.error is not None and known.error.code() in UNKNOWN_TOPIC):
                 return None
             without = [number for number, one in known.partitions.items() if one.leader < 0]
-            if known.error is None and not without:
+            if known.error is None and not (led and without):
                 return len(known.partitions)
             if time.monotonic() > until:
                 raise Unreachable(

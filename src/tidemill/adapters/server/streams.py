@@ -20,7 +20,7 @@ _MOST = 200
 _PEEK_THERE = "tidemill stream peek, where the project is"
 #: What is told of a topic in a list, and of a message, where the project is.
 _OF_TOPICS = ("name", "partitions", "messages", "cleanup", "role", "streams", "source", "archived", "unarchived")
-_OF_MESSAGES = ("partition", "offset", "at", "key", "value", "headers")
+_OF_MESSAGES = ("partition", "offset", "at", "key", "value", "headers", "row")
 
 
 class ServerStreams:

@@ -135,9 +135,11 @@ class Loader(ABC):
 
     def _load(self) -> int:
         rows = self._unpack(self._waiting)
-        self.publish(rows, self._first, self._next)
+        # Offsets that nobody gets, of markers, are behind the last message: they would be told as lag for ever.
+        after = max(self._next, self._opened().positions().get(self._partition, self._next))
+        self.publish(rows, self._first, after)
         self._outage.over()
-        self._first = self._next
+        self._first = self._next = after
         self._waiting, self._bytes = [], 0
         self._trim()
         return int(rows.height)

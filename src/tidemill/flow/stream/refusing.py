@@ -10,6 +10,7 @@ from tidemill.flow.stream.letters import Kind, Read, letter_headers, send_letter
 from tidemill.flow.stream.measuring import Counts
 from tidemill.flow.stream.plan import StreamPlan
 from tidemill.model.errors import RunFailed
+from tidemill.model.live import Tail
 from tidemill.plan.topology import Node
 from tidemill.ports.codec import Undecodable
 from tidemill.ports.stream_engine import Failure, Given
@@ -39,7 +40,8 @@ class Refusing:
     def unread(self, writer: Writer, node: Node, messages: Messages, bad: Sequence[Undecodable]) -> None:
         """Messages that the codec of a source cannot read."""
         for one in bad:
-            self._refuse(writer, node, "undecodable", one.error, messages.partition, messages.offsets[one.index], None)
+            error = one.error + _hint(node, one.error)
+            self._refuse(writer, node, "undecodable", error, messages.partition, messages.offsets[one.index], None)
 
     def failed(self, writer: Writer, number: int, failure: Failure) -> None:
         """A row that a step of task `number` cannot take, or that a check has found wrong."""
@@ -93,3 +95,9 @@ class Refusing:
             send_letter(writer, self._plan.dead_letters, tells, row=row)
         else:  # a check judges values that a step may have made, so its letter has them beside the message
             send_letter(writer, self._plan.dead_letters, tells, found, row if kind == "quarantined" else None)
+
+
+def _hint(node: Node, error: str) -> str:
+    """Whoever follows a log for the first time may not know that its lines are taken for JSON."""
+    follows = isinstance(node.topic.source, Tail)
+    return '; codec="text" takes lines as they are' if follows and error.startswith("not JSON") else ""

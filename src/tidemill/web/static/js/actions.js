@@ -70,7 +70,7 @@ export function fields(form) {
  */
 function typed(text, as, name) {
   if (as === "number") return Number(text);
-  if (as === "lines") return text.split("\n").map((line) => line.trim()).filter(Boolean);
+  if (as === "lines") return text.split("\n").filter((line) => line.trim());
   if (as === "list") return text.split(",").map((part) => part.trim()).filter(Boolean);
   if (as !== "json") return text;
   try { return JSON.parse(text); } catch { throw new Error(`${name} is no JSON: ${text.slice(0, 60)}`); }
