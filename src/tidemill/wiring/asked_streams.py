@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,6 +61,11 @@ class OwnStreams:
     def peek(self, topic: str, last: int) -> list[Facts]:
         """No group's position moves."""
         return [message_facts(one) for one in self.open_care().peek(topic, last)]
+
+    def follow(self, topic: str) -> Iterator[Facts | None]:
+        """By a reader of its own."""
+        for one in self.open_care().follow(topic):
+            yield None if one is None else message_facts(one)
 
     def sources(self) -> list[Facts]:
         """By topic."""
