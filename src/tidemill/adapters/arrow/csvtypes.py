@@ -19,18 +19,15 @@ from tidemill.plan.known import Differs, Known, KnownColumn
 class Notation(Protocol):
     """How texts are typed: the module `text`, or `commas` where numbers have a decimal comma."""
 
-    @staticmethod
-    def parse(texts: pa.Array, kind: Type, *, lenient: bool = False) -> tuple[pa.Array, pa.Array | None]:
+    def parse(self, texts: pa.Array, kind: Type, *, lenient: bool = False) -> tuple[pa.Array, pa.Array | None]:
         """The values that texts stand for, and where one stands for none."""
         ...
 
-    @staticmethod
-    def column_type(texts: pa.Array, *, numbers: bool) -> Type:
+    def column_type(self, texts: pa.Array, *, numbers: bool) -> Type:
         """The narrowest type that holds all texts."""
         ...
 
-    @staticmethod
-    def type_beside(text: str, kind: Type, /) -> Type:
+    def type_beside(self, text: str, kind: Type, /) -> Type:
         """The type of a text that stands in a column of type `kind`."""
         ...
 
