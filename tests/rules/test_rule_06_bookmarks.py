@@ -10,6 +10,7 @@ import pytest
 
 from harness.project import Project
 from tidemill.authoring.pipeline import Pipeline
+from tidemill.flow.facts.batches import batch_facts
 from tidemill.model.batch import BatchState
 from tidemill.model.errors import Refused
 from tidemill.model.run import RunState
@@ -129,7 +130,9 @@ def test_a_batch_that_took_nothing_steps_aside(project: Project, fault: BaseExce
             ("first", BatchState.PUBLISHED), ("second", BatchState.PUBLISHED),
             ("first (batch 1)", BatchState.ABSORBED),
         ]  # fmt: skip
-        assert tx.runs.recent()[-1].state in (RunState.FAILED, RunState.CANCELLED), "it stays as it ended"
+        ended = tx.runs.recent()[-1]
+        assert ended.state in (RunState.FAILED, RunState.CANCELLED), "it stays as it ended"
+        assert batch_facts(tx, tx.batches.recent()[-1])["state"] == f"{ended.state}, stepped aside"
 
 
 def test_what_has_archived_anything_is_waited_for_whoever_died_then(project: Project) -> None:
