@@ -103,6 +103,21 @@ def test_what_does_not_work_is_told_in_a_line(
     assert CANARY not in told.stdout + told.stderr + cli("--debug", "connections", "test", "shop").stderr
 
 
+def test_several_are_tested_and_without_a_name_all(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    sqlite3.connect(cli.folder / "shop.db").execute("create table t (a)").connection.close()
+    monkeypatch.setenv("TIDEMILL_CONN_AWAY", f"http://me:{CANARY}@127.0.0.1:9/")
+    monkeypatch.setenv("TIDEMILL_CONN_SHOP", "sqlite:///shop.db")
+    monkeypatch.setenv("TIDEMILL_CONN_WRONG", f"gopher://me:{CANARY}@host/x")
+    told = cli("connections", "test")
+    assert [line.split("  ")[:2] for line in told.out.splitlines()] == [
+        ["failed", "away"], ["works", "shop"], ["failed", "wrong"],
+    ]  # fmt: skip
+    assert (told.exit_code, told.stderr.count("error: ")) == (3, 2)
+    assert cli("connections", "test", "wrong", "shop").exit_code == 2
+    found = cli("connections", "test", "shop", "wrong", "--json").object["connections"]
+    assert [(one["connection"], one["works"]) for one in found] == [("shop", True), ("wrong", False)]
+
+
 def test_a_service_is_asked(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(WebService()) as web:
         monkeypatch.setenv("TIDEMILL_CONN_API", web.url.replace("http://", f"http://me:{CANARY}@"))

@@ -61,6 +61,12 @@ def test_what_is_wrong_is_told_by_check_and_by_the_parser(cli: CommandLine) -> N
     assert [one["place"] for one in errors] == ["pipelines/shop.yaml:6:5"]
 
 
+def test_what_to_try_is_told_in_the_words_of_the_file(cli: CommandLine) -> None:
+    told = shop(cli)("run", "shop", "2026-01-03")
+    assert told.exit_code == 1
+    assert "; optional: true takes a missing file as an empty batch" in told.err
+
+
 def test_the_schema_for_editors_is_written(cli: CommandLine) -> None:
     assert set(cli("pipelines", "schema").object["properties"]) >= {"pipeline", "schedule", "sources", "tables"}
 

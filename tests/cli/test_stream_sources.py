@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -10,6 +11,10 @@ from harness.commands import CommandLine, Told
 from harness.streams import CARS, done, running
 from harness.webapi import serving
 from tidemill.model.access import LOCAL, Principal, Role
+from tidemill.model.errors import UnknownName
+from tidemill.testing.clock import ManualClock
+from tidemill.version import __version__
+from tidemill.wiring.installation import elsewhere
 from tidemill.wiring.settings import load_settings
 from tidemill.wiring.stream_care import StreamCare
 from tidemill.wiring.stream_sources import fed_topics
@@ -106,9 +111,9 @@ def _see_the_same_by_a_server(fed: CommandLine) -> None:
             assert there(*words).object == fed("stream", *words).object, words
         odd = there("peek", "never", "-n", "2")
         assert ("0xfffe" in odd.out, "of long messages the beginning is shown" in odd.err) == (True, True)
-        for words, code, said in ((["-n", "500"], 1, "try: -n 200"), (["-f"], 2, "--follow cannot ask a server")):
-            found = there("peek", "orders", *words)
-            assert (found.exit_code, said in found.err, found.out) == (code, True, ""), found.err
+        found = there("peek", "orders", "-n", "500")
+        assert (found.exit_code, "try: -n 200" in found.err, found.out) == (1, True, ""), found.err
+        _follow(fed, api.url)
         assert (
             there("refeed", "orders", "--yes").out.splitlines()[0] == "forgotten  tail orders.jsonl  after 2 messages"
         )
@@ -118,6 +123,21 @@ def _see_the_same_by_a_server(fed: CommandLine) -> None:
             asking[:] = [who]
             assert len(api.get("sources")["sources"]) == listed
             assert api.ask("POST", "topics/orders/refeed", {}).status == 403
+
+
+def _follow(fed: CommandLine, url: str) -> None:
+    """What is there is not given again; what comes is, all of it, though a server gives 200 at once."""
+    told: list[str] = []
+    streams = elsewhere(url, {}, __version__, told.append, ManualClock()).streams
+    seen = streams.follow("never")
+    assert next(seen) is None
+    (fed.folder / "raw.jsonl").write_bytes(b"".join(b"%d\n" % n for n in range(201)) + b"\xff\n")
+    fed("stream", "feed", "never", "raw.jsonl", "--raw")
+    values = [one["value"] for one in itertools.takewhile(lambda one: one is not None, seen) if one is not None]
+    assert values == [*map(str, range(201)), b"\xff"]
+    assert told == []
+    with pytest.raises(UnknownName):
+        next(streams.follow("none"))
 
 
 def test_a_source_can_be_made_to_begin_anew(fed: CommandLine) -> None:

@@ -164,6 +164,25 @@ def test_a_chain_waits_for_the_batch_before_or_absorbs_it(mill: Mill, absorb: bo
         assert mill.asked() == ["2026-01-01", "2026-01-01", "2026-01-02"]
 
 
+def test_a_batch_of_a_chain_that_took_nothing_steps_aside_after_a_minute(mill: Mill) -> None:
+    """Rule 6: it has no range of its own; but what was wrong may be so for the next one, too."""
+    mill.at(2026, 1, 4)
+    mill.keep(daily(sequential=True, bookmarks_only=True))
+    mill.failing.add("p")
+    mill.plan()
+    mill.drive()
+    mill.plan(2)
+    assert mill.asked() == ["2026-01-01"]
+    mill.clock.advance(60)
+    mill.plan(2)
+    assert mill.asked() == ["2026-01-01", "2026-01-02"], "it looked again by itself"
+    first = list(mill.store_runs())[-1]
+    with pytest.raises(Refused, match="took nothing"):
+        control.preview_clearing(mill.store, first, [])
+    with pytest.raises(Refused, match="took nothing"):
+        control.trigger(mill.store, "p", mill.clock.now(), interval=Interval(START, START + DAY))
+
+
 def _store_runs(self: Mill) -> Iterable[int]:
     with self.store.read() as tx:
         return [run.id for run in tx.runs.recent()]

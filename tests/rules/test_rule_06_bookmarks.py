@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 from harness.project import Project
 from tidemill.authoring.pipeline import Pipeline
+from tidemill.flow.facts.batches import batch_facts
 from tidemill.model.batch import BatchState
 from tidemill.model.errors import Refused
+from tidemill.model.run import RunState
 
 
 class Log:
@@ -19,19 +22,24 @@ class Log:
     def __init__(self) -> None:
         self.length = 0
         self.asked: list[tuple[Any, Any]] = []
+        #: What happens when it is asked.
+        self.fault: BaseException | None = None
 
     def declare(self, project: Project, **options: Any) -> Pipeline:
         p = project.pipeline("crm", schedule=None)
+        self.on(p, **options)
+        return p
 
+    def on(self, p: Pipeline, **options: Any) -> None:
         @p.source(**options)
         def changes(bookmark: Any) -> Iterator[dict[str, Any]]:
             self.asked.append((bookmark.value, bookmark.until))
+            if self.fault is not None:
+                raise self.fault
             until = self.length if bookmark.until is None else bookmark.until
             for n in range((bookmark.value or 0) + 1, until + 1):
                 yield {"n": n}
                 bookmark.advance(n)
-
-        return p
 
 
 def bookmark(project: Project) -> Any:
@@ -101,6 +109,71 @@ def test_absorb_takes_over_the_range_and_the_old_batch_can_never_publish(project
     with project.services.metadata.read() as tx:
         assert [b.state for b in tx.batches.recent()] == [BatchState.PUBLISHED, BatchState.ABSORBED]
     assert bookmark(project) == 5
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("wrong password"), KeyboardInterrupt()])
+def test_a_batch_that_took_nothing_steps_aside(project: Project, fault: BaseException) -> None:
+    log = Log()
+    p = log.declare(project)
+    log.length, log.fault = 3, fault
+    with pytest.raises(KeyboardInterrupt) if isinstance(fault, KeyboardInterrupt) else nullcontext():
+        assert not project.run(p, "first").ok
+    log.fault = None
+    assert project.run(p, "second").ok
+    assert numbers(project) == [1, 2, 3]
+    log.length = 5
+    assert project.run(p, "first").ok, "its key is free: it means a new batch, which goes on behind the second one"
+    assert numbers(project) == [1, 2, 3, 4, 5]
+    assert log.asked == [(None, None), (None, None), (3, None)]
+    with project.services.metadata.read() as tx:
+        assert [(b.key.run_key, b.state) for b in tx.batches.recent()] == [
+            ("first", BatchState.PUBLISHED), ("second", BatchState.PUBLISHED),
+            ("first (batch 1)", BatchState.ABSORBED),
+        ]  # fmt: skip
+        ended = tx.runs.recent()[-1]
+        assert ended.state in (RunState.FAILED, RunState.CANCELLED), "it stays as it ended"
+        assert batch_facts(tx, tx.batches.recent()[-1])["state"] == f"{ended.state}, stepped aside"
+
+
+def test_what_has_archived_anything_is_waited_for_whoever_died_then(project: Project) -> None:
+    """A manifest that was sealed when the process died, before it was noted: its range is taken."""
+    log = Log()
+    p = log.declare(project)
+    log.length = 3
+    sealing = project.services.archive.seal
+    with pytest.MonkeyPatch.context() as patch:
+
+        def sealed_then_dead(batch: Any, manifest: Any) -> None:
+            sealing(batch, manifest)
+            raise OSError("the process is gone")
+
+        patch.setattr(project.services.archive, "seal", sealed_then_dead)
+        assert not project.run(p, "first").ok
+    log.length = 5
+    with pytest.raises(Refused, match="is not published"):
+        project.run(p, "second")
+    assert project.run(p, "first").ok
+    assert numbers(project) == [1, 2, 3], "by the archive: the source was asked once"
+    assert len(log.asked) == 1
+
+
+def test_an_interval_is_owed_where_a_source_is_asked_for_it(project: Project) -> None:
+    """Beside a source that has intervals, a batch that took nothing is waited for: no later one would bring its own."""
+    log = Log()
+    p = project.pipeline("crm", start="2026-01-01")
+    log.fault = RuntimeError("wrong password")
+    log.on(p)
+
+    @p.source
+    def daily(interval: Any) -> Iterator[dict[str, Any]]:
+        if log.fault is not None:
+            raise log.fault
+        yield {"day": interval.ds}
+
+    assert not project.run(p, "2026-01-01").ok
+    log.fault = None
+    with pytest.raises(Refused, match="is not published"):
+        project.run(p, "2026-01-02")
 
 
 def test_repairing_an_old_batch_uses_its_own_range_and_leaves_the_bookmark(project: Project) -> None:

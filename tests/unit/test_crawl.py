@@ -56,6 +56,11 @@ def test_folders_say_values() -> None:
         (b"id\tname\n1\ta\n", {"delimiter": "\t"}),
         (b"id|name|x\n1|\"a|b\"|2\n", {"delimiter": "|"}),
         (b"1,a\n2,b\n", {"header": False}),
+        (b"id;price\n1;2,50\n2;3\n", {"delimiter": ";", "decimal": ","}),
+        (b'id,price\n1,"2,50"\n', {"decimal": ","}),
+        (b"id;price;rate\n1;2,50;0.5\n", {"delimiter": ";"}),
+        (b"id;people\n1;1,234\n", {"delimiter": ";"}),
+        (b"id;places\n1;2,50\n2;home\n", {"delimiter": ";"}),
         (b"2026-01-01;a\n", {"delimiter": ";", "header": False}),
         ("id;naïve\n1;Zoë\n".encode("cp1252"), {"encoding": "cp1252", "delimiter": ";"}),
         ("id,naïve\n1,Zoë".encode()[:-1], {}),
@@ -75,6 +80,7 @@ def test_files_of_one_table_are_written_alike() -> None:
     }  # fmt: skip
     with pytest.raises(DefinitionError, match="several ways"):
         one_dialect([{}, {"delimiter": ";"}])
+    assert one_dialect([{"delimiter": ";", "decimal": ","}, {"delimiter": ";"}]) == {"decimal": ",", "delimiter": ";"}
     assert dialect_of(b"id\tname\n1\ta\n", named_tsv=True) == {}
 
 

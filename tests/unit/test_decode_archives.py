@@ -60,12 +60,13 @@ def test_a_row_that_does_not_fit_names_its_member_and_line(kind: str) -> None:
 
 
 @packed
-def test_a_pattern_chooses_members_and_clutter_is_left(kind: str) -> None:
+@pytest.mark.parametrize("pattern", ["*.csv", "**/*.csv"])
+def test_a_pattern_chooses_members_and_clutter_is_left(kind: str, pattern: str) -> None:
     members = [
         ("a.csv", b"id\n1\n"), ("readme.txt", b"hello, there\nid\n"), ("__MACOSX/._a.csv", b"\0\0"),
         (".DS_Store", b"\0"), ("deep/b.csv", b"id\n2\n"),
     ]  # fmt: skip
-    rows, _ = decode(PACKERS[kind](members), f"in.{kind}", members="*.csv")
+    rows, _ = decode(PACKERS[kind](members), f"in.{kind}", members=pattern)
     assert [row["id"] for row in rows] == [1, 2]
 
 

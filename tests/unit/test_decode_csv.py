@@ -55,6 +55,37 @@ def test_types_hold_every_value_without_loss(texts: list[str], kind: str, expect
     assert made.rejected == []
 
 
+@pytest.mark.parametrize(
+    ("texts", "kind", "expected"),
+    [
+        (["1,5", "-2", "1,25e3"], "double", [1.5, -2.0, 1250.0]),
+        (["7", "-2"], "long", [7, -2]),
+        (["1.5", "2"], "string", ["1.5", "2"]),
+        (["1,5", "2.5"], "string", ["1,5", "2.5"]),
+        (["1.234,5", "1,5"], "string", ["1.234,5", "1,5"]),
+        (["1,5", "x,y"], "string", ["1,5", "x,y"]),
+        (["1,2,3"], "string", ["1,2,3"]),
+        (["2024-02-29 10:00:00.5", "2024-03-01"], "timestamp", [dt.datetime(2024, 2, 29, 10, 0, 0, 500_000),
+                                                              dt.datetime(2024, 3, 1)]),
+    ],
+)  # fmt: skip
+def test_numbers_may_have_a_decimal_comma(texts: list[str], kind: str, expected: list[Any], block: int) -> None:
+    given = "k;v\n" + "".join(f"{i};{text}\n" for i, text in enumerate(texts))
+    made = decode(given, "f.csv", block=block, csv={"decimal": ","})
+    assert (made.types["v"], [row["v"] for row in made.rows]) == (kind, expected)
+
+
+def test_a_declared_number_with_the_other_mark_is_rejected(block: int) -> None:
+    columns = Schema.of({"v": "decimal(9,2)", "w": "double"})
+    contract = Contract(columns=columns)
+    made = decode('v,w\n"1,50","+,5"\n1.50,2\n"1.000,5",2\n', "f.csv", block=block, csv={"decimal": ","},
+                  contract=contract)  # fmt: skip
+    assert made.rows == [{"v": Decimal("1.50"), "w": 0.5}]
+    assert [error for _, _, error in made.rejected] == [
+        'v: "1.50" does not fit decimal(9,2)', 'v: "1.000,5" does not fit decimal(9,2)'
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("last", [True, False], ids=["ends with a line end", "ends without"])
 @pytest.mark.parametrize("bom", ["", "\ufeff"])

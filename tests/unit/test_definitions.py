@@ -55,7 +55,7 @@ def test_a_default_definition_is_small_and_comes_back():
     assert Definition.from_json(small.as_json()) == small
     assert set(small.as_json()) == {
         "name", "kind", "nodes", "tasks", "schedule", "zone", "catchup", "max_active_runs", "sequential", "absorb",
-        "paused",
+        "bookmarks_only", "paused",
     }  # fmt: skip
 
 

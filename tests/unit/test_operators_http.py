@@ -106,6 +106,7 @@ def test_secrets_of_a_connection_do_not_follow_to_another_host(worker, web):
 
 def test_secrets_of_connections_are_masked():
     url = "https://me:se%20cret@host/?X-Token=t0ken&colour=blue&Authorization=Bearer%20abc"
+    assert secret_values({"TIDEMILL_CONN_API": "http://api.example:8080/", "TIDEMILL_CONN_DB": "sqlite:///a.db"}) == []
     found = secret_values({"TIDEMILL_CONN_API": url, "COLOUR": "red"})
     assert found == [url, "se cret", "se%20cret", "t0ken", "Bearer abc"]
 

@@ -17,6 +17,7 @@ from tidemill.authoring.pipeline import Pipeline
 from tidemill.authoring.written import pipeline_of
 from tidemill.authoring.written_schema import schema
 from tidemill.model.databases import DatabaseSource
+from tidemill.model.document import as_written
 from tidemill.model.errors import DefinitionError, TidemillError
 from tidemill.model.rest import Rest
 
@@ -223,7 +224,11 @@ GOLDEN = {
         '"parallel" is a text, and must be a number.', "4:47", None
     ),
     "pipeline: shop\nsources:\n  t:\n    sql: {connection: db, table: t, lag: 5m}": (
-        "lag='5m' needs a cursor.", "4:42", 'cursor="updated_at"'
+        "lag='5m' needs a cursor.", "4:42", 'cursor: "updated_at"'
+    ),
+    "pipeline: shop\nsources:\n  t:\n    sql: {connection: db}": (
+        "A source reads either a table or a query.", "4:10",
+        'beside the connection table: "public.orders", or query: "select ..." and a name',
     ),
     "pipeline: shop\nsources:\n  t:\n    rest: {url: 'https://h/x', auth: {bearr: x}}": (
         'There is no way of auth "bearr".', "4:39", 'did you mean "bearer"?'
@@ -260,6 +265,19 @@ def test_what_is_wrong_is_told_with_its_place_and_the_nearest_name(text: str) ->
     assert caught.value.where == ("pipelines/shop.yaml" + (f":{place}" if place else ""))
     if hint:
         assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("hint", "written"),
+    [
+        ("new=True, or parallel=1", "new: true, or parallel: 1"),
+        ('columns={"id": "long"}; key=["a", "b"]', 'columns: {"id": "long"}; key: ["a", "b"]'),
+        ("another slot=, or select= and prefix=", "another slot, or select and prefix"),
+        ("TIDEMILL_CONN_X=https://host?a=b&http=true, --at=1", "TIDEMILL_CONN_X=https://host?a=b&http=true, --at=1"),
+    ],
+)
+def test_hints_for_code_are_told_as_a_document_has_them(hint: str, written: str) -> None:
+    assert as_written(hint) == written
 
 
 def test_values_are_what_people_mean() -> None:

@@ -65,7 +65,7 @@ def sql(
         raise DefinitionError(
             "A source reads either a table or a query.",
             where=here(),
-            hint='sources.sql("shop_db", "public.orders") or sources.sql("shop_db", query="select ...", name="orders")',
+            hint='beside the connection table="public.orders", or query="select ..." and a name',
         )
     if table is not None and not (table.count(".") <= 2 and all(table.split("."))):
         raise DefinitionError(f'"{table}" cannot name a table.', where=here(), hint='"orders" or "public.orders"')
@@ -145,7 +145,7 @@ def sql_tables(
             raise DefinitionError(
                 f'"{made[source.called].table}" and "{table}" would both be called "{source.called}".',
                 where=here(),
-                hint=f'declare one of them by sources.sql(..., "{table}", name="...")',
+                hint=f'declare "{table}" as a source of its own, by another name',
             )
         made[source.called] = source
     if not made:

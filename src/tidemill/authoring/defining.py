@@ -14,7 +14,7 @@ from tidemill.model.definition import Definition, Kind, Schedule, TaskInfo
 from tidemill.model.errors import DefinitionError
 from tidemill.model.expectation import ReferencesExpectation
 from tidemill.model.graph import Graph, Node, Retry
-from tidemill.model.pipeline import Materialized, OnFailure, PipelineSpec, Task, TaskKind, tasks_of
+from tidemill.model.pipeline import Materialized, PipelineSpec, Task, TaskKind, tasks_of
 from tidemill.model.table import TableName, WriteMode
 from tidemill.model.timetable import parse_duration
 from tidemill.model.webhook import Webhook
@@ -79,7 +79,8 @@ def definition_of(spec: PipelineSpec, schedule: Schedule, zone: str, rules: Rule
         run_timeout=rules.run_timeout,
         deadline=rules.deadline,
         sequential=spec.bookmarked,
-        absorb=any(source.on_failure is OnFailure.ABSORB for source in spec.sources.values()),
+        absorb=spec.absorbs,
+        bookmarks_only=spec.bookmarked and spec.bookmarks_only,
         paused=rules.paused,
         params={name: _parameter(value) for name, value in spec.params.items()},
         file=spec.place.rpartition(":")[0],

@@ -69,5 +69,5 @@ def _check_address(pattern: str, scheme: str, rest: str) -> None:
         raise DefinitionError(
             "The address has a login, which does not belong into code.",
             where=here(),
-            hint='files("in/*.csv", connection="partner") with TIDEMILL_CONN_PARTNER in the environment',
+            hint='a path alone, and connection="partner" with TIDEMILL_CONN_PARTNER in the environment',
         )

@@ -157,7 +157,7 @@ def graphql(
     if not query.strip():
         raise DefinitionError("There is no query.", where=here())
     if isinstance(paginate, ByLink | ByNextUrl):
-        raise DefinitionError("GraphQL has no addresses of pages.", where=here(), hint="sources.by_cursor(...)")
+        raise DefinitionError("GraphQL has no addresses of pages.", where=here(), hint="by_cursor")
     if paginate is not None:
         kept = {name: getattr(paginate, name) for name in paginate.__dataclass_fields__}
         paginate = type(paginate)(**{**kept, "carrier": "variables"})

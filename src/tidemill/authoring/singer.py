@@ -143,7 +143,7 @@ def read_program(tap: str | Sequence[str], executable: str | None) -> tuple[tupl
     """What is installed, and what is run."""
     specs = (tap,) if isinstance(tap, str) else tuple(tap)
     if not specs or not all(one.strip() for one in specs):
-        raise DefinitionError(f"{tap!r} names no tap.", where=here(), hint='sources.singer("tap-github")')
+        raise DefinitionError(f"{tap!r} names no tap.", where=here(), hint='tap="tap-github"')
     if len(specs) == 1 and (specs[0].endswith(".py") or specs[0].startswith((".", "/"))):
         return (), specs[0]
     found = _PACKAGE.match(specs[0])

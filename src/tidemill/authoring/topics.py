@@ -68,7 +68,7 @@ def topic(
     place = here()
     name: Any = topic.name if isinstance(topic, Topic) else topic
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name):
-        raise DefinitionError(f"{name!r} is no name of a topic.", where=place, hint='sources.topic("orders")')
+        raise DefinitionError(f"{name!r} is no name of a topic.", where=place, hint='topic="orders"')
     _one_of("start", start, Start)
     _one_of("until", until, Until)
     _one_of("on_loss", on_loss, OnLoss)

@@ -25,7 +25,7 @@ from tidemill.authoring.kinds import CHECKS, MADE, PARTS, SECTIONS, SOURCES, Kin
 from tidemill.authoring.options import TABLE_OPTIONS
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.authoring.place import standing_at
-from tidemill.model.document import Node
+from tidemill.model.document import Node, as_written
 from tidemill.model.errors import DefinitionError, TidemillError, UnknownName
 from tidemill.model.expectation import Expectation
 from tidemill.ports.decoder import DecodeOptions
@@ -236,6 +236,7 @@ def _made(node: Node, make: Any) -> Any:
     except TidemillError as error:
         if error.where in (None, "", node.line_place):
             error.where = (_blamed(node, error.what) or node).place
+        error.hint = as_written(error.hint)
         raise
 
 

@@ -15,7 +15,8 @@ from tidemill.model.batch import BatchState, topic_of
 from tidemill.model.run import RUN_ENDS
 from tidemill.ports.asked import Facts
 
-_STYLES = {"published": "good", "failed": "bad", "reverted": "warn", "absorbed": "warn", "cancelled": "warn"}
+_STYLES = {"published": "good", "failed": "bad", "reverted": "warn", "absorbed": "warn", "cancelled": "warn",
+           "aside": "warn"}  # fmt: skip
 
 
 def list_batches(invocation: Invocation, pipeline: str | None, limit: int | None) -> None:

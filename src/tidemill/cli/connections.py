@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tidemill.cli.command import Command, Group
+from tidemill.cli.failure import explain, show
 from tidemill.cli.grid import Column
 from tidemill.cli.invocation import Invocation, pass_invocation
 from tidemill.cli.singer import singer
 from tidemill.cli.text import count
-from tidemill.model.errors import UserError
+from tidemill.model.errors import TidemillError, UserError
 
 if TYPE_CHECKING:
     from tidemill.wiring.connection_care import Listed
@@ -60,17 +61,37 @@ def add_connection(invocation: Invocation, name: str) -> None:
 
 
 @connections.command("test", cls=Command)
-@_NAME
+@click.argument("names", nargs=-1, metavar="[NAME]...")
 @pass_invocation
-def try_connection(invocation: Invocation, name: str) -> None:
-    """Connect, and tell in a line whether it works."""
-    from tidemill.wiring.connection_care import test_connection
+def try_connections(invocation: Invocation, names: tuple[str, ...]) -> int:
+    """Connect, and tell in a line whether it works.
 
-    said = test_connection(invocation.known_settings(), name)
+    Without a name all connections are tried, one after the other; the exit code is that of the worst.
+    """
+    from tidemill.wiring.connection_care import listed_connections, test_connection
+
+    settings, failed = invocation.known_settings(), [0]
+    told: list[dict[str, Any]] = []
+    for name in dict.fromkeys(names) or [one.name for one in listed_connections(settings)]:
+        try:
+            said = test_connection(settings, name)
+        except TidemillError as error:
+            if len(names) == 1:
+                raise
+            told.append({"connection": name, "works": False, "error": explain(error, invocation).as_json()})
+            failed.append(error.exit_code)
+            if not invocation.json:
+                invocation.out.facts([("failed", name)])
+                show(explain(error, invocation))
+        else:
+            told.append({"connection": name, "works": True, "said": said})
+            if not invocation.json:
+                invocation.out.facts([("works", name, said)])
     if invocation.json:
-        invocation.out.object({"connection": name, "works": True, "said": said})
-        return
-    invocation.out.facts([("works", name, said)])
+        invocation.out.object(told[0] if len(names) == 1 else {"connections": told})
+    elif not told:
+        _print(invocation, [], ["connection"], "tidemill connections add NAME")
+    return max(failed)
 
 
 @connections.command("rm", cls=Command)

@@ -85,14 +85,12 @@ def feed(invocation: Invocation, topic: str, file: Any, keys: tuple[str, ...], r
 def peek(invocation: Invocation, topic: str, last: int, follow: bool) -> None:
     """Show the last messages of a topic; no group's position moves.
 
-    With --server up to 200, of long ones the beginning, and without --follow.
+    With --server up to 200, of long ones the beginning.
     """
     from tidemill.cli.command import Suggestion
 
     if follow and invocation.json:
         raise Suggestion("--follow has no end, and --json writes one object.", "leave out one of them")
-    if follow and invocation.remote is not None:
-        raise Suggestion("--follow cannot ask a server.", "leave it out, or where the project is")
     found = invocation.installation.streams.peek(topic, last)
     out = invocation.out
     if invocation.json:
@@ -105,15 +103,11 @@ def peek(invocation: Invocation, topic: str, last: int, follow: bool) -> None:
         if not found:
             out.note(f"{topic} has no messages")
         return
-    from tidemill.wiring.asked_streams import message_facts
-    from tidemill.wiring.topic_browse import Decoding
-
     for one in found:
         out.line("  ".join(_row(one)))
-    decoding = Decoding(invocation.streams, topic)
-    for new in invocation.streams.follow(topic):
-        for message in decoding.of([] if new is None else [new]):
-            out.line("  ".join(_row(message_facts(message))))
+    for new in invocation.installation.streams.follow(topic):
+        if new is not None:
+            out.line("  ".join(_row(new)))
         sys.stdout.flush()
 
 

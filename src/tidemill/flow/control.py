@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from tidemill.flow.chain import absorbed
 from tidemill.model.backfill import Backfill, BackfillState, Policy
-from tidemill.model.batch import BatchKey, Interval
+from tidemill.model.batch import BatchKey, BatchState, Interval
 from tidemill.model.definition import Definition, Kind
 from tidemill.model.errors import Refused, UnknownName, UserError
 from tidemill.model.graph import WHOLE, TaskKey
@@ -81,6 +82,7 @@ def trigger(
     Raises:
         UnknownName: there is no such pipeline, or task.
         Busy: the batch has a run that has not ended.
+        Refused: a later batch of its chain has passed it.
     """
     with metadata.write() as tx:
         record, definition = known(tx, pipeline)
@@ -88,6 +90,8 @@ def trigger(
         if interval is None and run_key is None:
             run_key = f"{kind}-{now:%Y-%m-%dT%H:%M:%S.%f}"
         batch = tx.batches.open(BatchKey(pipeline, interval, None if interval else run_key), now)
+        if batch.state is BatchState.ABSORBED:
+            raise absorbed(batch)
         order = Order(record.definition_id, record.code, kind, dict(conf or {}), only=tuple(sorted(chosen)))
         return tx.runs.queue(batch.id, order, now)
 
@@ -308,6 +312,8 @@ def _of_scheduler(tx: Tx, run_id: int) -> tuple[Run, Order, Definition]:
     if run.state in RUN_ENDS:
         # The next attempt is by today's code: what was wrong with it may be mended by now.
         batch = tx.batches.get(run.batch_id)
+        if batch is not None and batch.state is BatchState.ABSORBED:
+            raise absorbed(batch)
         record = tx.definitions.pipeline(batch.pipeline) if batch is not None else None
         if record is not None and record.active:
             order = replace(order, definition_id=record.definition_id, code=record.code)

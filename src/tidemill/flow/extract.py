@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import datetime
 from itertools import chain, islice
 from typing import Any
 
@@ -68,6 +69,7 @@ def extract(
         after = None
     elif until is not None:
         after = until  # a range that was extracted before keeps its end, whatever the source says today
+    _note_extracted(attempt, extracted_at)
     # The first is sealed last: where it is sealed, all are, and where it is not, all are extracted again.
     for name in (*others, first):
         older = known if name == first else archived(attempt, name)
@@ -121,6 +123,13 @@ def archived(attempt: Attempt, source: str) -> Manifest | None:
         if known is not None:
             _index(attempt, known)
     return known
+
+
+def _note_extracted(attempt: Attempt, at: datetime) -> None:
+    """Say that the range is the batch's own, before the archive does: what is sealed is always waited for (rule 6)."""
+    with attempt.services.metadata.write() as tx:
+        tx.runs.check(attempt.run.id, attempt.run.fence)
+        tx.batches.update(attempt.batch.id, extracted_at=at)
 
 
 def _index(attempt: Attempt, manifest: Manifest) -> None:

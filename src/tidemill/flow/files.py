@@ -91,7 +91,7 @@ class FilesExtraction:
             raise DataError(
                 f'No file matches "{self._glob.text}" for {_named(self._request.batch)}.',
                 where=self._spec.place,
-                hint=f"looked in {self._place}; files(..., optional=True) takes a missing file as an empty batch",
+                hint=f"looked in {self._place}; optional=True takes a missing file as an empty batch",
             )
         return files
 

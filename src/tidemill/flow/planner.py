@@ -13,14 +13,14 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from tidemill.flow.chain import may_step_aside, step_aside, unpublished
 from tidemill.model.backfill import Backfill, BackfillState
-from tidemill.model.batch import BatchKey, BatchState
-from tidemill.model.branch import RefState
+from tidemill.model.batch import BatchKey
 from tidemill.model.condition import FilesArrive
 from tidemill.model.definition import Definition, Schedule
 from tidemill.model.errors import Busy, Conflict, Refused, Unreachable
 from tidemill.model.place import told
-from tidemill.model.run import RUN_ENDS, Order, RunKind
+from tidemill.model.run import Order, RunKind
 from tidemill.plan import backfill as backfilling
 from tidemill.plan.due import due_for, late_at
 from tidemill.plan.partitions import arrived, asset_in, is_whole, names_for, run_key
@@ -32,6 +32,8 @@ from tidemill.ports.metadata import Event, Metadata, Tx
 POLL = timedelta(seconds=5)
 #: How often it looks for runs that are late.
 _LATE_EVERY = timedelta(seconds=15)
+#: After a batch of a chain that took nothing, the next one waits so long: what is wrong may be so for all of them.
+_AFTER_FAILURE = timedelta(minutes=1)
 
 _log = logging.getLogger("tidemill")
 
@@ -103,8 +105,9 @@ class Planner:
         with self._metadata.write() as tx:
             most = 1 if definition.schedule.continuous else definition.max_active_runs
             room = most - len(tx.runs.under_way(record.name))
+            free_at = self._chain_free_at(tx, definition, now) if definition.sequential else now
             if definition.sequential:
-                room = min(room, 1 if self._is_chain_free(tx, definition, now) else 0)
+                room = min(room, 1 if free_at == now else 0)
             wanted = due_for(definition, now, record.newest, room)
             made, refused = 0, None
             for interval in wanted.intervals:
@@ -113,23 +116,27 @@ class Planner:
                 except Refused as error:
                     refused = error
             newest = wanted.intervals[-1] if wanted.intervals else None
-            tx.definitions.advance(record.name, newest, wanted.next_at)
+            later = [at for at in (wanted.next_at, free_at) if at is not None and at > now]
+            tx.definitions.advance(record.name, newest, min(later, default=wanted.next_at))
         if refused is not None:
             _log.error("%s", told(refused))
         return made
 
-    def _is_chain_free(self, tx: Tx, definition: Definition, now: datetime) -> bool:
-        """Whether the next batch of a bookmark chain may begin (rule 6): those before it are published, or absorbed."""
-        for batch in tx.batches.recent(definition.name, state=BatchState.OPEN, limit=20):
-            last = tx.runs.last(batch.id)
-            if last is None:
-                continue
-            if last.state not in RUN_ENDS or not definition.absorb:
-                return False
-            tx.batches.update(batch.id, state=BatchState.ABSORBED)
-            if last.branch is not None:
-                tx.refs.update(last.branch, state=RefState.ABSORBED)
-        return True
+    def _chain_free_at(self, tx: Tx, definition: Definition, now: datetime) -> datetime | None:
+        """When the next batch of a bookmark chain may begin (rule 6): those before it are published, or step aside.
+
+        None: not by time alone.
+        """
+        free_at, aside = now, list(unpublished(tx, definition.name))
+        for batch, last in aside:
+            if not may_step_aside(batch, last, absorb=definition.absorb, bookmarks_only=definition.bookmarks_only):
+                return None
+            if not definition.absorb and last.ended_at is not None:
+                free_at = max(free_at, last.ended_at + _AFTER_FAILURE)
+        if free_at <= now:
+            for batch, last in aside:
+                step_aside(tx, batch, last)
+        return free_at
 
     def _ask(
         self,

@@ -11,16 +11,16 @@ import shlex
 from dataclasses import dataclass, field, replace
 
 from tidemill.flow.attempt import Attempt, open_attempt
+from tidemill.flow.chain import absorbed, may_step_aside, step_aside, unpublished
 from tidemill.flow.observe import Observer, RunReport, Silent, TaskReport
 from tidemill.flow.publish import PublishConflict
 from tidemill.flow.services import Services
 from tidemill.flow.work import Work
 from tidemill.model.batch import Batch, BatchKey, BatchState
-from tidemill.model.branch import RefState
 from tidemill.model.errors import CheckFailed, Fenced, Refused, RunFailed
 from tidemill.model.graph import WHOLE
 from tidemill.model.instance import Begun, Dispatched, Ended, Event, Failed, Succeeded
-from tidemill.model.pipeline import OnFailure, PipelineSpec, SourceKind, Task, graph_of, tasks_of
+from tidemill.model.pipeline import PipelineSpec, Task, graph_of, tasks_of
 from tidemill.model.place import told
 from tidemill.model.run import RunState, TaskState
 from tidemill.model.table import TableName
@@ -77,23 +77,18 @@ def open_batch(services: Services, pipeline: PipelineSpec, key: BatchKey) -> Bat
     with services.metadata.write() as tx:
         batch = tx.batches.open(key, now)
         if batch.state is BatchState.ABSORBED:
-            raise Refused(
-                f"Batch {batch.id} ({key}) was absorbed: a later batch took over its range.",
-                hint="its rows are in the batch that absorbed it",
-            )
+            raise absorbed(batch)
         if pipeline.bookmarked and batch.published_at is None:
             _check_chain(tx, pipeline, batch)
     return batch
 
 
 def _check_chain(tx: Tx, pipeline: PipelineSpec, batch: Batch) -> None:
-    """Wait for, or absorb, earlier batches of the chain that were begun and not published."""
-    absorb = any(s.on_failure is OnFailure.ABSORB for s in pipeline.sources.values() if s.kind is SourceKind.BOOKMARK)
-    for earlier in tx.batches.recent(pipeline.name, state=BatchState.OPEN):
-        last = tx.runs.last(earlier.id)
-        if earlier.id >= batch.id or last is None:
+    """Wait for earlier batches of the chain that were begun and not published, or let them step aside."""
+    for earlier, last in unpublished(tx, pipeline.name):
+        if earlier.id >= batch.id:
             continue
-        if not absorb or last.state in (RunState.RUNNING, RunState.PUBLISHING):
+        if not may_step_aside(earlier, last, absorb=pipeline.absorbs, bookmarks_only=pipeline.bookmarks_only):
             raise Refused(
                 f"Batch {earlier.id} ({earlier.key}) comes before batch {batch.id} and is not published: its "
                 "bookmark is not known yet.",
@@ -101,9 +96,7 @@ def _check_chain(tx: Tx, pipeline: PipelineSpec, batch: Batch) -> None:
                 hint=f"tidemill run {pipeline.name} {shlex.quote(when_of(earlier.key, pipeline))}, or declare the "
                 'source with on_failure="absorb"',
             )
-        tx.batches.update(earlier.id, state=BatchState.ABSORBED)
-        if last.branch is not None:
-            tx.refs.update(last.branch, state=RefState.ABSORBED)
+        step_aside(tx, earlier, last)
 
 
 class _Driver:

@@ -15,7 +15,8 @@ from tidemill.flow.observe import Observer, TableReport, TaskReport
 from tidemill.flow.publish import PublishPlan, publish_run
 from tidemill.flow.transform import build
 from tidemill.model.batch import Manifest
-from tidemill.model.errors import Refused
+from tidemill.model.document import as_written, is_document
+from tidemill.model.errors import Refused, TidemillError
 from tidemill.model.pipeline import PipelineSpec, SourceKind, Task, TaskKind
 from tidemill.model.place import told
 from tidemill.model.run import TaskState
@@ -43,7 +44,15 @@ class Work:
         self.rows: dict[TableName, int] = {}
 
     def execute(self, task: Task) -> TaskReport:
-        """Do the work of one task."""
+        """Do the work of one task. What it should try is told in the words of the pipeline's file."""
+        try:
+            return self._execute(task)
+        except TidemillError as error:
+            if is_document(self.attempt.pipeline.place):
+                error.hint = as_written(error.hint)
+            raise
+
+    def _execute(self, task: Task) -> TaskReport:
         attempt, pipeline = self.attempt, self.attempt.pipeline
 
         def progress(rows: int = 0, bytes: int = 0) -> None:

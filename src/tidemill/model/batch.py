@@ -94,7 +94,7 @@ class BatchState(StrEnum):
     PUBLISHED = "published"
     #: It was on `main` and was undone by `branch revert`.
     REVERTED = "reverted"
-    #: Its range was taken over by a later batch of the same bookmark chain; it may never publish.
+    #: A later batch of the same bookmark chain took its range, or went on in its place; it may never publish.
     ABSORBED = "absorbed"
 
 
@@ -142,6 +142,11 @@ class Batch:
     def pipeline(self) -> str:
         """The pipeline that the batch belongs to."""
         return self.key.pipeline
+
+    @property
+    def took_nothing(self) -> bool:
+        """True where no source was read to its end: nothing is archived, and no range is the batch's own (rule 6)."""
+        return self.extracted_at is None
 
     @property
     def order(self) -> datetime:

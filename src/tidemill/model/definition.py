@@ -114,6 +114,7 @@ class Definition:
         webhooks: the names of its sources that others POST to.
         deadline_from: what `deadline` counts from instead: "start" of the interval, "created" (when the run was asked
             for), or a moment as ISO text.
+        bookmarks_only: every source goes on from a bookmark, so that no run owes an interval (rule 6).
     """
 
     name: str
@@ -142,6 +143,7 @@ class Definition:
     streams: tuple[str, ...] = ()
     webhooks: tuple[str, ...] = ()
     deadline_from: str = ""
+    bookmarks_only: bool = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Definition) and self.as_json() == other.as_json()
@@ -183,8 +185,8 @@ class Definition:
 
 _PLAIN = (
     "zone", "start", "end", "catchup", "max_active_runs", "max_active_tasks", "run_timeout", "deadline",
-    "deadline_from", "sequential", "absorb", "paused", "params", "file", "place", "doc", "tags", "owner", "callbacks",
-    "streams", "webhooks",
+    "deadline_from", "sequential", "absorb", "bookmarks_only", "paused", "params", "file", "place", "doc", "tags",
+    "owner", "callbacks", "streams", "webhooks",
 )  # fmt: skip
 
 

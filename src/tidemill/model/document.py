@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+#: `lag="5m"`, `parallel=1`, `new=True`, and `another slot=`, as hints name arguments of code.
+_ARGUMENT = re.compile(r"""(?<![\w&?.-])([a-z_]+)=(?:(True|False|None)\b|(?=["'\[{\d])|(?=$|[\s,;)]))""")
+_VALUES = {"True": "true", "False": "false", "None": "null"}
+
+
+def is_document(place: str) -> bool:
+    """Whether a place in a user's file is one in a document."""
+    return re.search(r"\.ya?ml(:\d+){1,2}$", place) is not None
+
+
+def as_written(hint: str | None) -> str | None:
+    """A hint that names arguments as code has them, as a document has them: `lag="5m"` is `lag: "5m"`."""
+
+    def written(found: re.Match[str]) -> str:
+        name, value = found[1], found[2]
+        if value is not None:
+            return f"{name}: {_VALUES[value]}"
+        return f"{name}: " if found.end() < len(found.string) and found.string[found.end()] not in " ,;)\n" else name
+
+    return None if hint is None else _ARGUMENT.sub(written, hint)
 
 
 @dataclass(frozen=True, slots=True)

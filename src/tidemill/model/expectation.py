@@ -210,7 +210,7 @@ class Measured:
 
 def _named(columns: tuple[str, ...], check: str) -> tuple[str, ...]:
     if not columns or not all(isinstance(c, str) for c in columns):
-        raise DefinitionError(f"{check} needs the names of columns.", hint=f'tm.{check}("id")')
+        raise DefinitionError(f"{check} needs the names of columns.", hint='one or several, such as "id"')
     return columns
 
 
@@ -280,9 +280,7 @@ def in_set(column: str, values: Iterable[Any] | None, *, name: str | None = None
     """Expect values of `column` to be among `values`; None allows every value, an empty set none."""
     on = _named((column,), "in_set")
     if isinstance(values, str):
-        raise DefinitionError(
-            f'in_set("{column}", "{values}") needs a list of values.', hint=f'tm.in_set("{column}", ["{values}"])'
-        )
+        raise DefinitionError(f'in_set("{column}", "{values}") needs a list of values.', hint=f'["{values}"]')
     listed = None if values is None else tuple(values)
     shown = "any" if listed is None else ", ".join(str(v) for v in listed[:5]) + (", ..." if len(listed) > 5 else "")
     common = _common(name, f"in_set({column}: {shown})", options, "null_fails")
@@ -304,7 +302,7 @@ def between(
     Bounds of a time column may be text: "2013-01-01", "2013-01-01T06:00".
     """
     if minimum is None and maximum is None:
-        raise DefinitionError(f'between("{column}") has no bound.', hint=f'tm.between("{column}", 0, 100)')
+        raise DefinitionError(f'between("{column}") has no bound.', hint="minimum=0, maximum=100, or one of them")
     return BetweenExpectation(
         on=_named((column,), "between"),
         minimum=minimum,
@@ -348,11 +346,11 @@ def row_count(
 ) -> FigureExpectation:
     """Expect the table (or with `of="batch"` the batch) to have between `minimum` and `maximum` rows."""
     if minimum is None and maximum is None:
-        raise DefinitionError("row_count has no bound.", hint="tm.row_count(1)")
+        raise DefinitionError("row_count has no bound.", hint="minimum=1")
     bounds: tuple[Any, ...] = (minimum, maximum)
     for bound in bounds:
         if bound is not None and (not isinstance(bound, int) or bound < 0):
-            raise DefinitionError(f"row_count: {bound!r} is no number of rows.", hint="tm.row_count(1, 1000)")
+            raise DefinitionError(f"row_count: {bound!r} is no number of rows.", hint="minimum=1, maximum=1000")
     default = f"row_count({'' if minimum is None else minimum}..{'' if maximum is None else maximum})"
     return FigureExpectation(figure=Figure.ROWS, minimum=minimum, maximum=maximum, **_common(name, default, options))
 

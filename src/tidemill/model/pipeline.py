@@ -224,6 +224,16 @@ class PipelineSpec:
         """True where a source goes on from a bookmark, so that batches form a chain."""
         return any(s.kind is SourceKind.BOOKMARK for s in self.sources.values())
 
+    @property
+    def bookmarks_only(self) -> bool:
+        """True where every source does, so that no batch has an interval of its own to bring."""
+        return all(s.kind is SourceKind.BOOKMARK for s in self.sources.values())
+
+    @property
+    def absorbs(self) -> bool:
+        """True where a later batch takes over what a failed one should have brought."""
+        return any(s.on_failure is OnFailure.ABSORB for s in self.sources.values() if s.kind is SourceKind.BOOKMARK)
+
     def with_params(self, params: Mapping[str, Any]) -> PipelineSpec:
         """The pipeline with parameters overridden for one run."""
         return replace(self, params={**self.params, **params})

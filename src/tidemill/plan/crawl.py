@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any
 
 from tidemill.model.errors import DefinitionError
@@ -142,7 +143,7 @@ def _format(ending: str) -> str:
 
 
 def dialect_of(head: bytes, named_tsv: bool = False) -> dict[str, Any]:
-    """How a CSV file is written, where it is not as is meant anyway: `delimiter`, `header`, `encoding`.
+    """How a CSV file is written, where it is not as is meant anyway: `delimiter`, `header`, `encoding`, `decimal`.
 
     Args:
         head: the first bytes, unpacked.
@@ -162,7 +163,25 @@ def dialect_of(head: bytes, named_tsv: bool = False) -> dict[str, Any]:
         re.fullmatch(r"\s*[-+]?\d[\d.,:\-/ TZ]*", cell.strip('"')) for line in lines[:1] for cell in _fields(line, best)
     ):
         made["header"] = False
+    if _has_decimal_commas([_fields(line, best) for line in (lines if "header" in made else lines[1:]) if line]):
+        made["decimal"] = ","
     return made
+
+
+def _has_decimal_commas(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a column holds numbers with commas, and none holds numbers with points.
+
+    `1,234` says nothing: its comma may part thousands.
+    """
+    commas = False
+    for column in zip_longest(*rows, fillvalue=""):
+        values = [cell.strip('"') for cell in column if cell.strip('"')]
+        if any(re.fullmatch(r"-?\d+\.\d+", value) for value in values):
+            return False
+        numbers = all(re.fullmatch(r"-?\d+(,\d+)?", value) for value in values)
+        tells = any("," in value and not re.fullmatch(r"-?\d{1,3},\d{3}", value) for value in values)
+        commas = commas or (numbers and tells)
+    return commas
 
 
 def _fields(line: str, mark: str) -> list[str]:
@@ -181,12 +200,13 @@ def _fields(line: str, mark: str) -> list[str]:
 
 def one_dialect(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The dialect of several files. Raises DefinitionError: they are written in several ways."""
-    encodings = [one["encoding"] for one in found if "encoding" in one]  # a file may have no sign that tells
-    plain = [{name: value for name, value in one.items() if name != "encoding"} for one in found]
+    # A file may have no letter, or no fraction, that tells these.
+    seldom = {name: one[name] for name in ("encoding", "decimal") for one in found if name in one}
+    plain = [{name: value for name, value in one.items() if name not in seldom} for one in found]
     other = next((one for one in plain if one != plain[0]), None)
     if other is not None:
         raise DefinitionError(f"files that are written in several ways: {plain[0] or 'plain'}, {other or 'plain'}")
-    return {**({"encoding": encodings[0]} if encodings else {}), **plain[0]}
+    return {**seldom, **plain[0]}
 
 
 def _is_utf8(head: bytes) -> bool:

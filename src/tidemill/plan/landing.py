@@ -99,7 +99,7 @@ def not_ours(table: str, where: str) -> Refused:
     """The error of a table that holds rows before anything was delivered to it."""
     return Refused(
         f'"{table}" in {where} has rows that are not of this delivery: they would be lost, or stay among its own.',
-        hint=f'empty or drop it there, or deliver into another table: deliver(..., table="{table}_delivered")',
+        hint=f'empty or drop it there, or deliver into another table: table="{table}_delivered"',
     )
 
 

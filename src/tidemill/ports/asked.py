@@ -5,7 +5,7 @@ The promises are those of port `installation`. Facts have the names that `--json
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -146,6 +146,14 @@ class AskedStreams(Protocol):
         Raises:
             UnknownName: there is no such topic.
             LimitError: they are more than is given at once.
+        """
+        ...
+
+    def follow(self, topic: str) -> Iterator[Facts | None]:
+        """Messages that come from now on, without an end; None now and then, so that whoever asks may stop.
+
+        Raises:
+            UnknownName: there is no such topic.
         """
         ...
 

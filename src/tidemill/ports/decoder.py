@@ -30,7 +30,7 @@ class DecodeOptions:
 
     Args:
         format: csv, jsonl, avro, parquet, html, xlsx; None finds out. Of archives, that of their members.
-        csv: delimiter, quote, header (bool), column_names, null_values, encoding.
+        csv: delimiter, quote, header (bool), column_names, null_values, encoding, decimal.
         excel: sheet, header (row or bool), range, column_names, null_values.
         members: a pattern of the names of an archive's members that are read; None: all.
         flatten: nested lists become child tables `<table>__<field>`, structs become columns `<field>_<sub>`.

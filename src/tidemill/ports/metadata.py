@@ -31,7 +31,8 @@ class Batches(Protocol):
     """The batches of the project (rule 1)."""
 
     def open(self, key: BatchKey, now: datetime) -> Batch:
-        """The batch of that key, made on first use with the next id of the sequence.
+        """The batch of that key, made on first use with the next id of the sequence. A run key whose batch took nothing
+        and stepped aside (rule 6) means a new batch; the older one is then called by its id, too.
 
         Raises:
             Refused: the key's interval overlaps, without being equal to, that of a published batch of the

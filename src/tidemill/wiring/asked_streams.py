@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -63,6 +63,13 @@ class OwnStreams:
         """No group's position moves."""
         care = self.open_care()
         return [message_facts(one) for one in Decoding(care, topic).of(care.peek(topic, last))]
+
+    def follow(self, topic: str) -> Iterator[Facts | None]:
+        """By a reader of its own."""
+        care = self.open_care()
+        decoding = Decoding(care, topic)
+        for one in care.follow(topic):
+            yield None if one is None else message_facts(*decoding.of([one]))
 
     def sources(self) -> list[Facts]:
         """By topic."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 #: Addresses of files begin so.
 _FILES = ("sqlite:", "duckdb:", "file:")
+#: An address that is no more than a kind and a host.
+_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#@]+/?")
 
 
 class ProjectSecrets:
@@ -183,12 +186,7 @@ def hide_within(value: str) -> None:
 
 def hide_value(value: str, *, address: bool = False) -> None:
     """Hide a value from now on, in all that this process writes for people; of an address, also its parts."""
-    if not address:
-        GIVEN.add(value)
-        return
-    parts = _parts(value)
-    # The path of a file is no secret, and hiding it would hide what errors are about; that of a web hook is one.
-    for part in (*parts, *(() if value.startswith(_FILES) and not any(parts) else (value,))):
+    for part in _hidden(value) if address else (value,):
         GIVEN.add(part)
 
 
@@ -198,7 +196,7 @@ def secret_values(environment: Mapping[str, str] | None = None) -> list[str]:
     found = []
     for name, value in env.items():
         if name.startswith((CONNECTION, airflow.CONNECTION)):
-            found += [value, *_parts(value)]
+            found += _hidden(value)
         elif is_secret(name):
             found.append(value)
     return [value for value in found if value]
@@ -236,6 +234,16 @@ def env_file_variables(settings: Settings) -> dict[str, str]:
         return DotEnvSecrets(settings.root / settings.secrets.env_file).variables()
     except TidemillError:
         return {}
+
+
+def _hidden(address: str) -> list[str]:
+    """What of a connection is hidden: what is secret in it, and all of it, for the path of a web hook is a secret.
+
+    The path of a file and a host alone are none, and hiding them would hide what errors are about.
+    """
+    parts = _parts(address)
+    is_plain = address.startswith(_FILES) or _HOST.fullmatch(address)
+    return parts if is_plain and not any(parts) else [address, *parts]
 
 
 def _parts(address: str) -> list[str]:

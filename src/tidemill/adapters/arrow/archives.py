@@ -15,12 +15,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import IO, Any, BinaryIO, cast
 
 from tidemill.adapters.arrow.compression import Peekable, unpack
 from tidemill.adapters.arrow.detect import IsArchive, Opened, open_feed
 from tidemill.model.errors import DecodeError, LimitError
+from tidemill.plan.globs import Glob
 from tidemill.ports.decoder import DecodeOptions, Feed
 
 #: Names that tools put beside the data: no one means them.
@@ -235,7 +235,10 @@ def _is_wanted(feed: Feed, name: str, seen: set[str], options: DecodeOptions) ->
     seen.add(name)
     if name.startswith(_CLUTTER[0]) or parts[-1] in _CLUTTER or parts[-1].startswith("._"):
         return False
-    return options.members is None or fnmatchcase(name, options.members) or fnmatchcase(parts[-1], options.members)
+    if options.members is None:
+        return True
+    wanted = Glob(options.members)
+    return wanted.matches(name) or wanted.matches(parts[-1])
 
 
 def _refused(feed: Feed, name: str, why: str) -> DecodeError:

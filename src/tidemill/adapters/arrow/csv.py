@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pc_csv
 
+from tidemill.adapters.arrow import commas, text
 from tidemill.adapters.arrow.blocks import Cutting, cut_blocks, text_stream
 from tidemill.adapters.arrow.compression import Peekable
-from tidemill.adapters.arrow.csvtypes import Typing
+from tidemill.adapters.arrow.csvtypes import Notation, Typing
 from tidemill.adapters.arrow.decoded import (
     BlockError,
     Decoded,
@@ -36,7 +37,7 @@ from tidemill.ports.decoder import Rejected
 
 #: Bytes in which a header's delimiter is looked for.
 _HEAD = 64 * 1024
-_OPTIONS = ("delimiter", "quote", "header", "column_names", "null_values", "encoding")
+_OPTIONS = ("delimiter", "quote", "header", "column_names", "null_values", "encoding", "decimal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class CsvOptions:
         column_names: names instead of the header's; without header and names they are `column_1`, `column_2` ...
         null_values: unquoted texts that mean null, beside the empty one.
         encoding: of the file; None: by its byte order mark, else UTF-8.
+        decimal: what parts a number's fraction, a point or a comma.
     """
 
     delimiter: str | None = ","
@@ -59,6 +61,7 @@ class CsvOptions:
     column_names: tuple[str, ...] = ()
     null_values: tuple[str, ...] = ()
     encoding: str | None = None
+    decimal: str = "."
 
     @classmethod
     def of(cls, options: Mapping[str, Any], extension: str) -> CsvOptions:
@@ -81,6 +84,9 @@ class CsvOptions:
                 raise SettingsError(f"The csv option {name} must be one ASCII character, not {mark!r}.")
         if delimiter is not None and delimiter == quote:
             raise SettingsError("The csv options delimiter and quote must differ.")
+        decimal = options.get("decimal", ".")
+        if decimal not in (".", ","):
+            raise SettingsError(f"The csv option decimal must be a point or a comma, not {decimal!r}.")
         return cls(
             delimiter,
             quote,
@@ -88,6 +94,7 @@ class CsvOptions:
             tuple(options.get("column_names", ())),
             tuple(options.get("null_values", ())),
             options.get("encoding"),
+            decimal,
         )
 
 
@@ -112,10 +119,10 @@ def csv_work(stream: Peekable, cutting: Cutting, options: CsvOptions) -> Iterato
         options = replace(options, delimiter=_delimiter(stream.peek(_HEAD)))
     assert options.delimiter is not None
     rules = grammar(options.delimiter, options.quote)
-    text = text_stream(stream, options.encoding, cutting.name)
+    lines = text_stream(stream, options.encoding, cutting.name)
     layout: _Layout | None = None
     skipped = 0
-    for data, last in _with_last(cut_blocks(text, rules.cut, cutting)):
+    for data, last in _with_last(cut_blocks(lines, rules.cut, cutting)):
         start = 0
         if layout is None:
             first = next(rules.records(data), None)
@@ -207,9 +214,10 @@ class _Block:
         quote = (self._layout.options.quote or "").encode()
         # Looking for one byte is thirty times as fast as looking for two.
         empties = bool(quote) and quote in self._data and quote * 2 in self._data
+        notation: Notation = commas if self._layout.options.decimal == "," else text
         while True:
             self._errors = dict(structural)
-            typing = Typing(self._layout.names, known, texts, places, self._errors, empties=empties)
+            typing = Typing(self._layout.names, known, texts, places, self._errors, notation, empties=empties)
             columns, after = typing.run()
             if after == known:
                 break

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemill.adapters.arrow.decoded import array_of
-from tidemill.adapters.arrow.text import column_type, parse, type_beside
 from tidemill.adapters.arrow.types import to_arrow_type
 from tidemill.model.table import OnMisfit
 from tidemill.model.types import STRING, UNKNOWN, List, Map, Struct, Type
 from tidemill.plan.evolve import settled
 from tidemill.plan.known import Differs, Known, KnownColumn
+
+
+class Notation(Protocol):
+    """How texts are typed: the module `text`, or `commas` where numbers have a decimal comma."""
+
+    def parse(self, texts: pa.Array, kind: Type, *, lenient: bool = False) -> tuple[pa.Array, pa.Array | None]:
+        """The values that texts stand for, and where one stands for none."""
+        ...
+
+    def column_type(self, texts: pa.Array, *, numbers: bool) -> Type:
+        """The narrowest type that holds all texts."""
+        ...
+
+    def type_beside(self, text: str, kind: Type, /) -> Type:
+        """The type of a text that stands in a column of type `kind`."""
+        ...
 
 
 class Typing:
@@ -25,6 +41,7 @@ class Typing:
         texts: the block's rows, every column as text.
         places: which record of the block each row is.
         errors: why records are rejected; filled here.
+        notation: how texts are typed.
         empties: there are quoted empty texts.
     """
 
@@ -35,6 +52,7 @@ class Typing:
         texts: pa.Table,
         places: Sequence[int],
         errors: dict[int, str],
+        notation: Notation,
         *,
         empties: bool,
     ) -> None:
@@ -43,6 +61,7 @@ class Typing:
         self._texts = texts
         self._places = places
         self._errors = errors
+        self._notation = notation
         self._present = frozenset(names)
         self._empties = empties
 
@@ -84,12 +103,12 @@ class Typing:
         """A column that a table has, or that is declared: what does not fit widens it as Iceberg allows, or goes."""
         texts = self._column(column.name, column.type)
         kind = settled(column.type) or STRING
-        typed, bad = _parse(texts, kind, column.declared)
+        typed, bad = self._parse(texts, kind, column.declared)
         if bad is not None:
             wrong = pc.unique(texts.filter(bad)).to_pylist()
             refused = []
             for text in wrong:
-                known, _ = known.offer([(column.name, type_beside(text, kind))])
+                known, _ = known.offer([(column.name, self._notation.type_beside(text, kind))])
                 if known.get(column.name) == column.type:
                     refused.append(text)
             gone = pc.is_in(texts, pa.array(refused, pa.string()))
@@ -115,18 +134,17 @@ class Typing:
         if column.name not in self._present:
             return pa.nulls(self._texts.num_rows, to_arrow_type(settled(column.type) or STRING)), None
         texts = self._column(column.name, column.type)
-        typed, bad = (texts, texts.is_valid()) if column.type == UNKNOWN else _parse(texts, column.type, False)
+        typed, bad = (texts, texts.is_valid()) if column.type == UNKNOWN else self._parse(texts, column.type, False)
         if bad is None:
             return typed, None
         if self._errors:
             bad = pc.and_(bad, pa.array([place not in self._errors for place in self._places], pa.bool_()))
-        return typed, column_type(texts.filter(bad), numbers=True)
+        return typed, self._notation.column_type(texts.filter(bad), numbers=True)
 
-
-def _parse(texts: pa.Array, kind: Type, lenient: bool) -> tuple[pa.Array, pa.Array | None]:
-    if isinstance(kind, Struct | List | Map):
-        return pa.nulls(len(texts), to_arrow_type(kind)), texts.is_valid()
-    return parse(texts, kind, lenient=lenient)
+    def _parse(self, texts: pa.Array, kind: Type, lenient: bool) -> tuple[pa.Array, pa.Array | None]:
+        if isinstance(kind, Struct | List | Map):
+            return pa.nulls(len(texts), to_arrow_type(kind)), texts.is_valid()
+        return self._notation.parse(texts, kind, lenient=lenient)
 
 
 def _shown(text: str) -> str:

@@ -194,7 +194,7 @@ class FilesDestination:
             if one.path not in known and not name.startswith(tuple(begun)):
                 raise Refused(
                     f'The folder of "{table.table}" has files that are not of this delivery: {one.path}.',
-                    hint="empty it, or deliver into another one: deliver(..., table=...)",
+                    hint="empty it, or deliver into another one by table=",
                 )
 
 

@@ -90,7 +90,7 @@ class TopicDestination:
         if table.first and any(len(messages) for messages in self._whole(table.table)):
             raise Refused(
                 f'Topic "{table.table}" has messages that are not of this delivery.',
-                hint="delete it, or deliver into another one: deliver(..., table=...)",
+                hint="delete it, or deliver into another one by table=",
             )
         if table.gone:
             for batch in table.gone:

@@ -118,9 +118,7 @@ class HttpPlace:
         if status in (408, 425, 429) or status >= 500:
             raise Unreachable(told, where=str(self))
         if status in (401, 403, 407):
-            raise SettingsError(
-                told, where=str(self), hint='login and password are those of files(..., connection="x")'
-            )
+            raise SettingsError(told, where=str(self), hint='login and password are those of connection="x"')
         raise Refused(told, where=str(self))
 
     @staticmethod

@@ -190,7 +190,7 @@ class RestExtraction:
             raise Refused(
                 f"The next page is said to be at {shown_url(url)}, which is another host.",
                 where=self._spec.place,
-                hint="declare a parameter by sources.by_cursor or sources.by_page, or that host's address",
+                hint="page by_cursor or by_page with a parameter, or declare that host's address",
             )
         return url
 

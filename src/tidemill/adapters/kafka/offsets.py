@@ -41,7 +41,7 @@ class Offsets:
         """
         until = time.monotonic() + self._settings.seconds
         while True:
-            known = self._topics(f'Topic "{topic}" is not found').get(topic)
+            known = self._topics(f'Topic "{topic}" cannot be looked up').get(topic)
             if known is None or (known.error is not None and known.error.code() in UNKNOWN_TOPIC):
                 return None
             without = [number for number, one in known.partitions.items() if one.leader < 0]

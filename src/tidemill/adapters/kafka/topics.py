@@ -240,7 +240,7 @@ class KafkaTopics:
         except KafkaException as error:
             if error_of(error).code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return False
-            raise self._told(error, f'Group "{group}" is not found') from None
+            raise self._told(error, f'Group "{group}" cannot be looked up') from None
         return bool(found.members)
 
     def _forget(self, group: str, partitions: set[Partition]) -> None:

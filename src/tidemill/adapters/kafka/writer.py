@@ -281,13 +281,15 @@ class KafkaWriter:
                 found = error_of(error)
                 if found.retriable() and time.monotonic() < until:
                     continue
+                # Of messages that failed the transaction says only that they did; the first of them says why.
+                why = (found.code() == KafkaError._INCONSISTENT and self._failed) or found
                 if found.txn_requires_abort():
                     self._give_back()
                 else:
                     # What became of it is not known: no other step is possible.
                     self._over = True
                     self._failed = found
-                raise told(found, f"The writer {doing}", self._settings.servers) from None
+                raise told(why, f"The writer {doing}", self._settings.servers) from None
             else:
                 return
 

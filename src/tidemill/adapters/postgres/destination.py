@@ -234,7 +234,7 @@ def _check_names(table: TableLoad) -> None:
         if len(name.encode()) > _NAME:
             raise DefinitionError(
                 f'"{name}" is too long a name for PostgreSQL, which would cut it off: {_NAME} bytes at most.',
-                hint='deliver(..., table="schema.name") for a table; rename a column in the pipeline',
+                hint='table="schema.name" for a table; rename a column in the pipeline',
             )
 
 

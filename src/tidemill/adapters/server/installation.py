@@ -215,4 +215,4 @@ class ServerInstallation:
         self.backfills = ServerBackfills(server)
         self.logs = ServerLogs(server)
         self.lake = ServerLake(server)
-        self.streams = ServerStreams(server)
+        self.streams = ServerStreams(server, clock)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from tidemill.adapters.server.asking import Server, path
 from tidemill.model.errors import LimitError, UnknownName, UserError
 from tidemill.ports.asked import Facts
+from tidemill.ports.clock import Clock
 
 #: Bytes of a request that a server takes.
 _LARGEST = 1 << 20
 _FEED_THERE = "tidemill stream feed, where the project is"
 #: Messages that one look gives at most.
 _MOST = 200
+#: Seconds between two looks at a topic that is followed.
+_LOOK_AGAIN = 0.5
 _PEEK_THERE = "tidemill stream peek, where the project is"
 #: What is told of a topic in a list, and of a message, where the project is.
 _OF_TOPICS = ("name", "partitions", "messages", "cleanup", "role", "streams", "source", "archived", "unarchived")
@@ -26,8 +29,9 @@ _OF_MESSAGES = ("partition", "offset", "at", "key", "value", "headers", "row")
 class ServerStreams:
     """Port `AskedStreams`."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, clock: Clock) -> None:
         self._server = server
+        self._clock = clock
 
     def listed(self) -> list[Facts]:
         """By name."""
@@ -99,9 +103,31 @@ class ServerStreams:
         if last > _MOST:
             raise LimitError(f"A server gives the last {_MOST} messages at most.", hint=f"-n {_MOST}, or {_PEEK_THERE}")
         found = self._server.get(path("topics", topic, "messages"), limit=max(1, last))["messages"][:last]
+        return self._messages(found[::-1])
+
+    def follow(self, topic: str) -> Iterator[Facts | None]:
+        """Asks twice a second how far the topic is, and for the messages of partitions that have got further."""
+        at: dict[int, int] = {}
+        begun = False
+        while True:
+            for part in self._server.get(path("topics", topic))["parts"]:
+                number, end = part["partition"], part["end"]
+                begin = at.setdefault(number, 0 if begun else end)
+                while begin < end:
+                    asked = {"partition": number, "offset": begin, "limit": _MOST}
+                    found = self._server.get(path("topics", topic, "messages"), **asked)["messages"]
+                    yield from self._messages(found)
+                    # Between messages there may be offsets that nobody gets.
+                    last = found[-1]["offset"] + 1 if found else 0
+                    begin = at[number] = max(last, min(end, begin + _MOST))
+            begun = True
+            yield None
+            self._clock.sleep(_LOOK_AGAIN)
+
+    def _messages(self, found: Sequence[Facts]) -> list[Facts]:
         if any(one["cut"] for one in found):
             self._server.tell(f"of long messages the beginning is shown; all of it: {_PEEK_THERE}")
-        return [_content_of({field: one[field] for field in _OF_MESSAGES}) for one in reversed(found)]
+        return [_content_of({field: one[field] for field in _OF_MESSAGES}) for one in found]
 
     def sources(self) -> list[Facts]:
         """As processes there have told."""

@@ -25,7 +25,10 @@ class SqlBatches:
     def open(self, key: BatchKey, now: datetime) -> Batch:
         """The batch of that key, made on first use. Raises Refused where it overlaps a published one."""
         if found := self.find(key):
-            return found
+            if not _has_left_its_key(found):
+                return found
+            passed = update(batches).where(self._own(), batches.c.id == found.id)
+            self._session.change(passed.values(run_key=f"{key.run_key} (batch {found.id})"))
         self._refuse_overlap(key)
         session = self._session
         made = session.add(
@@ -133,6 +136,13 @@ class SqlBatches:
 
 def _is(interval: Interval) -> Any:
     return and_(batches.c.interval_start == interval.start, batches.c.interval_end == interval.end)
+
+
+def _has_left_its_key(batch: Batch) -> bool:
+    """Whether a later batch went on in its place, and it had taken nothing. An interval stays the batch's: a later one
+    brought what was due then.
+    """
+    return batch.state is BatchState.ABSORBED and batch.took_nothing and batch.key.interval is None
 
 
 def _batch(row: AnyRow) -> Batch:

@@ -32,6 +32,8 @@ def state_of(batch: Batch, last: Run | None) -> str:
     """Where a batch stands: on `main` or not, and how its newest attempt ended where that says more."""
     if last is None or last.state is RunState.SUCCESS:
         return batch.state.value
+    if batch.state is BatchState.ABSORBED:
+        return f"{last.state}, stepped aside" if batch.took_nothing else batch.state.value
     return last.state.value if batch.state is BatchState.OPEN else f"{batch.state}, re-run {last.state}"
 
 
