@@ -84,6 +84,9 @@ export class TaskLog extends HTMLElement {
       if (turn !== this.#turn) return;
       this.#stretch(page);
       this.#last = true;
+      const nothing = page.ended && this.#rows.length === 0;
+      this.classList.toggle("nothing", nothing);
+      if (nothing) this.#tell("It has said nothing.");
       this.#follow();
     } catch {
       this.#timer = setTimeout(() => { if (turn === this.#turn) void this.end(); }, 2 * WAIT);
@@ -344,7 +347,7 @@ export class TaskLog extends HTMLElement {
 function rows(lines) {
   /** @type {Row[]} */ const made = [];
   for (const line of lines) {
-    const head = `${line.at.slice(11, 19)} ${line.level.padEnd(7)} `;
+    const head = `${new Date(line.at).toTimeString().slice(0, 8)} ${line.level.padEnd(7)} `;
     line.text.split("\n").forEach((text, at) => {
       made.push({ level: line.level, text: (at ? " ".repeat(head.length) : head) + text, offset: line.offset ?? null });
     });
