@@ -29,12 +29,6 @@ def branch(api: Api, query: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def columns_of(table: Any) -> list[str]:
-    """The columns of the rows that a table's difference shows: the key first, then those that differ somewhere."""
-    differ: dict[str, None] = {}
-    others: dict[str, None] = {}
-    for row in table.rows:
-        before, after = row.before or {}, row.after or {}
-        for name in {**before, **after}:
-            changed = bool(before) and bool(after) and before.get(name) != after.get(name)
-            (differ if changed else others)[name] = None
-    return list(dict.fromkeys((*table.key, *differ, *others)))
+    """The columns of the rows that a table's difference shows, the key first; of a changed row those that differ."""
+    found = [name for row in table.rows for name in {**(row.before or {}), **(row.after or {})}]
+    return list(dict.fromkeys((*table.key, *found)))
