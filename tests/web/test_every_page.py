@@ -61,6 +61,14 @@ def test_the_grid_and_the_graph_open_a_task_by_keys(site: Site, page: Page) -> N
     expect(page.locator("aside h2").nth(1)).to_be_visible()
 
 
+def test_what_is_drawn_stays_when_the_page_is_made_anew(site: Site, page: Page) -> None:
+    page.goto(site.address("/pipelines/sales?view=gantt"))
+    expect(page.locator("gantt-chart .bar")).not_to_have_count(0)
+    page.evaluate("document.querySelector('gantt-chart svg').dataset.old = 'yes'")
+    page.evaluate("document.dispatchEvent(new CustomEvent('tidemill:changed', {detail: new Set(['run'])}))")
+    expect(page.locator("gantt-chart svg:not([data-old]) .bar")).not_to_have_count(0)
+
+
 def test_search_finds_a_pipeline_by_keys(site: Site, page: Page) -> None:
     page.goto(site.address("/"))
     page.keyboard.press("Control+k")

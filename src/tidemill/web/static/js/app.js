@@ -91,14 +91,30 @@ function refreshing() {
   });
 }
 
-/** A filter of a grid or of a log: `data-filters="selector"` with the property that takes the text. */
+/**
+ * A filter of a grid or of a log: `data-filters="selector|property"`; what is typed is in the address, by the field's name.
+ * @param {Element} field
+ */
+function filter(field) {
+  if (!(field instanceof HTMLInputElement || field instanceof HTMLSelectElement)) return;
+  const [selector, property] = (field.dataset.filters ?? "").split("|");
+  const drawn = selector ? document.querySelector(selector) : null;
+  if (drawn) void customElements.whenDefined(drawn.localName).then(() => { Object.assign(drawn, { [property]: field.value }); });
+}
+
 function filters() {
+  document.querySelectorAll("[data-filters]").forEach(filter);
+}
+
+function filtering() {
   document.addEventListener("input", (event) => {
-    const from = event.target;
-    if (!(from instanceof HTMLInputElement || from instanceof HTMLSelectElement)) return;
-    const [selector, property] = (from.dataset.filters ?? "").split("|");
-    const drawn = selector ? document.querySelector(selector) : null;
-    if (drawn) Object.assign(drawn, { [property]: from.value });
+    const field = event.target;
+    if (!(field instanceof HTMLInputElement || field instanceof HTMLSelectElement) || !field.dataset.filters) return;
+    filter(field);
+    const address = new URL(location.href);
+    if (field.value) address.searchParams.set(field.name, field.value);
+    else address.searchParams.delete(field.name);
+    history.replaceState({}, "", address);
   });
 }
 
@@ -118,10 +134,11 @@ times(document);
 exact();
 dialogs();
 refreshing();
+filtering();
 filters();
 actions();
 renewing();
 search();
 live();
-document.addEventListener("htmx:after:swap", () => { drawing(); times(document); });
+document.addEventListener("htmx:after:swap", () => { drawing(); filters(); times(document); });
 setInterval(() => times(document), 15_000);

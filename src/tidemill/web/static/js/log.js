@@ -65,10 +65,10 @@ export class TaskLog extends HTMLElement {
   }
 
   /** @param {string} level Show the lines of the whole log of this level or a louder one; empty: of all. */
-  set level(level) { this.#level = level; this.#soon(); }
+  set level(level) { if (level !== this.#level) { this.#level = level; this.#soon(); } }
 
   /** @param {string} text Show the lines of the whole log that have it. */
-  set search(text) { this.#search = text; this.#soon(); }
+  set search(text) { if (text !== this.#search) { this.#search = text; this.#soon(); } }
 
   /** @param {boolean} on Keep the newest line in sight. */
   set following(on) { this.#following = on; this.#ask(); }
