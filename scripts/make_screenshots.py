@@ -2,7 +2,7 @@
 
     ./run screenshots
 
-It takes a minute, and needs `chromium`. Pictures are JPEG, some 60 KB each.
+It takes two minutes, and needs `chromium`. Pictures are JPEG, some 60 KB each.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ PAGES = {
     "stream-dark": ("/streams/live.delay_per_airport_hour", True),
     "quality": ("/quality", False),
 }
-_WAIT = 60
+#: Seconds in which the demo must be there, and for which its stream is fed before a picture is made.
+_WAIT, _FLOWS = 240, 15
 
 
 def main() -> int:
@@ -43,13 +44,13 @@ def main() -> int:
         print("There is no chromium on PATH: apt-get install chromium", file=sys.stderr)
         return 3
     with tempfile.TemporaryDirectory(prefix="tidemill-screenshots-") as folder:
-        project = Path(folder) / "tidemill-demo"
-        subprocess.run([sys.executable, "-m", "tidemill.cli", "-q", "demo", str(project)], check=True, cwd=folder)
-        log = (Path(folder) / "up.log").open("w+")
-        command = [sys.executable, "-m", "tidemill.cli", "--project", str(project), "up"]
-        server = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "TIDEMILL_WEB_PORT": "0"})
+        log = (Path(folder) / "demo.log").open("w+")
+        command = [sys.executable, "-m", "tidemill.cli", "demo", "--serve", "--no-open", f"{folder}/tidemill-demo"]
+        env = {**os.environ, "TIDEMILL_WEB_PORT": "0", "PYTHONUNBUFFERED": "1"}
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=env)
         try:
             address = _address(Path(log.name))
+            time.sleep(_FLOWS)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
                 _look(browser, address)
@@ -62,14 +63,14 @@ def main() -> int:
 
 
 def _address(log: Path) -> str:
-    """Where the pages are, as the server says it."""
+    """Where the pages are, as the demo says it at its end."""
     until = time.monotonic() + _WAIT
     while time.monotonic() < until:
-        found = re.search(r"Pages at (http://[^/]+)/", log.read_text())
+        found = re.search(r"serving +(http://[^/\s]+)/", log.read_text())
         if found:
             return found[1]
         time.sleep(0.1)
-    raise SystemExit(f"The server did not start:\n{log.read_text()}")
+    raise SystemExit(f"The demo has not ended:\n{log.read_text()}")
 
 
 def _look(browser: Browser, address: str) -> None:

@@ -103,6 +103,17 @@ def test_all_means_those_that_were_not_sent_yet_and_is_shown_before(letters: Com
     assert len(letters("stream", "dlq", "doubles", "--json").object["letters"]) == 4, "they fail again: new letters"
 
 
+def test_each_that_can_be_sent_is_sent_and_of_others_it_is_told_why(letters: CommandLine) -> None:
+    offset = letters("stream", "dlq", "doubles", "--json").object["letters"][0]["offset"]
+    assert letters("stream", "redrive", "doubles", str(offset), "99", "--yes").exit_code == 2, "none is sent"
+    shown = letters("stream", "redrive", "doubles", str(offset), "99", "--each", "--dry-run")
+    assert [line.split()[:3] for line in shown.out.splitlines()] == [
+        ["would", "send", str(offset)], ["left", "out", "99"]
+    ]  # fmt: skip
+    done = letters("stream", "redrive", "doubles", str(offset), "99", "--each", "--json").object
+    assert (done["sent"], [one["offset"] for one in done["refused"]]) == ([offset], [99])
+
+
 def test_an_edit_with_the_columns_of_the_key_writes_the_key_anew(cli: CommandLine) -> None:
     cli.write("pipelines/d.py", DOUBLES.replace('key="id")', 'key="id", key_codec="json", partitions=4)'))
     assert cli("stream", "feed", "numbers", "-", given='{"id": 1, "n": "1"}').exit_code == 0

@@ -55,7 +55,11 @@ def test_a_list_is_what_a_look_at_every_run_gives(
                 pipelines=pipelines, states=states, since=since, until=until, before=before, limit=limit
             )
             assert found == [one for one in every if fits(one)][:limit]
-        assert tx.runs.strip("bees", 2) == [(r.run.id, r.run.state) for r in every if r.pipeline == "bees"][:2]
+        newest = {
+            name: [(one.run.id, one.run.state) for one in every if one.pipeline == name][:2]
+            for name in ("bees", "ants")
+        }
+        assert tx.runs.strips(["bees", "none", "ants"], 2) == newest
 
 
 def test_the_newest_attempts_and_what_they_counted(store: SqlMetadata, clock: ManualClock) -> None:

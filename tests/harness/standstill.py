@@ -30,6 +30,8 @@ BEFORE = 15.0
 NOTES = "TIDEMILL_STANDSTILLS"
 _AGAIN = pytest.StashKey[bool]()
 _witnesses: list[subprocess.Popen[bytes]] = []
+#: The file, taken at the beginning: tests of commands run without variables that begin so.
+_notes: list[Path] = []
 
 
 def pytest_configure() -> None:
@@ -37,6 +39,7 @@ def pytest_configure() -> None:
     if NOTES not in os.environ:
         os.environ[NOTES] = str(Path(tempfile.mkdtemp(prefix="tidemill-standstills-")) / "notes")
         _witnesses.append(subprocess.Popen([sys.executable, "-I", "-S", witness.__file__, os.environ[NOTES]]))
+    _notes.append(Path(os.environ[NOTES]))
 
 
 def pytest_unconfigure() -> None:
@@ -57,7 +60,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     reports = runtestprotocol(item, nextitem=nextitem, log=False)
     failed = [one for one in reports if one.failed]
-    seen = witness.seen(Path(os.environ[NOTES]), began - BEFORE) if failed else []
+    seen = witness.seen(_notes[-1], began - BEFORE) if failed else []
     if not seen:
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)

@@ -61,6 +61,33 @@ def test_the_grid_and_the_graph_open_a_task_by_keys(site: Site, page: Page) -> N
     expect(page.locator("aside h2").nth(1)).to_be_visible()
 
 
+def test_what_is_drawn_stays_when_the_page_is_made_anew(site: Site, page: Page) -> None:
+    page.goto(site.address("/pipelines/sales?view=gantt"))
+    expect(page.locator("gantt-chart .bar")).not_to_have_count(0)
+    page.evaluate("document.querySelector('gantt-chart svg').dataset.old = 'yes'")
+    page.evaluate("document.dispatchEvent(new CustomEvent('tidemill:changed', {detail: new Set(['run'])}))")
+    expect(page.locator("gantt-chart svg:not([data-old]) .bar")).not_to_have_count(0)
+
+
+def test_a_filter_is_in_the_address_and_stays(site: Site, page: Page) -> None:
+    page.goto(site.address("/pipelines/sales"))
+    rows = page.locator(".grid-view > div")
+    expect(rows).to_have_attribute("style", re.compile("height"))
+    whole = rows.get_attribute("style")
+    assert whole is not None
+    page.get_by_label("Filter tasks").fill("load")
+    expect(page).to_have_url(re.compile(r"only=load"))
+    page.reload()
+    expect(page.get_by_label("Filter tasks")).to_have_value("load")
+    expect(rows).to_have_attribute("style", re.compile("height"))
+    expect(rows).not_to_have_attribute("style", whole)
+
+
+def test_a_topology_says_how_much_flows(site: Site, page: Page) -> None:
+    page.goto(site.address("/streams/clicks.slow"))
+    expect(page.locator("task-graph .rate").first).to_have_text(re.compile(r"[\d.]+ a second, [\d,]+ in all"))
+
+
 def test_search_finds_a_pipeline_by_keys(site: Site, page: Page) -> None:
     page.goto(site.address("/"))
     page.keyboard.press("Control+k")

@@ -111,12 +111,13 @@ def _show(invocation: Invocation, stream: str, topic: str, found: list[Facts], o
 @click.option("--all", "every", is_flag=True, help="Every letter that was not sent again yet.")
 @click.option("--edit", metavar="FILE|VALUE", help="Send this value instead: a file's contents, or the text itself.")
 @click.option("--again", is_flag=True, help="Also those that were sent again before.")
+@click.option("--each", is_flag=True, help="Leave out those that cannot be sent, instead of sending none.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and do nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @pass_invocation
 def redrive(
     invocation: Invocation, name: str, offsets: tuple[int, ...], every: bool, edit: str | None, again: bool,
-    dry_run: bool, yes: bool,
+    each: bool, dry_run: bool, yes: bool,
 ) -> None:  # fmt: skip
     """Send dead letters to their topics again.
 
@@ -124,32 +125,43 @@ def redrive(
 
     The letters stay, marked as sent: without --again none is sent twice. Other streams that read the topic get the
     message once more, too.
+
+    Where one cannot be sent (its message is kept no more, a row came of several messages), none is; with --each all
+    others are, and it is told why these are left out.
     """
     if bool(offsets) == every:
         raise Suggestion("Name the letters by their offsets, or say --all.", f"tidemill stream dlq {name}")
     if edit is not None and len(offsets) != 1:
         raise Suggestion("--edit is for one letter.", f"tidemill stream redrive {name} OFFSET --edit VALUE")
     value = _edited(edit)
+    edits = {} if value is None else {offsets[0]: value}
     streams, out = invocation.installation.streams, invocation.out
-    told = streams.preview_redrive(name, offsets, again=again)
-    stream, found = told["stream"], told["letters"]
+    would = streams.redrive(name, offsets, edits, again=again, each=each, dry_run=True)
+    stream, found, refused = would["stream"], would["offsets"], would["refused"]
     if not invocation.json:
-        out.facts([("would send", str(one["offset"]), f"to {_from(one)}", _first(one["error"])) for one in found])
+        letters = {one["offset"]: one for one in streams.letters(stream, late=False)["letters"]}
+        told = [("would send", letters[one], f"to {_from(letters[one])}") for one in found if one in letters]
+        out.facts([(verb, str(one["offset"]), where, _first(one["error"])) for verb, one, where in told])
+        _tell_refused(invocation, refused)
     if not found:
         out.note("no letter is left to send again")
     if dry_run or not found:
         if invocation.json:
-            out.object({"stream": stream, "sent": [], "would_send": [one["offset"] for one in found]})
+            out.object({"stream": stream, "sent": [], "would_send": found, "refused": refused})
         return
     if not (yes or invocation.json):
         click.confirm(f"Send {count(len(found), 'messages')} again?", abort=True, err=True)
-    edits = {} if value is None else {offsets[0]: value}
-    sent = streams.redrive(stream, [one["offset"] for one in found], edits, again=again)
+    done = streams.redrive(stream, found, edits, again=again, each=each, dry_run=False)
     if invocation.json:
-        out.object({"stream": stream, "sent": sent})
+        out.object({"stream": stream, "sent": done["offsets"], "refused": [*refused, *done["refused"]]})
         return
-    out.facts([("sent", count(len(sent), "messages"), "again")])
+    _tell_refused(invocation, done["refused"])
+    out.facts([("sent", count(len(done["offsets"]), "messages"), "again")])
     out.next(f"tidemill stream dlq {stream}")
+
+
+def _tell_refused(invocation: Invocation, refused: list[Facts]) -> None:
+    invocation.out.facts([("left out", str(one["offset"]), _first(one["error"])) for one in refused])
 
 
 def _edited(edit: str | None) -> bytes | None:

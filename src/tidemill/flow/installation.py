@@ -11,7 +11,7 @@ from typing import Any
 
 from tidemill.flow import control, questions
 from tidemill.flow.facts.backfills import backfill_facts, found_backfill
-from tidemill.flow.facts.pipelines import error_facts, pipeline_facts, schedule_text
+from tidemill.flow.facts.pipelines import error_facts, pipeline_facts, pipelines_facts, schedule_text
 from tidemill.flow.facts.runs import listed_run, run_facts, task_facts
 from tidemill.model.access import LOCAL
 from tidemill.model.backfill import BackfillState
@@ -48,19 +48,18 @@ class OwnPipelines:
         now = self.clock.now()
         with self.metadata.read() as tx:
             errors, records = tx.definitions.errors(), tx.definitions.pipelines()
-            known = tx.definitions.get_all(record.definition_id for record in records)
             unread = {error.file for error in errors}
-            listed = [pipeline_facts(tx, one, known[one.definition_id], unread, now, strip=strip) for one in records]
+            listed = pipelines_facts(tx, records, unread, now, strip=strip)
         return {"pipelines": listed, "errors": [error_facts(error) for error in errors]}
 
     def one(self, name: str, strip: int) -> Facts:
         """One of them."""
         self.read_files()
         with self.metadata.read() as tx:
-            record, definition = control.known(tx, name)
+            record, _ = control.known(tx, name)
             errors = [error for error in tx.definitions.errors() if error.file == record.file]
             unread = {error.file for error in errors}
-            about = pipeline_facts(tx, record, definition, unread, self.clock.now(), strip=strip)
+            about = pipeline_facts(tx, record, unread, self.clock.now(), strip=strip)
         return {**about, "errors": [error_facts(error) for error in errors]}
 
     def declared(self, name: str) -> Declared:

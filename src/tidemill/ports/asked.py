@@ -118,12 +118,25 @@ class AskedStreams(Protocol):
         """{"stream", "topic", "letters": oldest first}. Raises UnknownName."""
         ...
 
-    def preview_redrive(self, name: str, offsets: Sequence[int], *, again: bool) -> Facts:
-        """{"stream", "letters": that would be sent}; no offsets: all. Raises UnknownName, Refused."""
-        ...
+    def redrive(
+        self, name: str, offsets: Sequence[int], edits: Mapping[int, bytes], *, again: bool, each: bool, dry_run: bool
+    ) -> Facts:
+        """Send letters again; no offsets: all that were not sent yet.
 
-    def redrive(self, stream: str, offsets: Sequence[int], edits: Mapping[int, bytes], *, again: bool) -> list[int]:
-        """Send letters again; gives their offsets. Raises as `preview_redrive`, and Fenced."""
+        Args:
+            name: of the stream.
+            offsets: of the letters.
+            edits: values to send instead, by offset.
+            again: also those that were sent again before.
+            each: leave out those that cannot be sent; else none is sent where one cannot be.
+            dry_run: only look what would be sent.
+
+        Returns:
+            {"stream", "offsets": of what is sent, "refused": [{"offset", "error"}]: what is left out}
+
+        Raises:
+            UnknownName, Refused, DataError, Fenced.
+        """
         ...
 
     def feed(self, topic: str, lines: Sequence[bytes], key: Sequence[str], *, strict: bool) -> int:

@@ -158,8 +158,8 @@ class Runs(Protocol):
         """
         ...
 
-    def strip(self, pipeline: str, limit: int) -> list[tuple[int, RunState]]:
-        """Ids and states of a pipeline's newest attempts, newest first."""
+    def strips(self, pipelines: Iterable[str], limit: int) -> dict[str, list[tuple[int, RunState]]]:
+        """Ids and states of the newest attempts of each pipeline, newest first; a pipeline without any is left out."""
         ...
 
     def newest_of(self, batch_ids: Iterable[int]) -> dict[int, Run]:

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from tidemill.model.branch import MAIN, RefState
 from tidemill.version import __version__
-from tidemill.web.table import Asked, Query
+from tidemill.web.table import LARGEST_ID, Asked, Query
 
 
 class ConnectionItem(Struct):
@@ -29,7 +29,7 @@ class Connections(Struct):
 
 
 class Hit(Struct):
-    """Something whose name fits; `kind`: pipeline, task, table, stream, branch."""
+    """Something whose name fits; `kind`: pipeline, task, table, stream, branch; of a number: run, batch."""
 
     kind: str
     name: str
@@ -68,7 +68,7 @@ def list_connections(asked: Asked) -> dict[str, Any]:
 
 
 def search(asked: Asked) -> dict[str, Any]:
-    """Pipelines, tasks, tables, streams and branches whose names have a text in them."""
+    """Pipelines, tasks, tables, streams and branches whose names have a text in them; a run and a batch by number."""
     text = asked.query.q.lower()
     found: list[Hit] = []
     with asked.backend.metadata.read() as tx:
@@ -76,6 +76,11 @@ def search(asked: Asked) -> dict[str, Any]:
         known = tx.definitions.get_all(one.definition_id for one in records)
         pointers = [*tx.refs.pointers(MAIN), *tx.refs.views(MAIN)]
         refs = tx.refs.all(states=[RefState.OPEN, RefState.FAILED]) if asked.sees(None) else []
+        runs = tx.runs.listed(run_ids=[int(text)]) if _is_number(text) else []
+        batch = tx.batches.get(int(text)) if _is_number(text) else None
+    found += [Hit("run", text, one.pipeline) for one in runs if asked.sees(one.pipeline)]
+    if batch is not None and asked.sees(batch.key.pipeline):
+        found.append(Hit("batch", text, batch.key.pipeline))
     for record in records:
         made = known[record.definition_id]
         found.append(Hit("pipeline", record.name, record.name))
@@ -86,6 +91,10 @@ def search(asked: Asked) -> dict[str, Any]:
     hits = [hit for hit in found if text in hit.name.lower()]
     hits.sort(key=lambda hit: (not hit.name.lower().startswith(text), len(hit.name), hit.name, hit.kind))
     return {"query": asked.query.q, "hits": hits[: asked.query.limit]}
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and 0 < int(text) <= LARGEST_ID
 
 
 def health(asked: Asked) -> Health:

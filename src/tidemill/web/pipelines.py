@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from tidemill.flow import control
-from tidemill.flow.facts.pipelines import error_facts, pipeline_facts, schedule_text
+from tidemill.flow.facts.pipelines import error_facts, pipeline_facts, pipelines_facts, schedule_text
 from tidemill.flow.facts.runs import ABSENT, LETTERS, grid, listed_run, run_facts
 from tidemill.model.batch import Interval
 from tidemill.model.errors import UnknownName
@@ -240,12 +240,12 @@ def list_pipelines(asked: Asked) -> dict[str, Any]:
             records = [one for one in records if one.name > after]
         if query.tag is None:
             records = records[: query.limit + 1]
-        known = tx.definitions.get_all(one.definition_id for one in records)
         if query.tag is not None:
+            known = tx.definitions.get_all(one.definition_id for one in records)
             records = [one for one in records if query.tag in known[one.definition_id].tags]
         page, further = cut(records, query.limit, lambda one: one.name)
         unread = {error.file for error in errors}
-        listed = [pipeline_facts(tx, one, known[one.definition_id], unread, now, strip=query.last) for one in page]
+        listed = pipelines_facts(tx, page, unread, now, strip=query.last)
     shown = errors if asked.sees(None) else []
     return {"pipelines": listed, "errors": [error_facts(error) for error in shown], "next": further}
 
@@ -255,7 +255,7 @@ def show_pipeline(asked: Asked) -> dict[str, Any]:
     with asked.backend.metadata.read() as tx:
         record, made = control.known(tx, asked.path["pipeline"])
         errors = [error for error in tx.definitions.errors() if error.file == record.file]
-        about = pipeline_facts(tx, record, made, {e.file for e in errors}, asked.backend.clock.now(), strip=_STRIP)
+        about = pipeline_facts(tx, record, {e.file for e in errors}, asked.backend.clock.now(), strip=_STRIP)
     more = {name: getattr(made, name) for name in ("zone", "start", "end", "catchup", "max_active_runs")}
     return {
         **about, **more, "params": dict(made.params), "streams": list(made.streams),

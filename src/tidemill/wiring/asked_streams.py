@@ -41,15 +41,15 @@ class OwnStreams:
         stream, topic, found = stream_letters.letters(self.open_care(), name, late=late)
         return {"stream": stream, "topic": topic, "letters": [letter_facts(one) for one in found]}
 
-    def preview_redrive(self, name: str, offsets: Sequence[int], *, again: bool) -> Facts:
-        """What `redrive` would send."""
-        stream, found = stream_letters.preview(self.open_care(), name, offsets, again=again)
-        return {"stream": stream, "letters": [letter_facts(one) for one in found]}
-
-    def redrive(self, stream: str, offsets: Sequence[int], edits: Mapping[int, bytes], *, again: bool) -> list[int]:
+    def redrive(
+        self, name: str, offsets: Sequence[int], edits: Mapping[int, bytes], *, again: bool, each: bool, dry_run: bool
+    ) -> Facts:
         """In one commit."""
-        _, found = stream_letters.send(self.open_care(), stream, offsets, edits, again=again)
-        return [one.letter.offset for one in found.sent]
+        stream, found = stream_letters.send(
+            self.open_care(), name, offsets, edits, again=again, each=each, dry_run=dry_run
+        )
+        refused = [{"offset": offset, "error": error.what} for offset, error in found.refused.items()]
+        return {"stream": stream, "offsets": [one.letter.offset for one in found.sent], "refused": refused}
 
     def feed(self, topic: str, lines: Sequence[bytes], key: Sequence[str], *, strict: bool) -> int:
         """Some thousands at a time, in one commit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tidemill.flow.stream.redrive import Chosen, Letter, Redrive, chosen, letters_of
+from tidemill.flow.stream.redrive import Chosen, Letter, Redrive, letters_of
 from tidemill.model.errors import DataError, Refused, UnknownName
 from tidemill.model.frame.topic import Topic
 from tidemill.wiring.codecs import registry_of
@@ -19,22 +19,6 @@ def letters(care: StreamCare, name: str, *, late: bool = False) -> tuple[str, st
     plan = care.plan(spec)
     topic = plan.late if late else plan.dead_letters
     return spec.full_name, topic, letters_of(care.topics, care.clock, topic)
-
-
-def preview(care: StreamCare, name: str, offsets: Sequence[int], *, again: bool) -> tuple[str, list[Letter]]:
-    """A stream's full name, and the letters that would be sent. Raises Refused, UnknownName."""
-    stream, topic, found = letters(care, name)
-    try:
-        return stream, chosen(found, topic, offsets, again=again)
-    except UnknownName:
-        known = {one.offset for one in found}
-        late = {one.offset for one in letters(care, name, late=True)[2]} - known
-        if missed := [offset for offset in offsets if offset in late]:
-            raise Refused(
-                f"Letter {missed[0]} is a row that came too late: sent again it would be late again.",
-                hint=f"raise lateness= of its topic, or grace= of the window: tidemill stream reset {stream} counts it",
-            ) from None
-        raise
 
 
 def send(
@@ -68,7 +52,21 @@ def send(
                 keys[letter.offset] = key
     redrive = Redrive(care.topics, care.clock, spec.full_name, topic, fitting, keys)
     act = redrive.plan if dry_run else redrive.send
-    return spec.full_name, act(offsets, again=again, each=each)
+    try:
+        return spec.full_name, act(offsets, again=again, each=each)
+    except UnknownName:
+        _see_in_time(care, spec.full_name, offsets)
+        raise
+
+
+def _see_in_time(care: StreamCare, name: str, offsets: Sequence[int]) -> None:
+    """Raise Refused where what is no letter is a row that came too late: these have a topic of their own."""
+    late = {one.offset for one in letters(care, name, late=True)[2]}
+    if missed := [offset for offset in offsets if offset in late]:
+        raise Refused(
+            f"Letter {missed[0]} is a row that came too late: sent again it would be late again.",
+            hint=f"raise lateness= of its topic, or grace= of the window: tidemill stream reset {name} counts it",
+        ) from None
 
 
 def _new_key(care: StreamCare, topic: Topic, value: bytes) -> bytes | None:

@@ -55,14 +55,9 @@ class ServerStreams:
         topic = self._server.get(where, limit=1, late=asked)["topic"]
         return {"stream": stream, "topic": topic, "letters": found[::-1]}
 
-    def preview_redrive(self, name: str, offsets: Sequence[int], *, again: bool) -> Facts:
-        """What `redrive` would send."""
-        stream = self._meant(name)
-        found = self._redrive(stream, {"offsets": list(offsets), "all": not offsets, "again": again}, dry_run=True)
-        letters = {one["offset"]: one for one in self.letters(stream, late=False)["letters"]} if found else {}
-        return {"stream": stream, "letters": [letters[offset] for offset in found if offset in letters]}
-
-    def redrive(self, stream: str, offsets: Sequence[int], edits: Mapping[int, bytes], *, again: bool) -> list[int]:
+    def redrive(
+        self, name: str, offsets: Sequence[int], edits: Mapping[int, bytes], *, again: bool, each: bool, dry_run: bool
+    ) -> Facts:
         """In one commit."""
         try:
             texts = {str(offset): value.decode() for offset, value in edits.items()}
@@ -71,12 +66,11 @@ class ServerStreams:
                 "A value that is no text cannot be given to a server.",
                 hint="tidemill stream redrive --edit FILE, where the project is",
             ) from None
-        body = {"offsets": list(offsets), "edits": texts, "again": again}
-        return self._redrive(stream, body, dry_run=False)
-
-    def _redrive(self, stream: str, body: Mapping[str, Any], *, dry_run: bool) -> list[int]:
-        found: list[int] = self._server.act(path("streams", stream, "redrive"), body, dry_run=dry_run)["offsets"]
-        return found
+        stream = self._meant(name)
+        body = {"offsets": list(offsets), "all": not offsets, "edits": texts, "again": again, "each": each}
+        found = self._server.act(path("streams", stream, "redrive"), body, dry_run=dry_run)
+        refused = [{"offset": one["offset"], "error": one["error"]} for one in found["refused"]]
+        return {"stream": stream, "offsets": found["offsets"], "refused": refused}
 
     def feed(self, topic: str, lines: Sequence[bytes], key: Sequence[str], *, strict: bool) -> int:
         """In one request, so that all or none is sent."""

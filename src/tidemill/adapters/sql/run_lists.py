@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, Table, bindparam, func, select
+from sqlalchemy import Select, Table, func, select, text
 
-from tidemill.adapters.sql.columns import BigId, interval_from
+from tidemill.adapters.sql.columns import interval_from
 from tidemill.adapters.sql.schema import batches, runs, tasks
 from tidemill.adapters.sql.session import AnyRow, Session, in_parts
 from tidemill.model.run import Run, RunKind, RunState, TaskState
@@ -20,13 +21,19 @@ _LISTS = 64
 #: Batches of a stretch of time whose runs are sorted; of more, some are met soon on a walk through all runs.
 _FEW = 2000
 
-#: Asked for each pipeline of a list, so made once.
-_STRIP = (
-    select(runs.c.id, runs.c.state)
-    .where(runs.c.project == bindparam("project"), runs.c.pipeline == bindparam("pipeline"))
-    .order_by(runs.c.id.desc())
-    .limit(bindparam("most", type_=BigId))
-)
+#: The newest runs of each of many pipelines, by an index. In one statement: with one for each, a page of 200 went to
+#: the server and back 200 times.
+_STRIPS = {
+    "sqlite": text("""
+        SELECT named.value, runs.id, runs.state FROM json_each(:pipelines) AS named JOIN runs ON runs.id IN
+        (SELECT id FROM runs WHERE project = :project AND pipeline = named.value ORDER BY id DESC LIMIT :most)
+        ORDER BY runs.id DESC"""),
+    "postgresql": text("""
+        SELECT named.value, found.id, found.state
+        FROM json_array_elements_text(CAST(:pipelines AS json)) AS named(value), LATERAL (
+            SELECT id, state FROM runs WHERE project = :project AND pipeline = named.value ORDER BY id DESC LIMIT :most
+        ) AS found ORDER BY found.id DESC"""),
+}  # fmt: skip
 _TASK_STATES = {state.value: state for state in TaskState}
 
 T = TypeVar("T")
@@ -56,6 +63,14 @@ class _Filters:
         if self.until is not None:
             made.append(table.c.interval_start < self.until)
         return made
+
+
+def _of(run_ids: Collection[int]) -> Any:
+    """Tasks of these runs. Said of runs, not of tasks: else PostgreSQL looks through all runs.
+
+    Said of both it compares all of the ids with each task: 600 ms for 500 runs, which take 10.
+    """
+    return runs.c.id.in_(run_ids)
 
 
 def _each(given: Collection[T] | None) -> Sequence[T | None]:
@@ -154,10 +169,13 @@ class RunLists:
         """The project's, where ids say which rows."""
         return _unindexed(runs.c.project) == self._session.project
 
-    def strip(self, pipeline: str, limit: int) -> list[tuple[int, RunState]]:
-        """Ids and states of a pipeline's newest attempts, newest first."""
-        given = {"project": self._session.project, "pipeline": pipeline, "most": limit}
-        return [(run_id, RunState(state)) for run_id, state in self._session.all(_STRIP, given)]
+    def strips(self, pipelines: Iterable[str], limit: int) -> dict[str, list[tuple[int, RunState]]]:
+        """Ids and states of the newest attempts of each pipeline, newest first; a pipeline without any is left out."""
+        given = {"project": self._session.project, "pipelines": json.dumps(list(pipelines)), "most": limit}
+        found: dict[str, list[tuple[int, RunState]]] = {}
+        for pipeline, run_id, state in self._session.all(_STRIPS[self._session.dialect], given):
+            found.setdefault(pipeline, []).append((run_id, RunState(state)))
+        return found
 
     def newest_of(self, batch_ids: Iterable[int]) -> dict[int, Run]:
         """The newest attempt at each of some batches."""
@@ -171,8 +189,7 @@ class RunLists:
         """Of some attempts the tasks that counted rows, and how many."""
         found: dict[int, dict[str, int]] = {}
         for some in in_parts(run_ids):
-            query = select(tasks.c.run_id, tasks.c.task, tasks.c.rows).join(runs)
-            query = query.where(self._mine(), tasks.c.run_id.in_(some), runs.c.id.in_(some))
+            query = select(tasks.c.run_id, tasks.c.task, tasks.c.rows).join(runs).where(self._mine(), _of(some))
             for run_id, task, rows in self._session.all(query.where(tasks.c.rows.is_not(None))):
                 counted = found.setdefault(run_id, {})
                 counted[task] = counted.get(task, 0) + rows
@@ -183,8 +200,7 @@ class RunLists:
         found: list[TaskStanding] = []
         chosen = select(tasks.c.run_id, tasks.c.task, tasks.c.map_index, tasks.c.state, tasks.c.tries)
         for some in in_parts(run_ids):
-            # Said of both: PostgreSQL does not conclude it, and would look through all runs.
-            query = chosen.join(runs).where(self._mine(), tasks.c.run_id.in_(some), runs.c.id.in_(some))
+            query = chosen.join(runs).where(self._mine(), _of(some))
             rows = self._session.all(query.order_by(tasks.c.run_id, tasks.c.id))
             found += [
                 TaskStanding(run, task, index, _TASK_STATES[state], tries) for run, task, index, state, tries in rows

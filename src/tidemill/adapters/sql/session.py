@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, Delete, Row, Select, Table, Update
+from sqlalchemy import Connection, Delete, Row, Select, Table, TextClause, Update
 from sqlalchemy.sql.dml import ReturningInsert
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ class Session:
         """`sqlite` or `postgresql`."""
         return str(self._connection.dialect.name)
 
-    def all(self, query: Select[*tuple[Any, ...]], given: Mapping[str, Any] | None = None) -> Sequence[AnyRow]:
+    def all(
+        self, query: Select[*tuple[Any, ...]] | TextClause, given: Mapping[str, Any] | None = None
+    ) -> Sequence[AnyRow]:
         """Every row of a query; `given`: values of parameters, where it was made before."""
         return self._connection.execute(query, given).all()
 

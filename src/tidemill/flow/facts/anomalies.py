@@ -78,8 +78,10 @@ def figures(tx: Tx, table: TableName | None = None, sees: Callable[[str], bool] 
     Looked at are the newest 200 runs of the table's pipeline; of all, the newest 60 of each of the 100 pipelines that
     ran last, and 2,000 together.
     """
-    found = _Found(_runs(tx, table, sees))
-    for run_id, counted in tx.runs.row_counts(found.runs).items():
+    looked_at = set(_run_ids(tx, table, sees))
+    counts, results = tx.runs.row_counts(looked_at), tx.checks.recent(table=table, limit=_RESULTS)
+    found = _Found(_runs(tx, looked_at & {*counts, *(one.run_id for one in results)}))
+    for run_id, counted in counts.items():
         for task, rows in counted.items():
             if task.startswith(_WRITING):
                 name = TableName(found.runs[run_id].pipeline, task.partition(".")[2])
@@ -87,7 +89,7 @@ def figures(tx: Tx, table: TableName | None = None, sees: Callable[[str], bool] 
                     found.add((name, None, Metric.ROWS), run_id, rows)
     # The newest first: of a check that was made again after a rebase, what it found then counts.
     told: set[tuple[int, TableName, str]] = set()
-    for one in tx.checks.recent(table=table, limit=_RESULTS):
+    for one in results:
         if (key := (one.run_id, one.table, one.name)) in told:
             continue
         told.add(key)
@@ -115,14 +117,18 @@ def series_facts(one: Series) -> dict[str, Any]:
     return {**_of(one), "values": values}
 
 
-def _runs(tx: Tx, table: TableName | None, sees: Callable[[str], bool]) -> dict[int, ListedRun]:
+def _run_ids(tx: Tx, table: TableName | None, sees: Callable[[str], bool]) -> Iterable[int]:
     if table is not None:
-        return {one.run.id: one for one in tx.runs.listed(pipelines=[table.namespace], limit=_RUNS)}
+        return [run_id for run_id, _ in tx.runs.strips([table.namespace], _RUNS).get(table.namespace, ())]
     ran = [one.pipeline for one in tx.runs.listed(limit=_RUNS)]
     known = [record.name for record in tx.definitions.pipelines()]
     names = [name for name in dict.fromkeys((*ran, *known)) if sees(name)][:_PIPELINES]
     each = min(_RUNS_EACH, _RUNS_TOGETHER // max(1, len(names)))
-    ids = [run_id for name in names for run_id, _ in tx.runs.strip(name, each)]
+    return [run_id for runs in tx.runs.strips(names, each).values() for run_id, _ in runs]
+
+
+def _runs(tx: Tx, run_ids: Iterable[int]) -> dict[int, ListedRun]:
+    ids = sorted(run_ids)
     found = (tx.runs.listed(run_ids=ids[place : place + _AT_ONCE]) for place in range(0, len(ids), _AT_ONCE))
     return {one.run.id: one for some in found for one in some}
 

@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
 from tidemill.model.definition import Definition
+from tidemill.model.run import RunState
 from tidemill.plan.due import upcoming
 from tidemill.ports.definitions import PipelineRecord, Unreadable
 from tidemill.ports.metadata import Tx
 
 
+def pipelines_facts(
+    tx: Tx, records: Collection[PipelineRecord], unread: Collection[str], now: datetime, *, strip: int
+) -> list[dict[str, Any]]:
+    """Several pipelines, by their newest definitions; the arguments are those of `pipeline_facts`."""
+    known = tx.definitions.get_all(one.definition_id for one in records)
+    runs = tx.runs.strips([one.name for one in records], strip) if strip else {}
+    return [_facts(one, known[one.definition_id], unread, now, runs.get(one.name, ())) for one in records]
+
+
 def pipeline_facts(
-    tx: Tx, record: PipelineRecord, definition: Definition, unread: Collection[str], now: datetime, *, strip: int
+    tx: Tx, record: PipelineRecord, unread: Collection[str], now: datetime, *, strip: int
 ) -> dict[str, Any]:
     """One pipeline.
 
     Args:
         tx: the database.
         record: it.
-        definition: its newest.
         unread: files that cannot be read.
         now: the time.
         strip: so many of its last runs, oldest first.
     """
-    runs = tx.runs.strip(record.name, strip)[::-1] if strip else []
+    return pipelines_facts(tx, [record], unread, now, strip=strip)[0]
+
+
+def _facts(
+    record: PipelineRecord, definition: Definition, unread: Collection[str], now: datetime,
+    newest: Sequence[tuple[int, RunState]],
+) -> dict[str, Any]:  # fmt: skip
+    runs = newest[::-1]
     soon = [] if record.paused else upcoming(definition, now, record.newest, 1)
     return {
         "pipeline": record.name,

@@ -26,9 +26,20 @@ def home(api: Api, _query: Mapping[str, Any]) -> dict[str, Any]:
         "failing": [(one, failed.get(one.pipeline)) for one in failing],
         "late": [one for one in pipelines if one.due and one.state == "active"],
         "running": api.get("/runs", state=["running", "publishing"], limit=20).runs,
-        "questions": api.get("/questions").questions, "recent": api.get("/runs", limit=12).runs,
+        "questions": api.get("/questions").questions, "recent": recent(api, pipelines),
         "streams": streams, "coming": coming[:6],
         "flowed": flowed, "loaded": sum(one.rows for one in flowed.hours),
         "processed": [one.rate for one in flowed.minutes if one.rate is not None],
         "bad_checks": [one for one in newest.values() if not one.passed], "checks": len(newest),
     }  # fmt: skip
+
+
+#: Latest runs that are listed.
+_RECENT = 12
+
+
+def recent(api: Api, pipelines: list[Any]) -> list[Any]:
+    """The latest runs of pipelines with tasks: a stream commits every few seconds, and would leave no room for them."""
+    ran = [one for one in pipelines if one.tasks and one.last_run_ids]
+    names = [one.pipeline for one in sorted(ran, key=lambda one: one.last_run_ids[-1])[-_RECENT:]]
+    return list(api.get("/runs", pipeline=names, limit=_RECENT).runs) if names else []

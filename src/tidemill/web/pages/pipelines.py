@@ -8,7 +8,7 @@ from typing import Any
 
 from tidemill.model.errors import UnknownName
 from tidemill.web.pages.ask import Api
-from tidemill.web.pages.words import Given
+from tidemill.web.pages.words import Given, segment, with_query
 
 VIEWS = ("graph", "gantt", "runs", "code")
 
@@ -34,6 +34,7 @@ def pipeline(api: Api, query: Mapping[str, Any]) -> dict[str, Any]:
         "params": given(one.params), "given": given,
         "pipeline": one, "runs": runs, "run": run, "view": view, "task": task, "instances": instances,
         "tries": [] if run is None else [item for item in run.past_tries if item.task == task],
+        "failing": None if run is None else failing_rows(run, task, instances),
         "gantt": None if run is None or view != "gantt" else gantt(run),
         "code": code(api, one) if view == "code" else None, "query": query, "views": VIEWS,
     }  # fmt: skip
@@ -54,6 +55,14 @@ def _worst(run: Any) -> str | None:
     """The task whose error matters: that which failed first."""
     failed = [item for item in run.tasks if item.state == "failed"]
     return min(failed, key=lambda item: (item.ended_at is None, item.ended_at)).task if failed else None
+
+
+def failing_rows(run: Any, task: str | None, instances: list[Any]) -> str | None:
+    """Where the rows are that a check's task has refused; None: it is none, or has refused none."""
+    kind, _, table = (task or "").partition(".")
+    if kind != "check" or run.branch is None or all(one.state != "failed" for one in instances):
+        return None
+    return with_query(f"/data/{segment(f'{run.pipeline}.{table}')}", {"branch": run.branch, "view": "failing"})
 
 
 def gantt(run: Any) -> dict[str, Any] | None:

@@ -54,7 +54,7 @@ HEADERS = {
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".woff2": "font/woff2"}
 _SMALL = 1024
 #: Where modules name modules, and where the style sheet names fonts.
-_IMPORT = re.compile(rb'((?:from |import |import\()"\./[a-z]+\.js)"')
+_IMPORT = re.compile(rb'((?:from |import |import\(|URL\()"\./[a-z]+\.js)"')
 _FONT = re.compile(rb'(url\("\.\./(vendor/[\w./-]+))"\)')
 
 
@@ -83,6 +83,9 @@ SECTIONS = (
     ("Branches", "/branches"), ("Streams", "/streams"), ("Quality", "/quality"),
 )  # fmt: skip
 
+#: The cookie of the theme.
+THEME = "tidemill_theme"
+
 #: Says who asks; raises Unwelcome for those who may not.
 Identify = Callable[[Request], Awaitable[Principal]]
 
@@ -110,8 +113,15 @@ def environment(project: str) -> Environment:
     made.filters |= FILTERS
     made.globals |= {
         **FUNCTIONS, "project": project, "version": __version__, "sections": SECTIONS, "file": address_of_file,
+        "theme": theme_of,
     }  # fmt: skip
     return made
+
+
+def theme_of(request: Request) -> str | None:
+    """The theme that the reader has chosen by its button, as pages keep it in a cookie; None: that of the system."""
+    chosen = request.cookies.get(THEME)
+    return chosen if chosen in ("light", "dark") else None
 
 
 def _serving(

@@ -32,8 +32,6 @@ def stream(api: Api, query: Mapping[str, Any]) -> dict[str, Any]:
         told["letters"] = api.get(
             "/streams/{stream}/letters", stream=name, late=late, limit=50, cursor=query.get("cursor")
         )
-    elif view == "topology":
-        told["graph"] = topology(shown)
     return told
 
 
@@ -50,16 +48,3 @@ def tasks(shown: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "watermark": None if mark is None else datetime.fromisoformat(mark),
             })  # fmt: skip
     return sorted(made, key=lambda one: (one["stage"], one["number"]))
-
-
-def topology(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """The stream's nodes and edges, as graphs are drawn."""
-    nodes = [
-        {
-            "id": str(node["node"]), "label": str(node["name"]), "kind": str(node["kind"]),
-            "note": f"{node['verb'] or node['kind']}: {node['count']:,} rows, {node['rate']:,.0f} a second",
-        }
-        for node in shown["nodes"]
-    ]  # fmt: skip
-    edges = [[str(edge["from"]), str(edge["to"])] for edge in shown["edges"]]
-    return {"nodes": nodes, "edges": edges}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,8 +11,11 @@ from urllib.parse import quote, urlencode
 from markupsafe import Markup, escape
 
 from tidemill.web.plot import bars, history
+from tidemill.wiring.services import system_clock
 
 _SIZES = ("bytes", "KB", "MB", "GB", "TB")
+#: Below how many seconds a span is told in units of how many, and which these are.
+_SPANS = ((60, 1, "s"), (3600, 60, "min"), (172_800, 3600, "h"), (math.inf, 86_400, "days"))
 
 
 class Given(dict[str, Any]):
@@ -59,18 +63,28 @@ def took(begun: datetime | None, ended: datetime | None) -> str:
     return "–" if begun is None or ended is None else span(ended - begun)
 
 
-def moment(value: datetime | None, near: bool = False) -> Markup:
+def moment(value: datetime | None) -> Markup:
     """A time; the reader's browser writes it in the reader's zone."""
     if value is None:
         return Markup("–")
     at = value.astimezone(UTC)
-    how = Markup(" data-near") if near else Markup("")
-    return Markup('<time datetime="{}"{}>{}</time>').format(at.isoformat(), how, f"{at:%Y-%m-%d %H:%M:%S} UTC")
+    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), f"{at:%Y-%m-%d %H:%M:%S} UTC")
 
 
-def near(value: datetime | None) -> Markup:
-    """A time, told from now: "in 2 hours"."""
-    return moment(value, near=True)
+def near(value: datetime | str | None, now: datetime | None = None) -> Markup:
+    """A time, told from now: "in 2 h". The reader's browser goes on counting, by the same rule: `near` in app.js."""
+    if value is None:
+        return Markup("–")
+    at = (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
+    told = told_from_now((at - (now or system_clock().now())).total_seconds())
+    return Markup('<time datetime="{}" data-near>{}</time>').format(at.isoformat(), told)
+
+
+def told_from_now(seconds: float) -> str:
+    """Seconds from now as people say them: "in 5 min", "3 days ago"."""
+    size = abs(seconds)
+    count, unit = next((size / one, unit) for most, one, unit in _SPANS if size < most)
+    return f"in {int(count)} {unit}" if seconds > 0 else f"{int(count)} {unit} ago"
 
 
 def state(value: str) -> Markup:

@@ -17,28 +17,42 @@ function drawing() {
   for (const [name, load] of Object.entries(DRAWN)) if (document.querySelector(name)) void load();
 }
 
-/** @param {ParentNode} part Write times as the reader's clock has them; the exact one stays in `datetime` and title. */
+/** @type {Intl.DateTimeFormat | undefined} Made where there is a use for it: it takes 15 ms. */ let clock;
+
+/** @param {Date} at As the reader's clock has it. */
+function local(at) {
+  clock ??= new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  return clock.format(at);
+}
+
+/** @param {ParentNode} part Write times as the reader's clock has them; those that are told from now, as of now. */
 function times(part) {
-  const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-  const near = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
   for (const element of part.querySelectorAll("time[datetime]")) {
     const at = new Date(element.getAttribute("datetime") ?? "");
     if (Number.isNaN(at.getTime())) continue;
-    element.setAttribute("title", `${day.format(at)}  (${at.toISOString()})`);
-    element.textContent = element.hasAttribute("data-near") ? relative(near, at) : day.format(at);
+    const text = element.hasAttribute("data-near") ? near((at.getTime() - Date.now()) / 1000) : local(at);
+    if (element.textContent !== text) element.textContent = text;
   }
 }
 
+/** A time's exact one is its title, from when somebody points at it. */
+function exact() {
+  document.addEventListener("pointerover", (event) => {
+    const element = event.target instanceof Element ? event.target.closest("time[datetime]") : null;
+    const at = new Date(element?.getAttribute("datetime") ?? "");
+    if (element && !Number.isNaN(at.getTime())) element.setAttribute("title", `${local(at)}  (${at.toISOString()})`);
+  });
+}
+
 /**
- * @param {Intl.RelativeTimeFormat} format
- * @param {Date} at
+ * Seconds from now as the server says them, so that nothing moves when a page has come: `near` in words.py.
+ * @param {number} seconds
  */
-function relative(format, at) {
-  const seconds = (at.getTime() - Date.now()) / 1000, size = Math.abs(seconds);
-  if (size < 60) return format.format(Math.round(seconds), "second");
-  if (size < 3600) return format.format(Math.round(seconds / 60), "minute");
-  if (size < 86_400) return format.format(Math.round(seconds / 3600), "hour");
-  return format.format(Math.round(seconds / 86_400), "day");
+function near(seconds) {
+  const size = Math.abs(seconds);
+  const [count, unit] = size < 60 ? [Math.floor(size), "s"] : size < 3600 ? [Math.floor(size / 60), "min"]
+    : size < 172_800 ? [Math.floor(size / 3600), "h"] : [Math.floor(size / 86_400), "days"];
+  return seconds > 0 ? `in ${count} ${unit}` : `${count} ${unit} ago`;
 }
 
 function theme() {
@@ -47,7 +61,8 @@ function theme() {
     const dark = getComputedStyle(root).colorScheme === "dark"
       || (!root.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
     root.dataset.theme = dark ? "light" : "dark";
-    localStorage.setItem("tidemill:theme", root.dataset.theme);
+    // A cookie, which the server reads: the page comes in its theme, and nothing has to run before it is drawn.
+    document.cookie = `tidemill_theme=${root.dataset.theme}; path=/; max-age=31536000; samesite=lax`;
     document.dispatchEvent(new CustomEvent("tidemill:theme"));
   });
 }
@@ -76,14 +91,30 @@ function refreshing() {
   });
 }
 
-/** A filter of a grid or of a log: `data-filters="selector"` with the property that takes the text. */
+/**
+ * A filter of a grid or of a log: `data-filters="selector|property"`; what is typed is in the address, by the field's name.
+ * @param {Element} field
+ */
+function filter(field) {
+  if (!(field instanceof HTMLInputElement || field instanceof HTMLSelectElement)) return;
+  const [selector, property] = (field.dataset.filters ?? "").split("|");
+  const drawn = selector ? document.querySelector(selector) : null;
+  if (drawn) void customElements.whenDefined(drawn.localName).then(() => { Object.assign(drawn, { [property]: field.value }); });
+}
+
 function filters() {
+  document.querySelectorAll("[data-filters]").forEach(filter);
+}
+
+function filtering() {
   document.addEventListener("input", (event) => {
-    const from = event.target;
-    if (!(from instanceof HTMLInputElement || from instanceof HTMLSelectElement)) return;
-    const [selector, property] = (from.dataset.filters ?? "").split("|");
-    const drawn = selector ? document.querySelector(selector) : null;
-    if (drawn) Object.assign(drawn, { [property]: from.value });
+    const field = event.target;
+    if (!(field instanceof HTMLInputElement || field instanceof HTMLSelectElement) || !field.dataset.filters) return;
+    filter(field);
+    const address = new URL(location.href);
+    if (field.value) address.searchParams.set(field.name, field.value);
+    else address.searchParams.delete(field.name);
+    history.replaceState({}, "", address);
   });
 }
 
@@ -100,12 +131,14 @@ drawing();
 theme();
 places();
 times(document);
+exact();
 dialogs();
 refreshing();
+filtering();
 filters();
 actions();
 renewing();
 search();
 live();
-document.addEventListener("htmx:after:swap", () => { drawing(); times(document); });
+document.addEventListener("htmx:after:swap", () => { drawing(); filters(); times(document); });
 setInterval(() => times(document), 15_000);

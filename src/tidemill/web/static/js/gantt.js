@@ -6,9 +6,19 @@ import { span } from "./grid.js";
 const NS = "http://www.w3.org/2000/svg", ROW = 22, NAMES = 190;
 
 export class GanttChart extends HTMLElement {
-  connectedCallback() {
+  /** A page that is made anew has the script element as it is now, and not what was drawn. */
+  #drawn = () => {
     const given = this.querySelector('script[type="application/json"]');
     if (given) this.show(JSON.parse(given.textContent ?? "null"));
+  };
+
+  connectedCallback() {
+    this.#drawn();
+    document.addEventListener("htmx:after:swap", this.#drawn);
+  }
+
+  disconnectedCallback() {
+    document.removeEventListener("htmx:after:swap", this.#drawn);
   }
 
   /** @param {{begin: number, end: number, bars: {id: string, state: string, start: number, end: number}[]}} data */

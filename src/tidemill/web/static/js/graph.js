@@ -1,5 +1,5 @@
 // <task-graph src="/api/v1/pipelines/p/graph" states="/api/v1/runs/7">: what comes after what, as boxes and curves in an
-// SVG that can be dragged and zoomed. Or with {nodes, edges} in a script element.
+// SVG that can be dragged and zoomed. Or src="/api/v1/streams/p.s", or with {nodes, edges} in a script element.
 //
 // Small graphs are laid out by dagre in a worker. Large ones get their columns at once, by the longest way to each node,
 // and stay so: that is readable with 1,000 nodes and takes milliseconds. Layouts are kept by the graph's shape.
@@ -7,7 +7,7 @@
 import { STATES, spoken } from "./colours.js";
 
 /**
- * @typedef {{id: string, label?: string, kind?: string, state?: string, note?: string}} Node
+ * @typedef {{id: string, label?: string, kind?: string, state?: string, note?: string, rate?: string}} Node `rate`: below it
  * @typedef {{nodes: Node[], edges: [string, string, string?][]}} Graph  An edge may have a kind, which is its class.
  * @typedef {{at: Record<string, [number, number]>, width: number, height: number}} Layout
  */
@@ -46,7 +46,9 @@ export class TaskGraph extends HTMLElement {
     if (!from) return;
     const run = this.getAttribute("states"), headers = { Accept: "application/json" };
     const [answer, states] = await Promise.all([fetch(from, { headers }), run ? fetch(run, { headers }) : null]);
-    if (answer.ok) await this.show(drawn(await answer.json(), states?.ok ? (await states.json()).tasks : []));
+    if (!answer.ok) return;
+    const found = await answer.json();
+    await this.show(found.edges ? flowing(found) : drawn(found, states?.ok ? (await states.json()).tasks : []));
   }
 
   /** @param {Graph} graph */
@@ -66,6 +68,8 @@ export class TaskGraph extends HTMLElement {
       const box = this.#boxes.get(node.id);
       if (!box) continue;
       box.setAttribute("class", `node ${node.state ?? ""} ${node.kind ?? ""}`);
+      const rate = box.querySelector(".rate");
+      if (rate) rate.textContent = node.rate ?? "";
       box.setAttribute("aria-label", `${node.label ?? node.id}${node.state ? `, ${spoken(node.state)}` : ""}`);
     }
     this.#light();
@@ -140,6 +144,11 @@ export class TaskGraph extends HTMLElement {
         side.setAttribute(name, String(value));
       }
       box.append(shape, side);
+      if (node.rate !== undefined) {
+        const rate = document.createElementNS(NS, "text");
+        for (const [name, value] of Object.entries({ x: 4, y: TALL + 12, class: "rate" })) rate.setAttribute(name, String(value));
+        box.append(rate);
+      }
       const named = () => {
         const words = document.createElementNS(NS, "text"), title = document.createElementNS(NS, "title");
         words.setAttribute("x", "14");
@@ -230,6 +239,23 @@ function drawn(answer, tasks) {
   };
 }
 
+/**
+ * The topology of a stream; below sources, exchanges and sinks, how much goes through them now.
+ * @param {{nodes: {node: number, name: string, kind: string, verb: string | null, writes: string | null, count: number,
+ *   rate: number}[], edges: {from: number, to: number}[]}} answer
+ * @returns {Graph}
+ */
+function flowing(answer) {
+  const said = (/** @type {number} */ amount) => amount.toLocaleString("en", { maximumFractionDigits: amount < 10 ? 1 : 0 });
+  return {
+    nodes: answer.nodes.map((node) => ({
+      id: String(node.node), label: node.name, kind: node.kind, note: node.verb ?? node.kind,
+      rate: node.kind === "step" && !node.writes ? undefined : `${said(node.rate)} a second, ${said(node.count)} in all`,
+    })),
+    edges: answer.edges.map((edge) => /** @type {[string, string]} */ ([String(edge.from), String(edge.to)])),
+  };
+}
+
 /** @param {string} text */
 function wide(text) {
   return Math.min(text.length, 34) * 7.1 + 28;
@@ -290,7 +316,8 @@ async function laidOut(graph, shape) {
     worker.onmessage = (event) => done(event.data);
     worker.onerror = failed;
     const nodes = graph.nodes.map((node) => ({ id: node.id, width: wide(node.label ?? node.id) }));
-    worker.postMessage({ nodes, edges: graph.edges, height: TALL });
+    const below = graph.nodes.some((node) => node.rate !== undefined) ? 28 : 0; // that much more between two of them
+    worker.postMessage({ nodes, edges: graph.edges, height: TALL + below });
   }).catch(() => byColumns(graph)).finally(() => worker.terminate());
   try { sessionStorage.setItem(key, JSON.stringify(made)); } catch { /* full: laid out again next time */ }
   return made;

@@ -74,6 +74,7 @@ export class RunGrid extends HTMLElement {
 
   /** @param {string} text Show only tasks whose names have it. */
   set only(text) {
+    if (text.toLowerCase() === this.#only) return;
     this.#only = text.toLowerCase();
     this.#filter();
   }

@@ -65,10 +65,10 @@ export class TaskLog extends HTMLElement {
   }
 
   /** @param {string} level Show the lines of the whole log of this level or a louder one; empty: of all. */
-  set level(level) { this.#level = level; this.#soon(); }
+  set level(level) { if (level !== this.#level) { this.#level = level; this.#soon(); } }
 
   /** @param {string} text Show the lines of the whole log that have it. */
-  set search(text) { this.#search = text; this.#soon(); }
+  set search(text) { if (text !== this.#search) { this.#search = text; this.#soon(); } }
 
   /** @param {boolean} on Keep the newest line in sight. */
   set following(on) { this.#following = on; this.#ask(); }
@@ -84,6 +84,9 @@ export class TaskLog extends HTMLElement {
       if (turn !== this.#turn) return;
       this.#stretch(page);
       this.#last = true;
+      const nothing = page.ended && this.#rows.length === 0;
+      this.classList.toggle("nothing", nothing);
+      if (nothing) this.#tell("It has said nothing.");
       this.#follow();
     } catch {
       this.#timer = setTimeout(() => { if (turn === this.#turn) void this.end(); }, 2 * WAIT);
@@ -344,7 +347,7 @@ export class TaskLog extends HTMLElement {
 function rows(lines) {
   /** @type {Row[]} */ const made = [];
   for (const line of lines) {
-    const head = `${line.at.slice(11, 19)} ${line.level.padEnd(7)} `;
+    const head = `${new Date(line.at).toTimeString().slice(0, 8)} ${line.level.padEnd(7)} `;
     line.text.split("\n").forEach((text, at) => {
       made.push({ level: line.level, text: (at ? " ".repeat(head.length) : head) + text, offset: line.offset ?? null });
     });

@@ -31,10 +31,11 @@ export function search() {
         row.id = `found-${at}`;
         row.setAttribute("role", "option");
         row.href = place(item);
-        kind.textContent = item.kind;
+        kind.textContent = ["task", "run", "batch"].includes(item.kind) ? `${item.kind} of ${item.pipeline}` : item.kind;
         row.append(item.name, kind);
         return row;
       }));
+      if (!hits.length) list.append("Nothing is called so.");
       choose(0);
     } catch { /* a newer question is on its way */ }
   };
@@ -69,6 +70,8 @@ function place(item) {
     case "pipeline": return `/pipelines/${name}`;
     case "task": return `/pipelines/${pipeline}?task=${name}`;
     case "table": return `/data/${name}`;
+    case "run": return `/pipelines/${pipeline}?run=${name}`;
+    case "batch": return `/batches/${name}`;
     case "stream": return `/streams/${name}`;
     default: return `/branches/${item.name.split("/").map(encodeURIComponent).join("/")}`;
   }
