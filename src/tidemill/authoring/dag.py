@@ -235,6 +235,10 @@ class DAG:
 
     # -- what others do with it
 
+    def hearers(self, event: str) -> tuple[Callable[..., Any], ...]:
+        """The functions that are called on an event of a run: failure, success, deadline."""
+        return self.callbacks.get(event, ())
+
     def definition(self) -> Definition:
         """What a scheduler and a web page know of it; no user's code is in it.
 

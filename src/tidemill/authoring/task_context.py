@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ class TaskServices:
         variables, connections: the project's. `outside`: systems that connections lead to.
         dbt: what runs dbt projects.
         assets: what was told of assets. `asset_states`: what tasks keep of them.
+        pages: what links to the project's pages begin with; empty: there are none.
         testing: nothing of the run is kept.
     """
 
@@ -56,6 +58,7 @@ class TaskServices:
     dbt: Dbt | None = None
     assets: Assets | None = None
     asset_states: AssetStates | None = None
+    pages: str = ""
     testing: bool = False
 
     def need_pipelines(self) -> Pipelines:
@@ -152,3 +155,13 @@ def get_current_context() -> TaskContext:
 def enter_context(context: TaskContext | None) -> None:
     """A task begins or, with None, ends."""
     _current.set(context)
+
+
+@contextmanager
+def within_context(context: TaskContext | None) -> Iterator[None]:
+    """What is called within this block is called for a task, whether or not one is being executed."""
+    token = _current.set(context)
+    try:
+        yield
+    finally:
+        _current.reset(token)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache, cached_property
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from tidemill.authoring.dag import DAG
 from tidemill.authoring.task import BaseOperator
@@ -19,7 +20,8 @@ from tidemill.flow.handing import Handing
 from tidemill.model.batch import Interval
 from tidemill.model.errors import UnknownName
 from tidemill.model.graph import WHOLE
-from tidemill.model.run import RunInfo, RunKind
+from tidemill.model.run import RunInfo, RunKind, TaskState
+from tidemill.plan.dates import Macros, interval_variables
 from tidemill.plan.params import params_of
 from tidemill.plan.partitions import RunKey, key_of
 from tidemill.plan.schedule import interval_at, tick_at_or_before
@@ -35,6 +37,7 @@ class RunView:
     run_id: str
     params: Mapping[str, Any]
     partition: RunKey | None = None
+    state: str = "running"
 
     @property
     def partition_key(self) -> str | None:
@@ -99,6 +102,10 @@ class TryView:
     try_number: int
     handing: Handing
     start_date: datetime
+    pages: str = ""
+    #: How the try has ended, and when, once it has: for callbacks.
+    state: TaskState = TaskState.RUNNING
+    end_date: datetime | None = None
     pushed: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -118,6 +125,28 @@ class TryView:
 
     @property
     def dag_run(self) -> RunView:
+        """The run."""
+        return self.run
+
+    @property
+    def logical_date(self) -> datetime | None:
+        """The start of the run's interval."""
+        return self.run.logical_date
+
+    execution_date = logical_date
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds that the try took; None: it has not ended."""
+        return None if self.end_date is None else (self.end_date - self.start_date).total_seconds()
+
+    @property
+    def log_url(self) -> str:
+        """The page that shows the task's log."""
+        about = {"run": self.run.id, "task": self.task_id}
+        return f"{self.pages}/pipelines/{quote(self.dag_id)}?{urlencode(about)}"
+
+    def get_dagrun(self, **_session: Any) -> RunView:
         """The run."""
         return self.run
 
@@ -192,7 +221,7 @@ def context_of(dag: DAG, task: BaseOperator, job: Job, services: TaskServices, h
     params = params_of({**dag.params, **_schemas(task)}, info.conf, where=dag.place)
     name = _run_name(info)
     run = RunView(info, name, params, key_of(dag.schedule, info.interval, info.conf))
-    ti = TryView(task, run, job.key[1], job.failed + 1, handing, services.clock.now())
+    ti = TryView(task, run, job.key[1], job.failed + 1, handing, services.clock.now(), services.pages)
     values: dict[str, Any] = {
         **dag.macros,
         "batch_id": info.batch_id,
@@ -268,8 +297,6 @@ def _last_good(dag: DAG, interval: Interval, services: TaskServices) -> dict[str
 
 def _one_of(interval: Interval, name: str) -> Any:
     def found() -> Any:
-        from tidemill.plan.template import interval_variables
-
         return interval_variables(interval)[name]
 
     return found
@@ -291,8 +318,6 @@ def _start(interval: Interval | None) -> datetime | None:
 
 
 def _macros() -> Any:
-    from tidemill.plan.template import Macros
-
     return Macros()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
+from pathlib import PurePosixPath
 
 from tidemill.plan.ignored import IGNORE_FILE
 
@@ -28,6 +30,11 @@ def version_of(digests: Mapping[str, bytes]) -> str:
         whole.update(path.encode("utf-8", "surrogateescape"))
         whole.update(digests[path])
     return whole.hexdigest()[:12]
+
+
+def folder_of(pattern: str) -> str:
+    """The folder of a pattern before its first wildcard: `dags` of `dags/**/*.py`; empty: the project's own."""
+    return "/".join(takewhile(lambda part: not set(part) & set("*?["), PurePosixPath(pattern).parent.parts))
 
 
 class Patterns:

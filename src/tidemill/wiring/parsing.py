@@ -168,7 +168,7 @@ def _reader(settings: Settings, metadata: Metadata, root: Path) -> Reader:
         return ChildReader.started(command_for(here, limit, settings.root))
     # A connection must not be open in two processes; it is opened again when it is needed.
     metadata.close()
-    return ChildReader.forked(partial(serve, here, limit, reach=reach_of(settings)))
+    return ChildReader.forked(partial(serve, here, limit, reach=reach_of(settings, root)))
 
 
 def _silent(_names: Sequence[str]) -> None:

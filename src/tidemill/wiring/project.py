@@ -10,8 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable
 from functools import wraps
-from itertools import takewhile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from tidemill.adapters.localfs.code import CodeFolder
@@ -20,9 +19,9 @@ from tidemill.authoring import registry
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.authoring.registry import Declared
 from tidemill.compat.airflow.finder import serving_file
-from tidemill.compat.airflow.reach import within
+from tidemill.compat.airflow.reach import PLUGINS, within
 from tidemill.model.errors import DefinitionError, TidemillError, UnknownName
-from tidemill.plan.code import PIPELINES, version_of
+from tidemill.plan.code import PIPELINES, folder_of, version_of
 from tidemill.wiring.airflow_reach import reach_of
 from tidemill.wiring.settings import Settings
 
@@ -77,7 +76,7 @@ def pipeline_files(settings: Settings) -> list[Path]:
 
 def ignored_files(settings: Settings, root: Path) -> IgnoredFiles:
     """What `.airflowignore` leaves out in a folder of the project's code."""
-    bases = ["/".join(_fixed(pattern)) for pattern in settings.pipelines]
+    bases = [folder_of(pattern) for pattern in settings.pipelines]
     return IgnoredFiles(root, bases, settings.airflow.ignore)
 
 
@@ -129,16 +128,17 @@ def find_pipeline(settings: Settings, name: str) -> Pipeline:
 
 
 def _make_importable(settings: Settings, files: Iterable[Path]) -> None:
-    """Let the user's files import each other, and packages in the project's folder and in those of its patterns."""
-    folders = [settings.root.joinpath(*_fixed(pattern)) for pattern in settings.pipelines]
-    for path in (str(settings.root), *map(str, folders), *dict.fromkeys(str(f.parent) for f in files)):
+    """Let the user's files import each other, and what lies in the folders that `import_folders` gives."""
+    for path in (*import_folders(settings), *dict.fromkeys(str(f.parent) for f in files)):
         if path not in sys.path:
             sys.path.insert(0, path)
 
 
-def _fixed(pattern: str) -> tuple[str, ...]:
-    """The folders of a pattern before its first wildcard: `dags` of `dags/**/*.py`."""
-    return tuple(takewhile(lambda part: not set(part) & set("*?["), PurePosixPath(pattern).parent.parts))
+def import_folders(settings: Settings) -> list[str]:
+    """Where packages of the user's are found: the folder of plug-ins, the project's own, and those of its patterns."""
+    root = settings.root
+    plugins = [str(root / PLUGINS)] if (root / PLUGINS).is_dir() else []
+    return [*plugins, str(root), *(str(root / folder_of(pattern)) for pattern in settings.pipelines)]
 
 
 def _load(file: Path) -> None:

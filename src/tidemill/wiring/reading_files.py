@@ -199,7 +199,7 @@ def _main() -> None:
     root, name, pipelines, limit, project = json.loads(sys.argv[1])
     channel = os.dup(0)
     os.dup2(1, 0)
-    reach = reach_of(load_settings(Path(project)))
+    reach = reach_of(load_settings(Path(project)), Path(root))
     serve(Settings(Path(root), name, tuple(pipelines)), limit, channel, reach=reach)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +17,13 @@ from tidemill.adapters.system.clock import SystemClock
 from tidemill.authoring.dag import DAG
 from tidemill.authoring.task_context import TaskServices
 from tidemill.compat.airflow.finder import serving_file
-from tidemill.compat.airflow.reach import Reach
 from tidemill.flow.trial import Trial, run_trial
 from tidemill.model.batch import Interval
 from tidemill.model.errors import TidemillError, UserError
 from tidemill.model.run import RunInfo
 from tidemill.plan.params import params_of
 from tidemill.plan.schedule import interval_at, latest_complete, parse_moment
+from tidemill.wiring.airflow_reach import reach_of
 from tidemill.wiring.dbt import open_dbt
 from tidemill.wiring.outside import OutsideSystems
 from tidemill.wiring.secrets import connections_of, variables_of
@@ -92,7 +93,8 @@ def try_dag(
     given.setdefault("dbt", open_dbt(place))
     given.setdefault("outside", OutsideSystems(given["connections"], place))
     made = TaskServices(clock=leaping, root=place, testing=True, **given)
-    with serving_file(Path(file), Reach(given["connections"], given["variables"])):
+    reach = replace(reach_of(settings, place), connections=given["connections"], variables=given["variables"])
+    with serving_file(Path(file), reach):
         return run_trial(dag, info, made, tasks, answers)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from tidemill.authoring.signals import FailTask, Reschedule, SensorTimeout, SkipTask
 from tidemill.authoring.task_context import TaskContext
+from tidemill.compat.airflow.hooks import FSHook
 from tidemill.compat.airflow.task import BaseOperator
 from tidemill.compat.airflow.values import WeekDay
 from tidemill.operators import python, sensors, waiting
@@ -90,7 +91,7 @@ class FileSensor(BaseSensorOperator, waiting.FileSensor):
     """Waits for a file.
 
     Args:
-        fs_conn_id: accepted; paths are absolute, or below the project.
+        fs_conn_id: a connection whose `path` relative paths begin at; without one, at the project.
         start_from_trigger, trigger_kwargs: accepted, and not heeded.
         options: those of `FileSensor`.
     """
@@ -105,6 +106,13 @@ class FileSensor(BaseSensorOperator, waiting.FileSensor):
         **options: Any,
     ) -> None:
         super().__init__(filepath=str(filepath), **options)
+        self.fs_conn_id = fs_conn_id
+
+    def execute(self, context: TaskContext) -> Any:
+        """Look, below the connection's folder."""
+        base = FSHook(self.fs_conn_id).get_path() if self.fs_conn_id else ""
+        self.filepath = os.path.join(base, self.filepath)
+        return super().execute(context)
 
 
 class _UntilMoment(BaseSensorOperator):

@@ -14,6 +14,7 @@ from tidemill.compat.airflow.connections import ConnectionsOfTask
 from tidemill.compat.airflow.deferring import TaskDeferred, executed
 from tidemill.compat.airflow.events import InletEvents, OutletEvents, TriggeringEvents
 from tidemill.compat.airflow.moments import in_pendulum
+from tidemill.compat.airflow.plugins import MacrosOfPlugins, heard_of_task
 from tidemill.compat.airflow.retries import RetryPolicy, judge
 from tidemill.compat.airflow.states import StatesOfAssets, TaskStates
 from tidemill.model.asset import TOLD
@@ -116,7 +117,7 @@ class BaseOperator(Task):
             if isinstance(found, datetime):
                 context.add(**{name: in_pendulum(found)})
         # For Airflow, `dag.test()` is a run like others: it is `airflow tasks test` that this tells of.
-        context.add(conn=ConnectionsOfTask(), test_mode=False)
+        context.add(conn=ConnectionsOfTask(), macros=MacrosOfPlugins(), test_mode=False)
         known, cause = context.services.assets, context["conf"].get("published")
         began = cause.get("assets", ()) if isinstance(cause, Mapping) else ()
         context.add(
@@ -126,6 +127,11 @@ class BaseOperator(Task):
             task_state_store=TaskStates(context),
             asset_state_store=StatesOfAssets(context, (*self.inlets, *self.outlets)),
         )
+
+    @classmethod
+    def listeners(cls, event: str) -> tuple[Callable[..., Any], ...]:
+        """See `tidemill.operators.BaseOperator.listeners`: those of plug-ins."""
+        return heard_of_task(event)
 
     def perform(self, context: TaskContext) -> Any:
         """See `tidemill.operators.BaseOperator.perform`."""
