@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,13 @@ class TaskContext(Mapping[str, Any]):
         """More values: the exception, for callbacks."""
         self._values |= values
 
+    def change(self, names: Iterable[str], by: Callable[[Any], Any]) -> None:
+        """Give other values by some names, made of those that are there; made when they are asked for."""
+        for name in names:
+            found = self._values.pop(name) if name in self._values else None
+            before = self._later.get(name, partial(_same, found))
+            self._later[name] = partial(_changed, before, by)
+
     def skip(self, task_ids: Iterable[str]) -> None:
         """Decide against tasks after this one: they are skipped once this one has ended well."""
         self.skipped |= dict.fromkeys(task_ids)
@@ -135,6 +143,14 @@ class TaskContext(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"<context of {self._values.get('task_instance_key_str')}>"
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _changed(before: Callable[[], Any], by: Callable[[Any], Any]) -> Any:
+    return by(before())
 
 
 _current: ContextVar[TaskContext | None] = ContextVar("tidemill_context", default=None)

@@ -6,10 +6,10 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -270,7 +270,8 @@ def _later(dag: DAG, interval: Interval | None, services: TaskServices) -> dict[
         return made
     names = ("interval", "data_interval_start", "data_interval_end", "logical_date", "ds", "ds_nodash", "ts",
              "ts_nodash", "ts_nodash_with_tz")  # fmt: skip
-    made |= {name: _one_of(interval, name) for name in names}
+    found = cache(partial(interval_variables, interval))
+    made |= {name: _one_of(found, name) for name in names}
     made["execution_date"] = made["logical_date"]
     for name, days in (("yesterday", -1), ("tomorrow", 1)):
         made |= _dates(name, lambda days=days: interval.start + timedelta(days=days))
@@ -295,11 +296,8 @@ def _last_good(dag: DAG, interval: Interval, services: TaskServices) -> dict[str
     }
 
 
-def _one_of(interval: Interval, name: str) -> Any:
-    def found() -> Any:
-        return interval_variables(interval)[name]
-
-    return found
+def _one_of(several: Callable[[], Mapping[str, Any]], name: str) -> Callable[[], Any]:
+    return lambda: several()[name]
 
 
 def _dates(name: str, moment: Any) -> dict[str, Any]:

@@ -80,8 +80,9 @@ def try_dag(
     key = None if meant is not None else "test"
     file = dag.place.rpartition(":")[0]
     info = RunInfo(1, 1, 1, dag.name, "test", file, interval=meant, run_key=key, conf=dict(params or {}))
-    place = root or _root(Path(file))
-    settings = _settings(place)
+    near = Path(file).parent if Path(file).is_file() else Path.cwd()
+    settings = _settings(root or near)
+    place = root or settings.root
     own = {
         "xcoms": MemoryXComs(),
         "pipelines": NotedPipelines(),
@@ -118,18 +119,9 @@ def _interval(dag: DAG, meant: str | datetime | Interval | None, clock: Clock) -
     return interval_at(timetable, moment, dag.start)
 
 
-def _settings(root: Path) -> Settings:
-    """The settings of a folder; as they are by themselves where they cannot be read."""
+def _settings(near: Path) -> Settings:
+    """The settings of the project that a folder belongs to; as they are by themselves where they cannot be read."""
     try:
-        return load_settings(root)
+        return load_settings(near)
     except TidemillError:
-        return Settings(root, name_from(root))
-
-
-def _root(file: Path) -> Path:
-    """The project that a file belongs to; its folder where it belongs to none."""
-    near = file.parent if file.is_file() else Path.cwd()
-    try:
-        return load_settings(near).root
-    except TidemillError:
-        return near
+        return Settings(near, name_from(near))

@@ -17,8 +17,10 @@ utc = _times.UTC
 ds_add, ds_format, timedelta = Macros.ds_add, Macros.ds_format, _times.timedelta
 
 
-def in_pendulum(moment: _times.datetime) -> _times.datetime:
-    """A time with pendulum's methods, as Airflow hands it over; as it is where there is no pendulum."""
+def in_pendulum(moment: Any) -> Any:
+    """A time with pendulum's methods, as Airflow hands it over; as it is where there is no pendulum, or no time."""
+    if moment is None:
+        return None
     try:
         from pendulum import instance
     except ImportError:

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -77,13 +77,16 @@ class MacrosOfPlugins(MacrosOfAirflow):
 
 def heard_of_task(event: str) -> tuple[Heard, ...]:
     """What listeners call on an event of a task; functions of its context, as callbacks are."""
-    hook, before = _OF_TASKS.get(event, ("", ""))
+    hook, before = _OF_TASKS[event]
+    heard = _hooks(hook)
+    if not heard:
+        return ()
 
     def about(context: Mapping[str, Any]) -> dict[str, Any]:
         known = {"task_instance": context["ti"], "error": context["exception"]}
         return {**known, "previous_state": before, "session": None}
 
-    return tuple(_telling(one, about) for one in _hooks(hook))
+    return tuple(_telling(one, about) for one in heard)
 
 
 def heard_of_run(event: str) -> tuple[Heard, ...]:
@@ -92,7 +95,7 @@ def heard_of_run(event: str) -> tuple[Heard, ...]:
     def about(context: Mapping[str, Any]) -> dict[str, Any]:
         return {"dag_run": context["dag_run"], "msg": event}
 
-    return tuple(_telling(one, about) for one in _hooks(_OF_RUNS.get(event, "")))
+    return tuple(_telling(one, about) for one in _hooks(_OF_RUNS[event])) if event in _OF_RUNS else ()
 
 
 def events_of_runs() -> tuple[str, ...]:
@@ -112,11 +115,10 @@ def _telling(function: Any, about: Callable[[Mapping[str, Any]], dict[str, Any]]
     return tell
 
 
-def _hooks(name: str) -> Iterator[Any]:
-    if name:
-        for plugin in _plugins():
-            found = (getattr(listener, name, None) for listener in plugin.listeners)
-            yield from (one for one in found if hasattr(one, _MARK))
+def _hooks(name: str) -> list[Any]:
+    listeners = [listener for plugin in _plugins() for listener in plugin.listeners]
+    found = (getattr(listener, name, None) for listener in listeners)
+    return [one for one in found if hasattr(one, _MARK)]
 
 
 #: The plug-ins of each folder that was loaded.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any, ClassVar, NoReturn
 
 from tidemill.authoring.task import WEIGHT_RULES
@@ -112,10 +111,7 @@ class BaseOperator(Task):
 
     def prepare(self, context: TaskContext) -> None:
         """See `tidemill.operators.BaseOperator.prepare`: times have pendulum's methods."""
-        for name in _TIMES:
-            found = context.get(name)
-            if isinstance(found, datetime):
-                context.add(**{name: in_pendulum(found)})
+        context.change(_TIMES, in_pendulum)
         # For Airflow, `dag.test()` is a run like others: it is `airflow tasks test` that this tells of.
         context.add(conn=ConnectionsOfTask(), macros=MacrosOfPlugins(), test_mode=False)
         known, cause = context.services.assets, context["conf"].get("published")
