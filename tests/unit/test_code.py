@@ -19,6 +19,7 @@ from tidemill.adapters.localfs.versions import CodeVersions
 from tidemill.model.errors import DataError, UnknownName
 from tidemill.plan.code import Patterns, version_of
 from tidemill.wiring.project import code_version
+from tidemill.wiring.settings import Settings
 
 LATER = datetime.now(UTC) + timedelta(days=2)
 
@@ -112,7 +113,7 @@ def content(folder: Path) -> dict[str, str]:
 def test_each_version_comes_back_as_it_was(root: Path) -> None:
     versions = versions_in(root)
     first = keep(root, versions)
-    assert first == code_version(root)
+    assert first == code_version(Settings(root, "p"))
     (root / "a.py").write_text("two")
     (root / "b.py").unlink()
     second = keep(root, versions)
@@ -148,7 +149,7 @@ def test_a_file_that_cannot_be_read_is_in_no_version(root: Path) -> None:
     code = {**CodeFolder(root).scan(), "gone.py": (1, 1, 1)}
     kept = versions_in(root).keep(root, code)
     assert "gone.py" not in kept.digests
-    assert kept.name == code_version(root)
+    assert kept.name == code_version(Settings(root, "p"))
 
 
 def test_a_version_that_was_never_kept_is_told(root: Path) -> None:

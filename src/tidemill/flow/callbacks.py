@@ -15,6 +15,9 @@ from tidemill.model.graph import WHOLE
 from tidemill.model.run import RunInfo
 from tidemill.ports.executor import Job
 
+#: The state of a run by the event that tells its end.
+_ENDS = {"success": "success", "failure": "failed"}
+
 
 def tell_run(dag: DAG, event: str, info: RunInfo, services: TaskServices, task: str | None = None) -> None:
     """Call what a DAG wants to be called on an event of a run. What it raises is logged, and changes nothing.
@@ -32,6 +35,8 @@ def tell_run(dag: DAG, event: str, info: RunInfo, services: TaskServices, task: 
         return
     job = Job(info.id, 0, (about.task_id, WHOLE), 0, "", services.clock.now(), None, info)
     context = context_of(dag, about, job, services, Handing(dag, info.id, services))
-    state = {"success": "success", "failure": "failed"}.get(event, "running")
-    context.add(reason=event, dag_run=replace(context["dag_run"], state=state))
+    run = context["dag_run"]
+    if event in _ENDS:
+        run = replace(run, state=_ENDS[event], end_date=services.clock.now())
+    context.add(reason=event, dag_run=run)
     call_all(functions, context, logging.getLogger(f"tidemill.run.{dag.name}").exception)

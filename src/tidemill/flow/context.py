@@ -37,7 +37,9 @@ class RunView:
     run_id: str
     params: Mapping[str, Any]
     partition: RunKey | None = None
+    #: How it has ended, and when, once it has: for callbacks.
     state: str = "running"
+    end_date: datetime | None = None
 
     @property
     def partition_key(self) -> str | None:
@@ -63,6 +65,11 @@ class RunView:
     def conf(self) -> Mapping[str, Any]:
         """What the run was given."""
         return self.info.conf
+
+    @property
+    def start_date(self) -> datetime | None:
+        """When it began."""
+        return self.info.began
 
     @property
     def run_type(self) -> str:
@@ -279,6 +286,7 @@ def _later(dag: DAG, interval: Interval | None, services: TaskServices) -> dict[
     made["next_interval"] = lambda: neighbour(dag, interval, 1)
     for name, step in (("prev", -1), ("next", 1)):
         made |= _dates(name, lambda step=step: _start(neighbour(dag, interval, step)))
+        made[f"{name}_execution_date"] = lambda step=step: _start(neighbour(dag, interval, step))
     return made | _last_good(dag, interval, services)
 
 

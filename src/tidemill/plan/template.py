@@ -1,20 +1,20 @@
 """Jinja2 templates in a sandbox: what a path, a parameter or a SQL model may use, and how mistakes are shown.
 
 `variables_of` gives the names that Airflow's users know (`ds`, `data_interval_start`, ...); `render_path` renders
-paths, and `plan/sql_model.py` SQL models on the same ground. A template cannot reach Python's insides, load another
-template, change what it is given, or ask the clock: the same run renders the same text months later.
+paths, and `plan/sql_model.py` SQL models on the same ground. A template cannot reach Python's insides, load others
+than a task's folders have, change what it is given, or ask the clock: the same run renders the same text months later.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from datetime import date
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError
+from jinja2 import FunctionLoader, StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
@@ -74,14 +74,28 @@ class _Undefined(StrictUndefined):
         super().__init__(hint, obj, name, exc)
 
 
+def _read_nothing(name: str) -> str:
+    raise UserError(f'A template that is no task\'s cannot read another one, as "{name}".')
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
-    """The environment of all templates."""
+    """The environment of all templates.
+
+    Args:
+        extensions: of Jinja.
+        read: gives the text of a template that another one includes; None: there are none.
+    """
 
     intercepted_binops = frozenset({"*", "**"})
 
-    def __init__(self, extensions: Iterable[Any] = ()) -> None:
+    def __init__(self, extensions: Iterable[Any] = (), read: Callable[[str], str] | None = None) -> None:
         super().__init__(
-            undefined=_Undefined, autoescape=False, keep_trailing_newline=True, extensions=list(extensions)
+            undefined=_Undefined,
+            autoescape=False,
+            keep_trailing_newline=True,
+            extensions=list(extensions),
+            loader=FunctionLoader(read or _read_nothing),
+            cache_size=0,
         )
         self.filters.update(DATE_FORMS)
         for name in ("lipsum", "cycler", "joiner"):  # random, or of use in web pages only

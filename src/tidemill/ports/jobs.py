@@ -95,6 +95,8 @@ def _run_json(run: RunInfo) -> dict[str, Any]:
         made["run_key"] = run.run_key
     if run.conf:
         made["conf"] = dict(run.conf)
+    if run.began is not None:
+        made["began"] = run.began.isoformat()
     return made
 
 
@@ -103,6 +105,8 @@ def _read_run(found: Mapping[str, Any]) -> RunInfo:
     if "interval" in found:
         start, end, zone = found["interval"]
         values["interval"] = Interval(_in_zone(start, zone), _in_zone(end, zone))
+    if "began" in found:
+        values["began"] = datetime.fromisoformat(found["began"])
     return RunInfo(**values)
 
 

@@ -242,6 +242,7 @@ class SqlRunStore(RunStore):
                 interval=interval_from(row),
                 run_key=row.run_key,
                 conf=row.conf or {},
+                began=row.started_at or row.created_at,
             ),
             definition_id=row.definition_id,
             fence=row.fence,

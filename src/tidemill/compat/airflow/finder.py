@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from itertools import islice
@@ -146,6 +147,12 @@ def _is_found(module: ModuleType, folders: Sequence[str]) -> bool:
 
 def is_installed() -> bool:
     """Whether the real package is there; a folder with packages of providers alone is not it."""
+    return _is_below(tuple(sys.path))
+
+
+@lru_cache(maxsize=16)
+def _is_below(_search: tuple[str, ...]) -> bool:
+    """The same, remembered for a search path: looking for it lists all of its folders (1 ms)."""
     found = PathFinder.find_spec(ROOT)
     return found is not None and found.origin is not None
 

@@ -11,6 +11,7 @@ from tidemill.authoring.task_context import get_current_context
 from tidemill.compat.airflow import reach
 from tidemill.compat.airflow.exceptions import AirflowException
 from tidemill.compat.airflow.finder import not_served
+from tidemill.plan.dispatch import DEFAULT_POOL, DEFAULT_SLOTS
 from tidemill.ports.xcoms import RETURNED
 
 
@@ -74,8 +75,8 @@ class Pool(metaclass=Model):
     @classmethod
     def get_pools(cls, **_session: Any) -> list[Pool]:
         """All of them."""
-        known: Mapping[str, int] = reach.project().pools
-        return [cls(name, slots) for name, slots in known.items()]
+        known: Mapping[str, int] = {DEFAULT_POOL: DEFAULT_SLOTS, **reach.project().pools}
+        return [cls(cls.DEFAULT_POOL_NAME if name == DEFAULT_POOL else name, slots) for name, slots in known.items()]
 
 
 class DagRun(metaclass=Model):

@@ -309,6 +309,7 @@ INSTEAD = {
     "airflow.settings.engine": _NO_DATABASE,
     "airflow.utils.session": _NO_DATABASE,
     "airflow.utils.db": _NO_DATABASE,
+    "DagModel": _NO_DATABASE,
     "airflow.operators.subdag": 'a TaskGroup stands for it: with TaskGroup("name"): and the tasks of the inner DAG',
     "DagBag": "tidemill pipelines ls tells of files that cannot be read; a test imports a file within serving()",
     "airflow.api": "TriggerDagRunOperator in a task, or POST /runs of the API (docs/api.md)",

@@ -21,7 +21,10 @@ from tidemill.operators.branching import skip_all_except
 from tidemill.plan.fields import render_field
 
 #: Variables of the context that Airflow hands over as pendulum's.
-_TIMES = ("logical_date", "execution_date", "data_interval_start", "data_interval_end")
+_TIMES = (
+    "logical_date", "execution_date", "data_interval_start", "data_interval_end", "prev_execution_date",
+    "next_execution_date", "prev_data_interval_start_success", "prev_data_interval_end_success",
+)  # fmt: skip
 
 
 class BaseOperator(Task):
