@@ -39,4 +39,5 @@ def tell_run(dag: DAG, event: str, info: RunInfo, services: TaskServices, task: 
     if event in _ENDS:
         run = replace(run, state=_ENDS[event], end_date=services.clock.now())
     context.add(reason=event, dag_run=run)
+    about.prepare(context)
     call_all(functions, context, logging.getLogger(f"tidemill.run.{dag.name}").exception)

@@ -37,6 +37,8 @@ class RunView:
     run_id: str
     params: Mapping[str, Any]
     partition: RunKey | None = None
+    #: Stands for the start of an interval where it has none.
+    moment: datetime | None = None
     #: How it has ended, and when, once it has: for callbacks.
     state: str = "running"
     end_date: datetime | None = None
@@ -84,7 +86,7 @@ class RunView:
     @property
     def logical_date(self) -> datetime | None:
         """The start of its interval."""
-        return self.info.interval.start if self.info.interval else None
+        return self.info.interval.start if self.info.interval else self.moment
 
     execution_date = logical_date
 
@@ -96,7 +98,7 @@ class RunView:
     @property
     def data_interval_end(self) -> datetime | None:
         """The end of its interval."""
-        return self.info.interval.end if self.info.interval else None
+        return self.info.interval.end if self.info.interval else self.moment
 
 
 @dataclass

@@ -184,7 +184,7 @@ class RunInfo:
         file: the pipeline's file, relative to the project.
         interval: the data interval; without one, `run_key` tells the batch from others.
         conf: parameters that were given for this run.
-        began: when it began; None: it is not known.
+        began: when it began. `asked`: when its batch was asked for. None: it is not known.
     """
 
     id: int
@@ -198,6 +198,7 @@ class RunInfo:
     run_key: str | None = None
     conf: Mapping[str, Any] = field(default_factory=dict)
     began: datetime | None = None
+    asked: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

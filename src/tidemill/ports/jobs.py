@@ -95,8 +95,9 @@ def _run_json(run: RunInfo) -> dict[str, Any]:
         made["run_key"] = run.run_key
     if run.conf:
         made["conf"] = dict(run.conf)
-    if run.began is not None:
-        made["began"] = run.began.isoformat()
+    for name in ("began", "asked"):
+        if (moment := getattr(run, name)) is not None:
+            made[name] = moment.isoformat()
     return made
 
 
@@ -105,8 +106,7 @@ def _read_run(found: Mapping[str, Any]) -> RunInfo:
     if "interval" in found:
         start, end, zone = found["interval"]
         values["interval"] = Interval(_in_zone(start, zone), _in_zone(end, zone))
-    if "began" in found:
-        values["began"] = datetime.fromisoformat(found["began"])
+    values |= {name: datetime.fromisoformat(found[name]) for name in ("began", "asked") if name in found}
     return RunInfo(**values)
 
 

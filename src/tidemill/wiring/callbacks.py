@@ -62,7 +62,7 @@ def _run_of(metadata: Metadata, run_id: int) -> RunInfo:
     key = batch.key
     return RunInfo(
         run.id, run.batch_id, run.attempt, batch.pipeline, order.code, definition.file, order.kind, key.interval,
-        key.run_key, order.conf, run.started_at,
+        key.run_key, order.conf, run.started_at, batch.created_at,
     )  # fmt: skip
 
 

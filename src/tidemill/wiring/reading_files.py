@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.machinery import FileFinder
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -145,7 +146,7 @@ class _Reading:
     def _forget_listings(self) -> None:
         """Have Python list the project's folders anew; of others it sees by their time that they have changed."""
         for folder, finder in sys.path_importer_cache.items():
-            if finder is not None and f"{folder}{os.sep}".startswith(self._root):
+            if isinstance(finder, FileFinder) and f"{folder}{os.sep}".startswith(self._root):
                 finder.invalidate_caches()
 
     def _own(self, path: str) -> str | None:

@@ -80,7 +80,7 @@ def try_dag(
     key = None if meant is not None else "test"
     file = dag.place.rpartition(":")[0]
     info = RunInfo(1, 1, 1, dag.name, "test", file, interval=meant, run_key=key, conf=dict(params or {}),
-                   began=leaping.now())  # fmt: skip
+                   began=leaping.now(), asked=leaping.now())  # fmt: skip
     near = Path(file).parent if Path(file).is_file() else Path.cwd()
     settings = _settings(root or near)
     place = root or settings.root

@@ -7,25 +7,28 @@ import json
 import random
 import uuid
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 from tidemill.authoring import registry
 from tidemill.plan.dates import Macros
 
+#: A time, or None.
+_Moment = TypeVar("_Moment", bound=_times.datetime | None)
 utc = _times.UTC
 #: `airflow.macros`: what templates have, for functions.
 ds_add, ds_format, timedelta = Macros.ds_add, Macros.ds_format, _times.timedelta
 
 
-def in_pendulum(moment: Any) -> Any:
+def in_pendulum(moment: _Moment) -> _Moment:
     """A time with pendulum's methods, as Airflow hands it over; as it is where there is no pendulum, or no time."""
     if moment is None:
-        return None
+        return moment
     try:
         from pendulum import instance
     except ImportError:
         return moment
-    return instance(moment)
+    made: Any = instance(moment)
+    return made  # type: ignore[no-any-return]  # of a class that is a datetime
 
 
 def utcnow() -> _times.datetime:
@@ -69,7 +72,7 @@ def _diff_for_humans(moment: Any, since: Any = None) -> str:
 class MacrosOfAirflow(Macros):
     """`macros` of templates with Airflow's other ones; of modules what templates call, and no more."""
 
-    datetime = _times.datetime  # type: ignore[assignment]  # ours is a function; files call `strptime` of it
+    datetime = _times.datetime  # ours is a function; files call `strptime` of it
     datetime_diff_for_humans = staticmethod(_diff_for_humans)
     json = SimpleNamespace(dumps=json.dumps, loads=json.loads)
     random = staticmethod(random.random)

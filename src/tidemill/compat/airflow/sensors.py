@@ -143,22 +143,10 @@ class TimeSensor(_UntilMoment, waiting.TimeSensor):
 
 
 class TimeDeltaSensor(_UntilMoment, waiting.TimeDeltaSensor):
-    """Waits until some time after the end of the data interval; in a run without one, from its first look on."""
+    """Waits until some time after the end of the data interval; in a run without one, after it was asked for."""
 
     def __init__(self, *, end_from_trigger: bool = False, **options: Any) -> None:
         super().__init__(**options)
-
-    def moment(self, context: TaskContext) -> datetime:
-        """Until when it waits."""
-        if context["data_interval_end"] is not None:
-            return waiting.TimeDeltaSensor.moment(self, context)
-        ti = context["ti"]
-        first = ti.xcom_pull(key="_first")
-        if first is None:
-            first = context.services.clock.now()
-            ti.xcom_push("_first", first)
-        made: datetime = first + self.delta
-        return made
 
 
 class WaitSensor(TimeDeltaSensor):
@@ -167,6 +155,16 @@ class WaitSensor(TimeDeltaSensor):
     def __init__(self, *, time_to_wait: timedelta | float, **options: Any) -> None:
         length = time_to_wait if isinstance(time_to_wait, timedelta) else timedelta(minutes=time_to_wait)
         super().__init__(delta=length, **options)
+
+    def moment(self, context: TaskContext) -> datetime:
+        """Until when it waits."""
+        ti = context["ti"]
+        first = ti.xcom_pull(key="_first")
+        if first is None:
+            first = context.services.clock.now()
+            ti.xcom_push("_first", first)
+        made: datetime = first + self.delta
+        return made
 
 
 class DateTimeSensor(_UntilMoment, waiting.DateTimeSensor):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, ClassVar, NoReturn
 
 from tidemill.authoring.task import WEIGHT_RULES
@@ -17,8 +19,11 @@ from tidemill.compat.airflow.plugins import MacrosOfPlugins, heard_of_task
 from tidemill.compat.airflow.retries import RetryPolicy, judge
 from tidemill.compat.airflow.states import StatesOfAssets, TaskStates
 from tidemill.model.asset import TOLD
+from tidemill.model.batch import Interval
 from tidemill.operators.branching import skip_all_except
+from tidemill.plan.dates import interval_variables
 from tidemill.plan.fields import render_field
+from tidemill.plan.schedule import moment_of
 
 #: Variables of the context that Airflow hands over as pendulum's.
 _TIMES = (
@@ -114,6 +119,7 @@ class BaseOperator(Task):
 
     def prepare(self, context: TaskContext) -> None:
         """See `tidemill.operators.BaseOperator.prepare`: times have pendulum's methods."""
+        _give_moment(context)
         context.change(_TIMES, in_pendulum)
         # For Airflow, `dag.test()` is a run like others: it is `airflow tasks test` that this tells of.
         context.add(conn=ConnectionsOfTask(), macros=MacrosOfPlugins(), test_mode=False)
@@ -192,6 +198,25 @@ class BaseOperator(Task):
 
     def post_execute(self, context: Any, result: Any = None) -> None:
         """Called after `execute`; for subclasses."""
+
+
+def _give_moment(context: TaskContext) -> None:
+    """A run without an interval has a `logical_date` all the same, as Airflow's have: see `moment_of`.
+
+    Those before and after it are the same, as there.
+    """
+    run: Any = context["dag_run"]
+    moment = moment_of(run.info)
+    if run.info.interval is not None or moment is None:
+        return
+    instant = Interval(moment, moment + timedelta(microseconds=1))
+    made = {**interval_variables(instant), "data_interval_end": moment, "execution_date": moment}
+    for name, days in (("prev", 0), ("next", 0), ("yesterday", -1), ("tomorrow", 1)):
+        other = interval_variables(Interval(moment + timedelta(days=days), instant.end + timedelta(days=days)))
+        made |= {f"{name}_{form}": other[form] for form in ("ds", "ds_nodash")}
+    context.add(**made, prev_execution_date=moment, next_execution_date=moment)
+    context["ti"].run = replace(run, moment=moment)
+    context.add(dag_run=context["ti"].run)
 
 
 def _sandbox() -> Any:
