@@ -3,6 +3,7 @@
 import pytest
 
 from tidemill.compat.airflow.finder import NotServed
+from tidemill.model.definition import Definition
 from tidemill.wiring.trials import try_dag
 
 ROWS = """
@@ -96,3 +97,18 @@ def test_templates_include_files_that_lie_beside_the_dag(read, tmp_path):
     (tmp_path / "dags" / "sh" / "whole.sh").write_text("echo {% include 'sh/part.txt' %} {{ macros.ds_add(ds, 1) }}")
     (tmp_path / "dags" / "sh" / "part.txt").write_text("part {{ ds }}")
     assert try_dag(dag, "2026-01-15", root=tmp_path).result("b") == "part 2026-01-15 2026-01-16"
+
+
+def test_a_run_may_be_given_what_is_no_parameter(read, tmp_path):
+    """`airflow dags trigger --conf` takes anything; files read it from `dag_run.conf` or `params`."""
+    text = (
+        "from airflow.sdk import DAG, task\n"
+        "with DAG('d', schedule=None, params={'n': 1}):\n"
+        "    @task\n"
+        "    def tell(dag_run, params):\n"
+        "        return dag_run.conf['x'], dict(params)\n"
+        "    tell()\n"
+    )
+    dag = read(text)["d"]
+    assert Definition.from_json(dag.definition().as_json()).any_params
+    assert try_dag(dag, params={"x": 2}, root=tmp_path).result("tell") == (2, {"n": 1, "x": 2})

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from tidemill.authoring import current, registry
 from tidemill.authoring.arguments import as_functions, as_length, check_id
@@ -101,6 +101,9 @@ class DAG:
     Raises:
         DefinitionError: an argument has no meaning, or there is another pipeline of that name.
     """
+
+    #: Runs may be given other parameters than those that it has.
+    any_params: ClassVar[bool] = False
 
     @_with_synonyms
     def __init__(

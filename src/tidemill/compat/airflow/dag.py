@@ -36,6 +36,8 @@ _OF_GROUPS = frozenset({"group_display_name", "ui_fgcolor"})
 class DAG(ours.DAG):
     """Tasks and their order; see `tidemill.DAG`, whose arguments it takes, too."""
 
+    any_params = True
+
     def __init__(self, dag_id: str = "", description: str | None = None, schedule: Any = None, **given: Any) -> None:
         words = {ours.SYNONYMS.get(name, name): value for name, value in given.items() if name not in UNUSED}
         asked = words.pop("schedule", schedule)

@@ -119,6 +119,8 @@ class BaseOperator(Task):
 
     def prepare(self, context: TaskContext) -> None:
         """See `tidemill.operators.BaseOperator.prepare`: times have pendulum's methods."""
+        # Whatever else a run was given is among its parameters, too.
+        context.add(params={**context["conf"], **context["params"]})
         _give_moment(context)
         context.change(_TIMES, in_pendulum)
         # For Airflow, `dag.test()` is a run like others: it is `airflow tasks test` that this tells of.
