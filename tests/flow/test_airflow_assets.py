@@ -71,7 +71,7 @@ with DAG("of_rare", schedule=[RARE]):
 @asset(schedule=SALES & Asset("told"))
 def summary(self, context, sales, outlet_events):
     outlet_events[self].extra = {"of": [one.extra["rows"] for one in context["inlet_events"][sales]]}
-    return context["ds"] if context["logical_date"] else self.name
+    return self.name if context["logical_date"] else "as Airflow 3 has it; Airflow 2 has a time"
 
 with DAG("keeps", schedule=None):
     @task(inlets=[SALES], outlets=[RARE])

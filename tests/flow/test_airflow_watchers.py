@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import textwrap
+from contextlib import closing
 
 import pytest
 
 from harness.driving import AtOnce, dag, define, queue
+from tidemill.adapters.localfs.code import CodeFolder
 from tidemill.adapters.memory.pipelines import NotedPipelines
 from tidemill.adapters.sql.runstore import SqlRunStore
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.flow.attending import Attendant
+from tidemill.flow.control import trigger
 from tidemill.flow.scheduler import Scheduler
 from tidemill.flow.triggers import Surroundings
 from tidemill.model.asset import TOLD
@@ -22,7 +26,10 @@ from tidemill.model.instance import Deferred
 from tidemill.plan.values import load_value
 from tidemill.ports.xcoms import FIRED
 from tidemill.testing.clock import ManualClock
+from tidemill.wiring.attending import UserTriggers
+from tidemill.wiring.parsing import code_versions
 from tidemill.wiring.project import declared_in
+from tidemill.wiring.services import open_metadata
 from tidemill.wiring.settings import Settings
 from tidemill.wiring.trials import try_dag
 
@@ -124,3 +131,42 @@ def test_the_attendant_notes_what_a_trigger_has_seen(tmp_path):
     asyncio.run(attend())
     assert load_value(fired()) == {"value": 5}
     store.close()
+
+
+def test_a_trigger_of_a_package_is_awaited_by_the_attendant_with_its_connections(tmp_path, monkeypatch):
+    """Names that it imports while it is awaited are there, too."""
+    package = tmp_path / "site" / "airflow" / "providers" / "acme" / "triggers.py"
+    package.parent.mkdir(parents=True)
+    package.write_text(
+        textwrap.dedent("""
+        from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+
+        class Asks(BaseEventTrigger):
+            def serialize(self):
+                return "airflow.providers.acme.triggers.Asks", {}
+
+            async def run(self):
+                from airflow.hooks.base import BaseHook
+                yield TriggerEvent(BaseHook.get_connection("queue").host)
+    """)
+    )
+    (tmp_path / "flags.py").write_text(
+        textwrap.dedent("""
+        from airflow.providers.acme.triggers import Asks
+        from airflow.sdk import DAG, Asset, AssetWatcher
+
+        with DAG("waits", schedule=[Asset("news", watchers=[AssetWatcher("w", Asks())])]): ...
+    """)
+    )
+    monkeypatch.setenv("AIRFLOW_CONN_QUEUE", "sqs://somewhere")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site")])
+    settings = Settings(tmp_path, "x", ("*.py",))
+    made = declared_in(settings, tmp_path / "flags.py")["news__w"]
+    with closing(open_metadata(settings, ManualClock())) as metadata:
+        with metadata.write() as tx:
+            code = code_versions(settings).keep(tmp_path, CodeFolder(tmp_path).scan()).name
+            tx.definitions.keep([made.definition()], code, "flags.py", ManualClock().now())
+        run = trigger(metadata, "news__w", ManualClock().now())
+        with closing(UserTriggers(settings, metadata)) as triggers:
+            first = triggers(run.id, "airflow.providers.acme.triggers:Asks.first")
+            assert asyncio.run(first()) == "somewhere"

@@ -17,8 +17,9 @@ from tidemill.adapters.localfs.code import CodeFolder
 from tidemill.adapters.localfs.files import LocalFiles
 from tidemill.adapters.localfs.versions import CodeVersions
 from tidemill.model.errors import DataError, UnknownName
-from tidemill.plan.code import Patterns, version_of
+from tidemill.plan.code import Patterns, folders_of, version_of
 from tidemill.wiring.project import code_version
+from tidemill.wiring.settings import Settings
 
 LATER = datetime.now(UTC) + timedelta(days=2)
 
@@ -112,7 +113,7 @@ def content(folder: Path) -> dict[str, str]:
 def test_each_version_comes_back_as_it_was(root: Path) -> None:
     versions = versions_in(root)
     first = keep(root, versions)
-    assert first == code_version(root)
+    assert first == code_version(Settings(root, "p"))
     (root / "a.py").write_text("two")
     (root / "b.py").unlink()
     second = keep(root, versions)
@@ -148,7 +149,7 @@ def test_a_file_that_cannot_be_read_is_in_no_version(root: Path) -> None:
     code = {**CodeFolder(root).scan(), "gone.py": (1, 1, 1)}
     kept = versions_in(root).keep(root, code)
     assert "gone.py" not in kept.digests
-    assert kept.name == code_version(root)
+    assert kept.name == code_version(Settings(root, "p"))
 
 
 def test_a_version_that_was_never_kept_is_told(root: Path) -> None:
@@ -203,3 +204,18 @@ def test_cleaning_leaves_what_is_needed_and_what_is_young(root: Path) -> None:
     with pytest.raises(UnknownName):
         versions.materialize(names[1])
     assert len(list(LocalFiles(root.parent / "code").list("packs/"))) == 2
+
+
+def test_small_files_of_other_kinds_are_code_below_the_folders_of_pipelines(tmp_path: Path) -> None:
+    """A file of Airflow's reads its settings from beside itself; elsewhere, such files are data."""
+    (tmp_path / "dags/conf").mkdir(parents=True)
+    for path, size in (
+        ("dags/conf/a.json", 9),
+        ("dags/b.sh", 9),
+        ("dags/c.csv", 1_000_001),
+        ("d.json", 9),
+        ("e.py", 9),
+    ):
+        (tmp_path / path).write_bytes(b" " * size)
+    found = CodeFolder(tmp_path, folders_of(["dags/**/*.py", "*.py"])).scan()
+    assert sorted(found) == ["dags/b.sh", "dags/conf/a.json", "e.py"]

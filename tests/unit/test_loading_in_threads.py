@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tidemill.wiring.project import find_pipeline, load_pipelines
+from tidemill.model.errors import DefinitionError
+from tidemill.wiring.project import find_declared, find_pipeline, load_pipelines
 from tidemill.wiring.settings import Settings
 
 #: Long enough for the interpreter to change threads while it is executed.
@@ -57,3 +58,12 @@ def test_a_process_that_is_forked_while_a_thread_loads_can_load_too(project, tmp
                 os._exit(len(load_pipelines(project)))
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 6
         assert waiting.result() == {}
+
+
+def test_a_file_that_does_not_load_keeps_no_pipeline_of_another_one_from_being_found(tmp_path):
+    (tmp_path / "a.py").write_text("import tidemill as tm\ntm.Pipeline('half')\n1 / 0\n")
+    (tmp_path / "b.py").write_text("import tidemill as tm\ntm.Pipeline('whole')\n")
+    settings = Settings(tmp_path, "p", ("*.py",))
+    assert find_declared(settings, "whole").name == "whole"
+    with pytest.raises(DefinitionError, match="ZeroDivisionError"):
+        find_declared(settings, "half")

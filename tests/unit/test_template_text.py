@@ -76,7 +76,7 @@ def test_dates_are_those_of_the_intervals_own_zone() -> None:
         ("a\nb\n{{ ds | noo }}", "Template error: No filter named 'noo'.\n  at: flights.sql:3"),
         ("x\n{% if ds %}", "Template error: Unexpected end of template."),
         ("{{ 1 // 0 }}", "Template error: ZeroDivisionError: integer division or modulo by zero.\n  at: flights"),
-        ("{% include 'x' %}", "Template error: "),
+        ("{% include 'x' %}", "A template that is no task's cannot read another one, as \"x\".\n  at: flights.sql:1"),
         ("{{ macros.ds_add('x', 1) }}", "Template error: ValueError: Invalid isoformat string: 'x'.\n  at: fl"),
     ],
 )  # fmt: skip

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from tidemill.authoring import current, registry
 from tidemill.authoring.arguments import as_functions, as_length, check_id
@@ -101,6 +101,9 @@ class DAG:
     Raises:
         DefinitionError: an argument has no meaning, or there is another pipeline of that name.
     """
+
+    #: Runs may be given other parameters than those that it has.
+    any_params: ClassVar[bool] = False
 
     @_with_synonyms
     def __init__(
@@ -234,6 +237,10 @@ class DAG:
         current.close_dag()
 
     # -- what others do with it
+
+    def hearers(self, event: str) -> tuple[Callable[..., Any], ...]:
+        """The functions that are called on an event of a run: failure, success, deadline."""
+        return self.callbacks.get(event, ())
 
     def definition(self) -> Definition:
         """What a scheduler and a web page know of it; no user's code is in it.

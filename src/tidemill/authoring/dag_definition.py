@@ -43,6 +43,7 @@ def definition_of(dag: DAG) -> Definition:
         tags=dag.tags,
         owner=dag.owner,
         callbacks=tuple(dag.callbacks),
+        any_params=dag.any_params,
     )
 
 

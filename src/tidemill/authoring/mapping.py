@@ -6,7 +6,7 @@ How many there are is known in a run only; the definition says of what (`model.g
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -216,6 +216,10 @@ class MappedOperator(BaseOperator):
     def task_type(self) -> str:
         """Of what it is mapped."""
         return kind_of(self.of)
+
+    def hearers(self, event: str) -> tuple[Callable[..., Any], ...]:
+        """See `BaseOperator.hearers`."""
+        return (*self.callbacks.get(event, ()), *self.of.listeners(event))
 
     def enter(self, dag: Any) -> None:
         """See `BaseOperator.enter`."""

@@ -240,6 +240,15 @@ class BaseOperator(Linked, metaclass=OperatorType):
         """What a worker calls: `execute`, and whatever belongs around it."""
         return self.execute(context)
 
+    def hearers(self, event: str) -> tuple[Callable[..., Any], ...]:
+        """The functions that are called on an event of a try, by the words of `CALLBACKS`."""
+        return (*self.callbacks.get(event, ()), *self.listeners(event))
+
+    @classmethod
+    def listeners(cls, event: str) -> tuple[Callable[..., Any], ...]:
+        """Those that hear of all tasks of this kind, without being named by them."""
+        return ()
+
     def on_kill(self) -> None:
         """Stop what `execute` has begun elsewhere: called when the task is stopped or its time is over."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ class TaskServices:
         variables, connections: the project's. `outside`: systems that connections lead to.
         dbt: what runs dbt projects.
         assets: what was told of assets. `asset_states`: what tasks keep of them.
+        pages: what links to the project's pages begin with; empty: there are none.
         testing: nothing of the run is kept.
     """
 
@@ -56,6 +59,7 @@ class TaskServices:
     dbt: Dbt | None = None
     assets: Assets | None = None
     asset_states: AssetStates | None = None
+    pages: str = ""
     testing: bool = False
 
     def need_pipelines(self) -> Pipelines:
@@ -116,6 +120,13 @@ class TaskContext(Mapping[str, Any]):
         """More values: the exception, for callbacks."""
         self._values |= values
 
+    def change(self, names: Iterable[str], by: Callable[[Any], Any]) -> None:
+        """Give other values by some names, made of those that are there; made when they are asked for."""
+        for name in names:
+            found = self._values.pop(name) if name in self._values else None
+            before = self._later.get(name, partial(_same, found))
+            self._later[name] = partial(_changed, before, by)
+
     def skip(self, task_ids: Iterable[str]) -> None:
         """Decide against tasks after this one: they are skipped once this one has ended well."""
         self.skipped |= dict.fromkeys(task_ids)
@@ -132,6 +143,14 @@ class TaskContext(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"<context of {self._values.get('task_instance_key_str')}>"
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _changed(before: Callable[[], Any], by: Callable[[Any], Any]) -> Any:
+    return by(before())
 
 
 _current: ContextVar[TaskContext | None] = ContextVar("tidemill_context", default=None)
@@ -152,3 +171,13 @@ def get_current_context() -> TaskContext:
 def enter_context(context: TaskContext | None) -> None:
     """A task begins or, with None, ends."""
     _current.set(context)
+
+
+@contextmanager
+def within_context(context: TaskContext | None) -> Iterator[None]:
+    """What is called within this block is called for a task, whether or not one is being executed."""
+    token = _current.set(context)
+    try:
+        yield
+    finally:
+        _current.reset(token)

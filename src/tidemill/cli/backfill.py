@@ -68,7 +68,8 @@ def run(
         _preview(invocation, pipeline, backfills.preview(asked))
         return
     definition = invocation.installation.pipelines.declared(pipeline).definition
-    made, intervals = backfills.begin(asked, read_params(definition.params, params, where=definition.place))
+    conf = read_params(definition.params, params, strict=not definition.any_params, where=definition.place)
+    made, intervals = backfills.begin(asked, conf)
     if invocation.json:
         invocation.out.object({"backfill_id": made, "intervals": len(intervals)})
         return

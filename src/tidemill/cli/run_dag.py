@@ -22,7 +22,7 @@ def run_dag(
     """Run a DAG for what the user means by a date, a range, a run key, or nothing; returns the exit code."""
     from tidemill.plan.params import read_params
 
-    conf = read_params(definition.params, params, where=definition.place)
+    conf = read_params(definition.params, params, strict=not definition.any_params, where=definition.place)
     for interval, key in meant(invocation, definition, when):
         code = _run_one(invocation, definition.name, interval, key, conf, start)
         if code:

@@ -32,7 +32,7 @@ def run_there(
         raise UserError("--refetch cannot be asked of a server.", hint="tidemill run --refetch, where the project is")
     runs = invocation.installation.runs
     definition = invocation.installation.pipelines.declared(pipeline).definition
-    conf = read_params(definition.params, params, where=definition.place)
+    conf = read_params(definition.params, params, strict=not definition.any_params, where=definition.place)
     for interval, key in meant(invocation, definition, when):
         begun = runs.begin(pipeline, interval=interval, key=key, conf=conf, only=start)
         code = tell(invocation, pipeline, str(interval or key or begun["run_id"]), _followed(invocation, begun))

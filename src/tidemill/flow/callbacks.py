@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from tidemill.authoring.dag import DAG
 from tidemill.authoring.task import BaseOperator
@@ -13,6 +14,9 @@ from tidemill.flow.perform import call_all
 from tidemill.model.graph import WHOLE
 from tidemill.model.run import RunInfo
 from tidemill.ports.executor import Job
+
+#: The state of a run by the event that tells its end.
+_ENDS = {"success": "success", "failure": "failed"}
 
 
 def tell_run(dag: DAG, event: str, info: RunInfo, services: TaskServices, task: str | None = None) -> None:
@@ -25,11 +29,15 @@ def tell_run(dag: DAG, event: str, info: RunInfo, services: TaskServices, task: 
         services: what the functions can reach.
         task: the one that led to it, which is then `ti` in their context; left out, the first of the DAG.
     """
-    functions = dag.callbacks.get(event, ())
+    functions = dag.hearers(event)
     about: BaseOperator | None = dag.task_dict.get(task or next(iter(dag.task_dict), ""))
     if not functions or about is None:
         return
     job = Job(info.id, 0, (about.task_id, WHOLE), 0, "", services.clock.now(), None, info)
     context = context_of(dag, about, job, services, Handing(dag, info.id, services))
-    context.add(reason=event)
+    run = context["dag_run"]
+    if event in _ENDS:
+        run = replace(run, state=_ENDS[event], end_date=services.clock.now())
+    context.add(reason=event, dag_run=run)
+    about.prepare(context)
     call_all(functions, context, logging.getLogger(f"tidemill.run.{dag.name}").exception)

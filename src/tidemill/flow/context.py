@@ -6,11 +6,12 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from tidemill.authoring.dag import DAG
 from tidemill.authoring.task import BaseOperator
@@ -19,7 +20,8 @@ from tidemill.flow.handing import Handing
 from tidemill.model.batch import Interval
 from tidemill.model.errors import UnknownName
 from tidemill.model.graph import WHOLE
-from tidemill.model.run import RunInfo, RunKind
+from tidemill.model.run import RunInfo, RunKind, TaskState
+from tidemill.plan.dates import Macros, interval_variables
 from tidemill.plan.params import params_of
 from tidemill.plan.partitions import RunKey, key_of
 from tidemill.plan.schedule import interval_at, tick_at_or_before
@@ -35,6 +37,11 @@ class RunView:
     run_id: str
     params: Mapping[str, Any]
     partition: RunKey | None = None
+    #: Stands for the start of an interval where it has none.
+    moment: datetime | None = None
+    #: How it has ended, and when, once it has: for callbacks.
+    state: str = "running"
+    end_date: datetime | None = None
 
     @property
     def partition_key(self) -> str | None:
@@ -62,6 +69,11 @@ class RunView:
         return self.info.conf
 
     @property
+    def start_date(self) -> datetime | None:
+        """When it began."""
+        return self.info.began
+
+    @property
     def run_type(self) -> str:
         """manual, scheduled, backfill or triggered."""
         return str(self.info.kind)
@@ -74,7 +86,7 @@ class RunView:
     @property
     def logical_date(self) -> datetime | None:
         """The start of its interval."""
-        return self.info.interval.start if self.info.interval else None
+        return self.info.interval.start if self.info.interval else self.moment
 
     execution_date = logical_date
 
@@ -86,7 +98,7 @@ class RunView:
     @property
     def data_interval_end(self) -> datetime | None:
         """The end of its interval."""
-        return self.info.interval.end if self.info.interval else None
+        return self.info.interval.end if self.info.interval else self.moment
 
 
 @dataclass
@@ -99,6 +111,10 @@ class TryView:
     try_number: int
     handing: Handing
     start_date: datetime
+    pages: str = ""
+    #: How the try has ended, and when, once it has: for callbacks.
+    state: TaskState = TaskState.RUNNING
+    end_date: datetime | None = None
     pushed: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -118,6 +134,28 @@ class TryView:
 
     @property
     def dag_run(self) -> RunView:
+        """The run."""
+        return self.run
+
+    @property
+    def logical_date(self) -> datetime | None:
+        """The start of the run's interval."""
+        return self.run.logical_date
+
+    execution_date = logical_date
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds that the try took; None: it has not ended."""
+        return None if self.end_date is None else (self.end_date - self.start_date).total_seconds()
+
+    @property
+    def log_url(self) -> str:
+        """The page that shows the task's log."""
+        about = {"run": self.run.id, "task": self.task_id}
+        return f"{self.pages}/pipelines/{quote(self.dag_id)}?{urlencode(about)}"
+
+    def get_dagrun(self, **_session: Any) -> RunView:
         """The run."""
         return self.run
 
@@ -192,7 +230,7 @@ def context_of(dag: DAG, task: BaseOperator, job: Job, services: TaskServices, h
     params = params_of({**dag.params, **_schemas(task)}, info.conf, where=dag.place)
     name = _run_name(info)
     run = RunView(info, name, params, key_of(dag.schedule, info.interval, info.conf))
-    ti = TryView(task, run, job.key[1], job.failed + 1, handing, services.clock.now())
+    ti = TryView(task, run, job.key[1], job.failed + 1, handing, services.clock.now(), services.pages)
     values: dict[str, Any] = {
         **dag.macros,
         "batch_id": info.batch_id,
@@ -241,7 +279,8 @@ def _later(dag: DAG, interval: Interval | None, services: TaskServices) -> dict[
         return made
     names = ("interval", "data_interval_start", "data_interval_end", "logical_date", "ds", "ds_nodash", "ts",
              "ts_nodash", "ts_nodash_with_tz")  # fmt: skip
-    made |= {name: _one_of(interval, name) for name in names}
+    found = cache(partial(interval_variables, interval))
+    made |= {name: _one_of(found, name) for name in names}
     made["execution_date"] = made["logical_date"]
     for name, days in (("yesterday", -1), ("tomorrow", 1)):
         made |= _dates(name, lambda days=days: interval.start + timedelta(days=days))
@@ -249,6 +288,7 @@ def _later(dag: DAG, interval: Interval | None, services: TaskServices) -> dict[
     made["next_interval"] = lambda: neighbour(dag, interval, 1)
     for name, step in (("prev", -1), ("next", 1)):
         made |= _dates(name, lambda step=step: _start(neighbour(dag, interval, step)))
+        made[f"{name}_execution_date"] = lambda step=step: _start(neighbour(dag, interval, step))
     return made | _last_good(dag, interval, services)
 
 
@@ -266,13 +306,8 @@ def _last_good(dag: DAG, interval: Interval, services: TaskServices) -> dict[str
     }
 
 
-def _one_of(interval: Interval, name: str) -> Any:
-    def found() -> Any:
-        from tidemill.plan.template import interval_variables
-
-        return interval_variables(interval)[name]
-
-    return found
+def _one_of(several: Callable[[], Mapping[str, Any]], name: str) -> Callable[[], Any]:
+    return lambda: several()[name]
 
 
 def _dates(name: str, moment: Any) -> dict[str, Any]:
@@ -291,8 +326,6 @@ def _start(interval: Interval | None) -> datetime | None:
 
 
 def _macros() -> Any:
-    from tidemill.plan.template import Macros
-
     return Macros()
 
 

@@ -20,7 +20,7 @@ from tidemill.model.instance import Cleared, Marked
 from tidemill.model.pipeline import TaskKind
 from tidemill.model.run import RUN_ENDS, Order, Run, RunKind, RunState, TaskState
 from tidemill.plan import backfill as backfilling
-from tidemill.plan.schedule import interval_at, parse_intervals
+from tidemill.plan.schedule import interval_at, key_of_moment, parse_intervals
 from tidemill.ports.definitions import PipelineRecord
 from tidemill.ports.metadata import Metadata, Tx
 from tidemill.ports.runstore import wish_json
@@ -286,6 +286,13 @@ def interval_of(definition: Definition, moment: datetime) -> Interval:
     if definition.schedule.timetable is None:
         raise UserError(f'Pipeline "{definition.name}" does not run by time.', where=definition.place)
     return interval_at(definition.schedule.timetable, moment, definition.start)
+
+
+def key_at(definition: Definition, moment: datetime) -> BatchKey:
+    """The batch of a pipeline at a moment: of the interval that holds it, or by it as run key if none runs by time."""
+    if definition.schedule.timetable is None:
+        return BatchKey(definition.name, run_key=key_of_moment(moment))
+    return BatchKey(definition.name, interval_of(definition, moment))
 
 
 def _run(tx: Tx, run_id: int) -> Run:

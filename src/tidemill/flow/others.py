@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from tidemill.flow.control import interval_of, known, trigger
+from tidemill.flow.control import key_at, known, trigger
 from tidemill.model.batch import BatchKey, BatchState, Interval
 from tidemill.model.errors import Busy
 from tidemill.model.run import RunKind, RunState, TaskState
@@ -46,16 +46,22 @@ class OtherPipelines(Pipelines):
         metadata, now = self._metadata(), self._clock.now()
         with metadata.read() as tx:
             _, definition = known(tx, pipeline)
-            interval = None if logical_date is None else interval_of(definition, logical_date)
-            batch = None
-            if interval is not None or run_key is not None:
-                batch = tx.batches.find(BatchKey(pipeline, interval, None if interval else run_key))
+            key = BatchKey(pipeline, run_key=run_key) if run_key is not None else None
+            if logical_date is not None:
+                key = key_at(definition, logical_date)
+            batch = tx.batches.find(key) if key is not None else None
             last = tx.runs.last(batch.id) if batch is not None else None
         if last is not None and not again:
             return last.id
         try:
             run = trigger(
-                metadata, pipeline, now, interval=interval, run_key=run_key, conf=conf, kind=RunKind.TRIGGERED
+                metadata,
+                pipeline,
+                now,
+                interval=key.interval if key is not None else None,
+                run_key=key.run_key if key is not None else None,
+                conf=conf,
+                kind=RunKind.TRIGGERED,
             )
         except Busy:
             if last is None:
@@ -112,6 +118,6 @@ class OtherPipelines(Pipelines):
     def _run_at(self, pipeline: str, moment: datetime) -> int | None:
         with self._metadata().read() as tx:
             _, definition = known(tx, pipeline)
-            batch = tx.batches.find(BatchKey(pipeline, interval_of(definition, moment)))
+            batch = tx.batches.find(key_at(definition, moment))
             last = tx.runs.last(batch.id) if batch is not None else None
             return None if last is None else last.id

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from tidemill.authoring.dag import DAG
 from tidemill.authoring.mapping import MappedOperator
 from tidemill.authoring.signals import Defer, FailTask, Reschedule, SkipTask
 from tidemill.authoring.task import BaseOperator
-from tidemill.authoring.task_context import TaskContext, TaskServices, enter_context
+from tidemill.authoring.task_context import TaskContext, TaskServices, enter_context, within_context
 from tidemill.flow.context import TryView, context_of
 from tidemill.flow.handing import Handing
 from tidemill.flow.resolve import Resolver
@@ -27,6 +27,7 @@ from tidemill.model.errors import DataError, DefinitionError, TidemillError
 from tidemill.model.graph import WHOLE
 from tidemill.model.instance import Deferred, Failed, Outcome, Report, Rescheduled, Skipped, Succeeded
 from tidemill.model.place import told
+from tidemill.model.run import TaskState
 from tidemill.ports.executor import Job, TaskTimeout
 from tidemill.ports.xcoms import RETURNED
 
@@ -218,27 +219,38 @@ class _Try:
     # -- who wants to know
 
     def _told(self, outcome: Outcome, error: BaseException | None) -> Outcome:
+        event, state = self._ended(outcome)
         if self._context is not None:
             self._context.add(exception=error)
-        if isinstance(outcome, Failed):
-            again = outcome.again and self._job.failed < self._task.retries
-            self._call("retry" if again else "failure")
-        elif isinstance(outcome, Succeeded):
-            self._call("success")
-        elif isinstance(outcome, Skipped):
-            self._call("skipped")
+            self._context["ti"].state, self._context["ti"].end_date = state, self._services.clock.now()
+        if event:
+            self._call(event)
         return outcome
 
+    def _ended(self, outcome: Outcome) -> tuple[str, TaskState]:
+        """The event that is told, if any, and the state that the task is in then."""
+        if isinstance(outcome, Failed):
+            again = outcome.again and self._job.failed < self._task.retries
+            return ("retry", TaskState.UP_FOR_RETRY) if again else ("failure", TaskState.FAILED)
+        if isinstance(outcome, Succeeded):
+            return "success", TaskState.SUCCESS
+        if isinstance(outcome, Skipped):
+            return "skipped", TaskState.SKIPPED
+        return "", TaskState.DEFERRED if isinstance(outcome, Deferred) else TaskState.UP_FOR_RESCHEDULE
+
     def _call(self, event: str) -> None:
-        context = self._context
-        call_all(self._task.callbacks.get(event, ()), context if context is not None else {}, self._task.log.exception)
+        call_all(self._task.hearers(event), self._context, self._task.log.exception)
 
 
-def call_all(functions: tuple[Callable[..., Any], ...], context: Mapping[str, Any], tell: Callable[..., None]) -> None:
-    """Call callbacks; what they raise is told, and changes nothing."""
+def call_all(functions: Iterable[Callable[..., Any]], context: TaskContext | None, tell: Callable[..., None]) -> None:
+    """Call callbacks, for which the context is the current one; what they raise is told, and changes nothing.
+
+    Without a context, as it could not be made, they are handed an empty one.
+    """
     for function in functions:
         try:
-            function(context)
+            with within_context(context):
+                function({} if context is None else context)
         except Exception:
             tell("the callback %s failed", getattr(function, "__name__", function))
 

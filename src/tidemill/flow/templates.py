@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ def render_task(dag: DAG, task: BaseOperator, context: TaskContext, root: Path, 
         value = render_field(
             getattr(task, name, None),
             context,
-            sandbox=lambda: _sandbox(dag),
+            sandbox=lambda: _sandbox(dag, read),
             where=where,
             endings=tuple(task.template_ext),
             read=read,
@@ -42,12 +42,12 @@ def render_task(dag: DAG, task: BaseOperator, context: TaskContext, root: Path, 
         setattr(task, name, value)
 
 
-def _sandbox(dag: DAG) -> Sandbox:
+def _sandbox(dag: DAG, read: Callable[[str], str]) -> Sandbox:
     """The environment of a DAG's templates, made once."""
     if dag not in _sandboxes:
         from tidemill.plan.template import Sandbox
 
-        made = native_sandbox() if dag.native else Sandbox()
+        made = native_sandbox(read) if dag.native else Sandbox(read=read)
         made.filters.update(dag.filters)
         _sandboxes[dag] = made
     return _sandboxes[dag]

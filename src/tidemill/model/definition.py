@@ -115,6 +115,7 @@ class Definition:
         deadline_from: what `deadline` counts from instead: "start" of the interval, "created" (when the run was asked
             for), or a moment as ISO text.
         bookmarks_only: every source goes on from a bookmark, so that no run owes an interval (rule 6).
+        any_params: runs may be given others than `params`, as under Airflow.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Definition:
     webhooks: tuple[str, ...] = ()
     deadline_from: str = ""
     bookmarks_only: bool = False
+    any_params: bool = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Definition) and self.as_json() == other.as_json()
@@ -161,7 +163,7 @@ class Definition:
             value = getattr(self, name)
             if value not in (None, (), "") and value != {}:
                 made[name] = _value(value)
-        return made
+        return {**made, "any_params": True} if self.any_params else made
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Definition:
@@ -179,6 +181,7 @@ class Definition:
             graph=Graph(_read_node(node) for node in found["nodes"]),
             tasks={id_: _read_info(info) for id_, info in found["tasks"].items()},
             schedule=_read_schedule(found["schedule"]),
+            any_params=found.get("any_params", False),
             **values,
         )
 

@@ -184,6 +184,7 @@ class RunInfo:
         file: the pipeline's file, relative to the project.
         interval: the data interval; without one, `run_key` tells the batch from others.
         conf: parameters that were given for this run.
+        began: when it began. `asked`: when its batch was asked for. None: it is not known.
     """
 
     id: int
@@ -196,6 +197,8 @@ class RunInfo:
     interval: Interval | None = None
     run_key: str | None = None
     conf: Mapping[str, Any] = field(default_factory=dict)
+    began: datetime | None = None
+    asked: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,6 +180,8 @@ def read_settings(sections: Mapping[str, Mapping[str, str]], where: str) -> Foun
         taken["ignore"] = syntax
     if catchup := scheduler.pop("catchup_by_default", ""):
         taken["catchup"] = catchup.strip().lower() in ("t", "true", "1")
+    if core.get("plugins_folder", "").rstrip("/").rpartition("/")[2] == "plugins":
+        del core["plugins_folder"]  # the folder of that name beside the DAGs is it here, too
     rest = {**sections, "core": {k: v for k, v in core.items() if k not in _OWN}, "scheduler": scheduler}
     told = {name: tuple(sorted(keys)) for name, keys in sorted(rest.items()) if keys}
     return FoundSettings(core.get("dags_folder"), taken, told, core.get("fernet_key", ""))

@@ -5,12 +5,21 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
+from pathlib import PurePosixPath
 
 from tidemill.plan.ignored import IGNORE_FILE
 
 #: Files whose change makes another version: Python, SQL, settings, lock files, schemas of messages, and what leaves
 #: pipeline files out.
 SUFFIXES = (".py", ".sql", ".toml", ".lock", ".yml", ".yaml", ".avsc", ".proto", IGNORE_FILE)
+#: Below the folders of pipeline files, what these read or render is code, too: settings, scripts, templates, lookups.
+BESIDE = (
+    ".bash", ".cfg", ".conf", ".csv", ".ddl", ".hql", ".html", ".ini", ".j2", ".jinja", ".jinja2", ".json", ".md",
+    ".sh", ".tpl", ".txt", ".xml",
+)  # fmt: skip
+#: One of them that has more bytes is data.
+MOST_BESIDE = 1_000_000
 #: Those among them that may make pipelines.
 PIPELINES = (".py", ".yaml", ".yml")
 #: Folders that hold no code of the project: its state, its history, what was installed, its tests.
@@ -28,6 +37,16 @@ def version_of(digests: Mapping[str, bytes]) -> str:
         whole.update(path.encode("utf-8", "surrogateescape"))
         whole.update(digests[path])
     return whole.hexdigest()[:12]
+
+
+def folder_of(pattern: str) -> str:
+    """The folder of a pattern before its first wildcard: `dags` of `dags/**/*.py`; empty: the project's own."""
+    return "/".join(takewhile(lambda part: not set(part) & set("*?["), PurePosixPath(pattern).parent.parts))
+
+
+def folders_of(patterns: Iterable[str]) -> tuple[str, ...]:
+    """The folders of some patterns, each with a slash at its end; not the project's own, in which there may be data."""
+    return tuple(sorted({f"{folder}/" for pattern in patterns if (folder := folder_of(pattern))}))
 
 
 class Patterns:

@@ -78,8 +78,8 @@ def _compiled(environment: Sandbox, text: str, label: str) -> Template:
     return environment.compiled(text, label)
 
 
-def native_sandbox() -> Sandbox:
-    """An environment in which a template that is one expression gives its value instead of a text."""
+def native_sandbox(read: Callable[[str], str]) -> Sandbox:
+    """An environment in which a template that is one expression gives its value instead of a text; see `Sandbox`."""
     from jinja2.nativetypes import NativeCodeGenerator, NativeTemplate, native_concat
 
     from tidemill.plan.template import Sandbox
@@ -89,4 +89,4 @@ def native_sandbox() -> Sandbox:
         concat = staticmethod(native_concat)  # type: ignore[assignment]  # Jinja's own native environment does it
         template_class = NativeTemplate
 
-    return NativeSandbox()
+    return NativeSandbox(read=read)

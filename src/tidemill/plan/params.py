@@ -90,9 +90,15 @@ def _hint(schema: Mapping[str, Any]) -> str | None:
 
 
 def read_params(
-    schemas: Mapping[str, Mapping[str, Any]], given: Iterable[str], *, where: str | None = None
+    schemas: Mapping[str, Mapping[str, Any]],
+    given: Iterable[str],
+    *,
+    strict: bool = True,
+    where: str | None = None,
 ) -> dict[str, Any]:
     """Read `name=value` texts, and make sure that they fit; gives those that were given.
+
+    Without `strict`, others than those of the schemas may be given, too.
 
     A value is read as JSON, or as text where the parameter is text or it is no JSON.
 
@@ -105,10 +111,10 @@ def read_params(
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise UserError(f'"{text}" is no parameter.', hint="--param name=value")
-        if name not in schemas:
+        if strict and name not in schemas:
             raise UnknownName.of("parameter", name, schemas, where=where)
-        found[name] = _read(value, schemas[name])
-    params_of(schemas, found, strict=True, where=where)
+        found[name] = _read(value, schemas.get(name, {}))
+    params_of(schemas, found, strict=strict, where=where)
     return found
 
 

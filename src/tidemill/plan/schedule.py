@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tidemill.model.batch import Interval
 from tidemill.model.errors import DefinitionError, UserError
+from tidemill.model.run import RunInfo
 from tidemill.model.timetable import PRESETS, Timetable, parse_duration
 from tidemill.plan.cron import check_cron, cron_after, cron_at_or_before
 
@@ -135,6 +136,20 @@ def parse_moment(text: str, zone: str = "UTC") -> datetime:
     except ValueError:
         raise UserError(f'"{text}" is no date or time.', hint='"2013-01-15" or "2013-01-15T03:00"') from None
     return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))
+
+
+def key_of_moment(moment: datetime) -> str:
+    """The run key of a moment, for a pipeline that does not run by time; one without a zone is UTC."""
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+
+
+def moment_of(run: RunInfo) -> datetime | None:
+    """The moment of a run without an interval: that of its run key, or else when its batch was asked for."""
+    try:
+        found = datetime.fromisoformat(run.run_key or "")
+    except ValueError:
+        return run.asked
+    return found if found.tzinfo else run.asked
 
 
 def parse_intervals(text: str, timetable: Timetable | None, anchor: datetime | None = None) -> list[Interval]:

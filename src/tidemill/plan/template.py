@@ -1,8 +1,8 @@
 """Jinja2 templates in a sandbox: what a path, a parameter or a SQL model may use, and how mistakes are shown.
 
 `variables_of` gives the names that Airflow's users know (`ds`, `data_interval_start`, ...); `render_path` renders
-paths, and `plan/sql_model.py` SQL models on the same ground. A template cannot reach Python's insides, load another
-template, change what it is given, or ask the clock: the same run renders the same text months later.
+paths, and `plan/sql_model.py` SQL models on the same ground. A template cannot reach Python's insides, load others
+than a task's folders have, change what it is given, or ask the clock: the same run renders the same text months later.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError
+from jinja2 import FunctionLoader, StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
 
-from tidemill.model.batch import Batch, Interval
+from tidemill.model.batch import Batch
 from tidemill.model.errors import Refused, TidemillError, UnknownName, UserError
+from tidemill.plan.dates import DATE_FORMS, OF_INTERVALS, Macros, interval_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,62 +29,6 @@ if TYPE_CHECKING:
 #: The longest text or list, or number in digits, that `*` and `**` may make: a template is no place for a bomb.
 _MAX_PRODUCT = 1_000_000
 _CLOCK = frozenset({"now", "today", "utcnow"})
-
-
-def _moment(value: str | date) -> date:
-    return datetime.fromisoformat(value) if isinstance(value, str) else value
-
-
-def _ds(value: str | date) -> str:
-    return _moment(value).strftime("%Y-%m-%d")
-
-
-def _ds_nodash(value: str | date) -> str:
-    return _moment(value).strftime("%Y%m%d")
-
-
-def _ts(value: str | date) -> str:
-    return _moment(value).isoformat()
-
-
-def _ts_nodash(value: str | date) -> str:
-    return _moment(value).strftime("%Y%m%dT%H%M%S")
-
-
-def _ts_nodash_with_tz(value: str | date) -> str:
-    return _moment(value).isoformat().replace("-", "").replace(":", "")
-
-
-#: Airflow's forms of a date: the variables of these names show the logical date, the filters any date or ISO text.
-_DATE_FORMS: dict[str, Callable[[str | date], str]] = {
-    "ds": _ds,
-    "ds_nodash": _ds_nodash,
-    "ts": _ts,
-    "ts_nodash": _ts_nodash,
-    "ts_nodash_with_tz": _ts_nodash_with_tz,
-}
-_OF_INTERVALS = frozenset({*_DATE_FORMS, "interval", "data_interval_start", "data_interval_end", "logical_date"})
-
-
-class Macros:
-    """Date arithmetic, by Airflow's names: `macros.ds_add(ds, -1)`, `data_interval_end + macros.timedelta(days=1)`."""
-
-    timedelta = timedelta
-
-    @staticmethod
-    def datetime(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> datetime:
-        """A time in UTC."""
-        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-
-    @staticmethod
-    def ds_add(ds: str, days: int) -> str:
-        """The day `days` after `ds`, both as YYYY-MM-DD."""
-        return _ds(_moment(ds) + timedelta(days=days))
-
-    @staticmethod
-    def ds_format(ds: str, input_format: str, output_format: str) -> str:
-        """`ds`, read by one format and written by another."""
-        return datetime.strptime(ds, input_format).replace(tzinfo=UTC).strftime(output_format)
 
 
 def variables_of(batch: Batch, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,18 +46,6 @@ def variables_of(batch: Batch, params: Mapping[str, Any]) -> dict[str, Any]:
     if interval is None:
         return {**made, "run_key": batch.key.run_key}
     return {**made, **interval_variables(interval)}
-
-
-def interval_variables(interval: Interval) -> dict[str, Any]:
-    """The names that follow from a data interval."""
-    start = interval.start
-    return {
-        "interval": interval,
-        "data_interval_start": start,
-        "data_interval_end": interval.end,
-        "logical_date": start,
-        **{name: form(start) for name, form in _DATE_FORMS.items()},
-    }
 
 
 class _Missing(UndefinedError):
@@ -141,16 +74,30 @@ class _Undefined(StrictUndefined):
         super().__init__(hint, obj, name, exc)
 
 
+def _read_nothing(name: str) -> str:
+    raise UserError(f'A template that is no task\'s cannot read another one, as "{name}".')
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
-    """The environment of all templates."""
+    """The environment of all templates.
+
+    Args:
+        extensions: of Jinja.
+        read: gives the text of a template that another one includes; None: there are none.
+    """
 
     intercepted_binops = frozenset({"*", "**"})
 
-    def __init__(self, extensions: Iterable[Any] = ()) -> None:
+    def __init__(self, extensions: Iterable[Any] = (), read: Callable[[str], str] | None = None) -> None:
         super().__init__(
-            undefined=_Undefined, autoescape=False, keep_trailing_newline=True, extensions=list(extensions)
+            undefined=_Undefined,
+            autoescape=False,
+            keep_trailing_newline=True,
+            extensions=list(extensions),
+            loader=FunctionLoader(read or _read_nothing),
+            cache_size=0,
         )
-        self.filters.update(_DATE_FORMS)
+        self.filters.update(DATE_FORMS)
         for name in ("lipsum", "cycler", "joiner"):  # random, or of use in web pages only
             del self.globals[name]
         for name in ("random", "pprint", "urlize", "xmlattr"):
@@ -217,7 +164,7 @@ def template_errors(file: str, known: Mapping[str, Any]) -> Iterator[None]:
 
 def _unknown(error: _Missing, known: Mapping[str, Any], where: str) -> UserError:
     owner = error.owner
-    if owner is None and error.name in _OF_INTERVALS:
+    if owner is None and error.name in OF_INTERVALS:
         return UserError(
             f'The template asks for "{error.name}", and this run has no data interval.',
             where=where,

@@ -95,6 +95,9 @@ def _run_json(run: RunInfo) -> dict[str, Any]:
         made["run_key"] = run.run_key
     if run.conf:
         made["conf"] = dict(run.conf)
+    for name in ("began", "asked"):
+        if (moment := getattr(run, name)) is not None:
+            made[name] = moment.isoformat()
     return made
 
 
@@ -103,6 +106,7 @@ def _read_run(found: Mapping[str, Any]) -> RunInfo:
     if "interval" in found:
         start, end, zone = found["interval"]
         values["interval"] = Interval(_in_zone(start, zone), _in_zone(end, zone))
+    values |= {name: datetime.fromisoformat(found[name]) for name in ("began", "asked") if name in found}
     return RunInfo(**values)
 
 

@@ -140,7 +140,7 @@ def begin(asked: Asked) -> dict[str, Any]:
     )
     with metadata.read() as tx:
         _, made = control.known(tx, body.pipeline)
-    params_of(made.params, body.params, strict=True, where=made.place)
+    params_of(made.params, body.params, strict=not made.any_params, where=made.place)
     tasks = sorted(control.chosen_tasks(made, body.tasks)) if body.tasks else []
     answer = {
         "pipeline": body.pipeline, "range": range_of(intervals), "intervals": [str(one) for one in intervals],

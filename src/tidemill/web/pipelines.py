@@ -352,7 +352,7 @@ def trigger(asked: Asked) -> dict[str, Any]:
         key = f"api-{header}"
     with metadata.read() as tx:
         _, made = control.known(tx, name)
-    params_of(made.params, given.params, strict=True, where=made.place)
+    params_of(made.params, given.params, strict=not made.any_params, where=made.place)
     tasks = sorted(control.chosen_tasks(made, given.tasks)) if given.tasks else []
     interval: Interval | None = None
     if given.interval is not None:

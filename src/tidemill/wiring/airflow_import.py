@@ -16,7 +16,7 @@ from typing import Any
 
 from tidemill.adapters.airflow.settings import read_sections
 from tidemill.authoring.dag import DAG
-from tidemill.compat.airflow.reach import Reach, within
+from tidemill.compat.airflow.reach import within
 from tidemill.model.definition import Definition
 from tidemill.model.errors import SettingsError, TidemillError, UserError
 from tidemill.model.masking import GIVEN
@@ -25,6 +25,7 @@ from tidemill.plan.airflow_move import FoundSettings, Kept, Past, PastDag, newes
 from tidemill.plan.dispatch import DEFAULT_POOL
 from tidemill.plan.settings_text import with_patterns, with_values
 from tidemill.wiring.airflow_past import take_over
+from tidemill.wiring.airflow_reach import reach_of
 from tidemill.wiring.connection_care import keep_secret
 from tidemill.wiring.parsing import parse_once, parser_runs
 from tidemill.wiring.project import declared_in, pipeline_files
@@ -280,7 +281,8 @@ def _dag_items(after: Settings, source: _Source, past: Past | None, new: Mapping
     pattern = _pattern(after, source)
     looked_at = after if pattern is None else replace(after, pipelines=(pattern,))
     connections = _WithNew(connections_of(after), new, connections=True)
-    reach = Reach(connections, _WithNew(variables_of(after), new, connections=False), after.airflow.of_dags())
+    variables = _WithNew(variables_of(after), new, connections=False)
+    reach = replace(reach_of(after), connections=connections, variables=variables)
     known = dict(past.dags) if past is not None else {}
     pools = {DEFAULT_POOL, *after.pools}
     with within(reach):

@@ -1,12 +1,14 @@
-"""What the names of Airflow reach of a project: its connections, its variables and the settings of its DAGs."""
+"""What the names of Airflow reach of a project: its connections, variables, pools and folders, and settings of DAGs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from tidemill.compat.airflow.reach import Reach
+from tidemill.plan.code import folder_of
 from tidemill.wiring.secrets import connections_of, variables_of
 from tidemill.wiring.settings import Settings
 
@@ -31,7 +33,16 @@ class _Later(Generic[T]):
         return self._made.get(name)
 
 
-def reach_of(settings: Settings) -> Reach:
-    """What Airflow's names reach of a project."""
+def reach_of(settings: Settings, code: Path | None = None) -> Reach:
+    """What Airflow's names reach of a project; `code` is where its code lies, where that is a version of it."""
     connections, variables = partial(connections_of, settings), partial(variables_of, settings)
-    return Reach(_Later(connections), _Later(variables), settings.airflow.of_dags())
+    code = code or settings.root
+    return Reach(
+        _Later(connections),
+        _Later(variables),
+        settings.airflow.of_dags(),
+        home=settings.root,
+        code=code,
+        dags=code / folder_of(next(iter(settings.pipelines), "*")),
+        pools=settings.pools,
+    )

@@ -10,14 +10,16 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tidemill.authoring import registry
-from tidemill.compat.airflow.finder import serving_file
+from tidemill.compat.airflow.finder import serving
 from tidemill.flow.attending import POLL, Attendant, Channel
 from tidemill.flow.control import known
 from tidemill.flow.delivering import Deliverer
@@ -47,6 +49,7 @@ def attend_forever(settings: Settings, bell: Bell, stopping: Callable[[], bool],
     """Attend until `stopping`; `handle` is readable when that has changed. Returns the exit code."""
     clock = system_clock()
     metadata = open_metadata(settings, clock)
+    triggers = UserTriggers(settings, metadata)
     attendant = Attendant(
         settings.name,
         metadata,
@@ -55,13 +58,14 @@ def attend_forever(settings: Settings, bell: Bell, stopping: Callable[[], bool],
         channels_of(settings),
         bell.ring,
         partial(_call_back, settings, metadata),
-        _UserTriggers(settings, metadata),
+        triggers,
     )
     deliverer = Deliverer(metadata, clock, worker(settings), declare=partial(mirrors, metadata, settings))
     try:
         hooks = _hooks(settings, metadata, clock, bell.ring)
         asyncio.run(_attend(attendant, deliverer, bell, stopping, handle, hooks))
     finally:
+        triggers.close()
         bell.close()
         metadata.close()
     return 0
@@ -130,7 +134,7 @@ def _hooks(settings: Settings, metadata: Metadata, clock: Clock, ring: Callable[
     return HookServer(given.host, given.port, given.token, begin, keep, signed, senders)
 
 
-class _UserTriggers:
+class UserTriggers:
     """Async functions of users' code, from the version with which a run began; each version has modules of its own."""
 
     def __init__(self, settings: Settings, metadata: Metadata) -> None:
@@ -139,9 +143,13 @@ class _UserTriggers:
         self._modules: dict[Path, ModuleType] = {}
         #: Many sensors of one file begin to wait at once, each in a thread; the file is loaded once.
         self._loading = threading.Lock()
+        #: Open from the first trigger of Airflow's on: it finds names, and connections, while it is awaited, too.
+        self._served, self._serving = ExitStack(), False
 
     def __call__(self, run_id: int, name: str) -> UserTrigger:
+        """A function of a run's code, by `module:name`. Raises UnknownName, ImportError."""
         from tidemill.wiring.parsing import code_settings
+        from tidemill.wiring.project import import_folders
 
         module, _, attributes = name.partition(":")
         with self._metadata.read() as tx:
@@ -151,15 +159,27 @@ class _UserTriggers:
             return unknown_trigger(run_id, name)
         root = code_settings(self._settings, order.code).root
         tail = Path(*module.split(".")).with_suffix(".py")
-        places = [path for path in ((root / definition.file).parent / tail, root / tail) if path.is_file()]
+        folders = [str((root / definition.file).parent), *import_folders(replace(self._settings, root=root))]
+        places = [path for folder in dict.fromkeys(folders) if (path := Path(folder, tail)).is_file()]
         with self._loading:
-            found: Any = self._load(places[0], root) if places else importlib.import_module(module)
+            if module.startswith("airflow.") or (places and b"airflow" in places[0].read_bytes()):
+                self._serve()
+            found: Any = self._load(places[0], folders) if places else importlib.import_module(module)
         for part in attributes.split("."):
             found = getattr(found, part)
         made: UserTrigger = found
         return made
 
-    def _load(self, file: Path, root: Path) -> ModuleType:
+    def close(self) -> None:
+        """Nothing is awaited any more."""
+        self._served.close()
+
+    def _serve(self) -> None:
+        if not self._serving:
+            self._serving = True
+            self._served.enter_context(serving(reach_of(self._settings)))
+
+    def _load(self, file: Path, folders: Sequence[str]) -> ModuleType:
         if file not in self._modules:
             registry.clear()
             name = f"tidemill_code_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
@@ -167,11 +187,10 @@ class _UserTriggers:
             assert spec is not None
             assert spec.loader is not None
             made = importlib.util.module_from_spec(spec)
-            paths = [str(root), str(file.parent)]
+            paths = list(dict.fromkeys((*folders, str(file.parent))))
             sys.path[:0] = paths
             try:
-                with serving_file(file, reach_of(self._settings)):
-                    spec.loader.exec_module(made)
+                spec.loader.exec_module(made)
             finally:
                 for path in paths:
                     sys.path.remove(path)

@@ -21,6 +21,7 @@ from tidemill.model.run import RunInfo
 from tidemill.ports.metadata import Metadata
 from tidemill.ports.tasklogs import TryPlace
 from tidemill.wiring.airflow_reach import reach_of
+from tidemill.wiring.outside import OutsideSystems
 from tidemill.wiring.performing import Performer, open_logs
 from tidemill.wiring.secrets import connections_of, masker_of, variables_of
 from tidemill.wiring.services import open_metadata, system_clock
@@ -42,7 +43,7 @@ def main(root: str, run_id: str, event: str) -> int:
             performer = Performer(settings)
             made = performer.declared(run)
             if isinstance(made, DAG):
-                with serving_file(performer.file_of(run), reach_of(settings)):
+                with serving_file(performer.file_of(run), reach_of(settings, performer.code)):
                     _call(settings, metadata, made, run, event)
         except Exception:
             _log.exception("the callbacks of %s could not be called", event)
@@ -61,21 +62,23 @@ def _run_of(metadata: Metadata, run_id: int) -> RunInfo:
     key = batch.key
     return RunInfo(
         run.id, run.batch_id, run.attempt, batch.pipeline, order.code, definition.file, order.kind, key.interval,
-        key.run_key, order.conf,
+        key.run_key, order.conf, run.started_at, batch.created_at,
     )  # fmt: skip
 
 
 def _call(settings: Settings, metadata: Metadata, dag: DAG, run: RunInfo, event: str) -> None:
-    clock = system_clock()
+    clock, connections = system_clock(), connections_of(settings)
     services = TaskServices(
         xcoms=StoredXComs(lambda: metadata),
         clock=clock,
         root=settings.root,
         pipelines=OtherPipelines(lambda: metadata, clock, lambda: ring(settings)),
         variables=variables_of(settings),
-        connections=connections_of(settings),
+        connections=connections,
+        outside=OutsideSystems(connections, settings.root, settings),
         assets=ProjectAssets(lambda: metadata),
         asset_states=ProjectAssetStates(lambda: metadata),
+        pages=settings.web.address,
     )
     tell_run(dag, event, run, services)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tidemill.adapters.localfs.code import CodeFolder, FolderSource
 from tidemill.adapters.localfs.versions import CodeVersions
 from tidemill.flow.parse import Parsed, Parser, ParserParts
-from tidemill.plan.code import Patterns
+from tidemill.plan.code import Patterns, folders_of
 from tidemill.wiring.airflow_reach import reach_of
 from tidemill.wiring.project import ignored_files
 from tidemill.wiring.services import open_metadata, system_clock
@@ -143,7 +143,7 @@ def parser_parts(settings: Settings, metadata: Metadata, changed: Bell, watch: W
     return ParserParts(
         metadata=metadata,
         source=code_source(settings),
-        folder=CodeFolder,
+        folder=partial(CodeFolder, beside=folders_of(settings.pipelines)),
         keep=versions.keep,
         clean=versions.clean,
         reader=partial(_reader, settings, metadata),
@@ -168,7 +168,7 @@ def _reader(settings: Settings, metadata: Metadata, root: Path) -> Reader:
         return ChildReader.started(command_for(here, limit, settings.root))
     # A connection must not be open in two processes; it is opened again when it is needed.
     metadata.close()
-    return ChildReader.forked(partial(serve, here, limit, reach=reach_of(settings)))
+    return ChildReader.forked(partial(serve, here, limit, reach=reach_of(settings, root)))
 
 
 def _silent(_names: Sequence[str]) -> None:

@@ -126,8 +126,9 @@ class Performer:
                 dbt=open_dbt(self._settings.root),
                 assets=self._assets,
                 asset_states=ProjectAssetStates(self.metadata),
+                pages=self._settings.web.address,
             )
-            with serving_file(file, reach_of(self._settings)):
+            with serving_file(file, reach_of(self._settings, self.code)):
                 return perform(dag, job, services)
 
     def declared(self, run: RunInfo) -> Declared:
@@ -138,16 +139,21 @@ class Performer:
         if run.code != self._version:
             self._change_version(run.code)
         if run.file not in self._code:
-            with within(reach_of(self._settings)):
+            with within(reach_of(self._settings, self.code)):
                 self._code[run.file] = declared_in(self._at, self.file_of(run))
         found = self._code[run.file].get(run.pipeline)
         if found is None:
             raise UserError(f'"{run.file}" makes no pipeline "{run.pipeline}" any more.')
         return found
 
+    @property
+    def code(self) -> Path:
+        """Where the version of the code lies that is loaded."""
+        return self._at.root
+
     def file_of(self, run: RunInfo) -> Path:
         """Where the file of a run lies, in the version of the code that is loaded."""
-        return Path(self._at.root, run.file)
+        return Path(self.code, run.file)
 
     def _change_version(self, version: str) -> None:
         """Forget all code of another version: modules that files import are known to Python by their names alone."""

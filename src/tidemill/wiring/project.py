@@ -10,8 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable
 from functools import wraps
-from itertools import takewhile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from tidemill.adapters.localfs.code import CodeFolder
@@ -20,9 +19,9 @@ from tidemill.authoring import registry
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.authoring.registry import Declared
 from tidemill.compat.airflow.finder import serving_file
-from tidemill.compat.airflow.reach import within
+from tidemill.compat.airflow.reach import PLUGINS, within
 from tidemill.model.errors import DefinitionError, TidemillError, UnknownName
-from tidemill.plan.code import PIPELINES, version_of
+from tidemill.plan.code import PIPELINES, folder_of, folders_of, version_of
 from tidemill.wiring.airflow_reach import reach_of
 from tidemill.wiring.settings import Settings
 
@@ -59,13 +58,24 @@ def load_pipelines(settings: Settings) -> dict[str, Pipeline]:
     Raises:
         DefinitionError: a file does not load; the place is the user's line.
     """
+    for error in _load_all(settings).values():
+        raise error
+    return registry.collected()
+
+
+def _load_all(settings: Settings) -> dict[str, TidemillError]:
+    """Import every pipeline file of the project; returns why some do not load, by path."""
     registry.clear()
     files = pipeline_files(settings)
     _make_importable(settings, files)
+    errors: dict[str, TidemillError] = {}
     with within(reach_of(settings)):
         for file in files:
-            _load(file)
-    return registry.collected()
+            try:
+                _load(file)
+            except TidemillError as error:
+                errors[str(file)] = error
+    return errors
 
 
 def pipeline_files(settings: Settings) -> list[Path]:
@@ -77,7 +87,7 @@ def pipeline_files(settings: Settings) -> list[Path]:
 
 def ignored_files(settings: Settings, root: Path) -> IgnoredFiles:
     """What `.airflowignore` leaves out in a folder of the project's code."""
-    bases = ["/".join(_fixed(pattern)) for pattern in settings.pipelines]
+    bases = [folder_of(pattern) for pattern in settings.pipelines]
     return IgnoredFiles(root, bases, settings.airflow.ignore)
 
 
@@ -104,14 +114,17 @@ def load_file(settings: Settings, file: Path) -> dict[str, Pipeline]:
 
 @_in_turn
 def find_declared(settings: Settings, name: str) -> Declared:
-    """Load the project and return one pipeline or DAG.
+    """Load the project and return one pipeline or DAG; files of others need not load.
 
     Raises:
+        DefinitionError: there is none of that name, and a file that may make it does not load.
         UnknownName: with the nearest names.
     """
-    load_pipelines(settings)
-    made = registry.declared()
+    errors = _load_all(settings)
+    made = {name: one for name, one in registry.declared().items() if one.place.rpartition(":")[0] not in errors}
     if name not in made:
+        for error in errors.values():
+            raise error
         raise UnknownName.of("pipeline", name, made, where=", ".join(settings.pipelines))
     return made[name]
 
@@ -129,16 +142,17 @@ def find_pipeline(settings: Settings, name: str) -> Pipeline:
 
 
 def _make_importable(settings: Settings, files: Iterable[Path]) -> None:
-    """Let the user's files import each other, and packages in the project's folder and in those of its patterns."""
-    folders = [settings.root.joinpath(*_fixed(pattern)) for pattern in settings.pipelines]
-    for path in (str(settings.root), *map(str, folders), *dict.fromkeys(str(f.parent) for f in files)):
+    """Let the user's files import each other, and what lies in the folders that `import_folders` gives."""
+    for path in (*import_folders(settings), *dict.fromkeys(str(f.parent) for f in files)):
         if path not in sys.path:
             sys.path.insert(0, path)
 
 
-def _fixed(pattern: str) -> tuple[str, ...]:
-    """The folders of a pattern before its first wildcard: `dags` of `dags/**/*.py`."""
-    return tuple(takewhile(lambda part: not set(part) & set("*?["), PurePosixPath(pattern).parent.parts))
+def import_folders(settings: Settings) -> list[str]:
+    """Where packages of the user's are found: the folder of plug-ins, the project's own, and those of its patterns."""
+    root = settings.root
+    plugins = [str(root / PLUGINS)] if (root / PLUGINS).is_dir() else []
+    return [*plugins, str(root), *(str(root / folder_of(pattern)) for pattern in settings.pipelines)]
 
 
 def _load(file: Path) -> None:
@@ -191,7 +205,8 @@ def _place_in(error: BaseException, file: Path) -> str:
     return f"{file}:{lines[-1].lineno}" if lines else str(file)
 
 
-def code_version(root: Path) -> str:
-    """A hash of the project's code files (Python, SQL, settings, lock files): the same code, the same version."""
-    files = CodeFolder(root).scan()
+def code_version(settings: Settings) -> str:
+    """A hash of the project's code files: the same code, the same version."""
+    root = settings.root
+    files = CodeFolder(root, folders_of(settings.pipelines)).scan()
     return version_of({path: hashlib.sha256((root / path).read_bytes()).digest() for path in files})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -11,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.machinery import FileFinder
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,7 +20,7 @@ from tidemill.compat.airflow.reach import Reach, within
 from tidemill.model.definition import Definition
 from tidemill.model.errors import DefinitionError, TidemillError
 from tidemill.model.masking import hide
-from tidemill.plan.code import SKIPPED, SUFFIXES, Patterns
+from tidemill.plan.code import BESIDE, SKIPPED, SUFFIXES, Patterns
 from tidemill.wiring.airflow_reach import reach_of
 from tidemill.wiring.project import declared_in
 from tidemill.wiring.secrets import masker_of
@@ -123,14 +123,15 @@ class _Reading:
         """Read a file within this; afterwards modules of the project are forgotten, and where it has looked is told."""
         modules, path, folder, environment = dict(sys.modules), list(sys.path), os.getcwd(), dict(os.environ)
         self._opened.clear()
-        importlib.invalidate_caches()
+        self._forget_listings()
         used: set[str] = set()
         try:
             yield used
         finally:
             for name, module in list(sys.modules.items()):
-                own = self._own(str(getattr(module, "__file__", None)))
-                if modules.get(name) is not module and own:
+                if modules.get(name) is module:
+                    continue
+                if own := self._own(str(getattr(module, "__file__", None))):
                     used.add(own)
                     del sys.modules[name]
                     # A file may be called like a module that this process needs: `json.py`.
@@ -142,9 +143,15 @@ class _Reading:
                 os.environ.clear()
                 os.environ.update(environment)
 
+    def _forget_listings(self) -> None:
+        """Have Python list the project's folders anew; of others it sees by their time that they have changed."""
+        for folder, finder in sys.path_importer_cache.items():
+            if isinstance(finder, FileFinder) and f"{folder}{os.sep}".startswith(self._root):
+                finder.invalidate_caches()
+
     def _own(self, path: str) -> str | None:
         """The path relative to the project of a file of its code, or of a folder, which ends in a slash."""
-        if not path.startswith(self._root) or not path.endswith((*SUFFIXES, os.sep)):
+        if not path.startswith(self._root) or not path.endswith((*SUFFIXES, *BESIDE, os.sep)):
             return None
         own = path[len(self._root) :]
         return None if SKIPPED & set(own.split(os.sep)) else own
@@ -199,7 +206,7 @@ def _main() -> None:
     root, name, pipelines, limit, project = json.loads(sys.argv[1])
     channel = os.dup(0)
     os.dup2(1, 0)
-    reach = reach_of(load_settings(Path(project)))
+    reach = reach_of(load_settings(Path(project)), Path(root))
     serve(Settings(Path(root), name, tuple(pipelines)), limit, channel, reach=reach)
 
 

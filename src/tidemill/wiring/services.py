@@ -80,7 +80,7 @@ def connect(
         holder=holder(),
         alive=alive,
         policies=late(partial(_policies, settings)),
-        code_version=code_version(settings.root),
+        code_version=code_version(settings),
     )
 
 

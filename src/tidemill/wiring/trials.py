@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +17,13 @@ from tidemill.adapters.system.clock import SystemClock
 from tidemill.authoring.dag import DAG
 from tidemill.authoring.task_context import TaskServices
 from tidemill.compat.airflow.finder import serving_file
-from tidemill.compat.airflow.reach import Reach
 from tidemill.flow.trial import Trial, run_trial
 from tidemill.model.batch import Interval
 from tidemill.model.errors import TidemillError, UserError
 from tidemill.model.run import RunInfo
 from tidemill.plan.params import params_of
 from tidemill.plan.schedule import interval_at, latest_complete, parse_moment
+from tidemill.wiring.airflow_reach import reach_of
 from tidemill.wiring.dbt import open_dbt
 from tidemill.wiring.outside import OutsideSystems
 from tidemill.wiring.secrets import connections_of, variables_of
@@ -75,12 +76,14 @@ def try_dag(
     """
     leaping = LeapingClock(clock or SystemClock())
     meant = _interval(dag, interval, leaping)
-    params_of(dag.params, params or {}, strict=True, where=dag.place)
+    params_of(dag.params, params or {}, strict=not dag.any_params, where=dag.place)
     key = None if meant is not None else "test"
     file = dag.place.rpartition(":")[0]
-    info = RunInfo(1, 1, 1, dag.name, "test", file, interval=meant, run_key=key, conf=dict(params or {}))
-    place = root or _root(Path(file))
-    settings = _settings(place)
+    info = RunInfo(1, 1, 1, dag.name, "test", file, interval=meant, run_key=key, conf=dict(params or {}),
+                   began=leaping.now(), asked=leaping.now())  # fmt: skip
+    near = Path(file).parent if Path(file).is_file() else Path.cwd()
+    settings = _settings(root or near)
+    place = root or settings.root
     own = {
         "xcoms": MemoryXComs(),
         "pipelines": NotedPipelines(),
@@ -92,7 +95,8 @@ def try_dag(
     given.setdefault("dbt", open_dbt(place))
     given.setdefault("outside", OutsideSystems(given["connections"], place))
     made = TaskServices(clock=leaping, root=place, testing=True, **given)
-    with serving_file(Path(file), Reach(given["connections"], given["variables"])):
+    reach = replace(reach_of(settings, place), connections=given["connections"], variables=given["variables"])
+    with serving_file(Path(file), reach):
         return run_trial(dag, info, made, tasks, answers)
 
 
@@ -116,18 +120,9 @@ def _interval(dag: DAG, meant: str | datetime | Interval | None, clock: Clock) -
     return interval_at(timetable, moment, dag.start)
 
 
-def _settings(root: Path) -> Settings:
-    """The settings of a folder; as they are by themselves where they cannot be read."""
+def _settings(near: Path) -> Settings:
+    """The settings of the project that a folder belongs to; as they are by themselves where they cannot be read."""
     try:
-        return load_settings(root)
+        return load_settings(near)
     except TidemillError:
-        return Settings(root, name_from(root))
-
-
-def _root(file: Path) -> Path:
-    """The project that a file belongs to; its folder where it belongs to none."""
-    near = file.parent if file.is_file() else Path.cwd()
-    try:
-        return load_settings(near).root
-    except TidemillError:
-        return near
+        return Settings(near, name_from(near))

@@ -38,6 +38,11 @@ class WebSettings:
     public_url: str | None = None
 
     @property
+    def address(self) -> str:
+        """What links to pages begin with; where a free port is taken, that is not known here."""
+        return self.public_url or f"http://{self.host}:{self.port or PORT}"
+
+    @property
     def is_local(self) -> bool:
         """Whether only this computer reaches it."""
         return self.host in ("localhost", "::1") or self.host.startswith("127.")

@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from tidemill.model.errors import SettingsError
-from tidemill.plan.code import SKIPPED, SUFFIXES
+from tidemill.plan.code import BESIDE, MOST_BESIDE, SKIPPED, SUFFIXES
 from tidemill.ports.codesource import Stamp
 
 #: A folder that was listed sooner after its last change may have changed once more within one tick of its clock.
@@ -39,10 +39,12 @@ class CodeFolder:
 
     Args:
         root: the folder.
+        beside: folders below it, with a slash at their end, in which small files of other kinds are code, too.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, beside: tuple[str, ...] = ()) -> None:
         self.root = root
+        self._beside = beside
         self._known: dict[str, _Folder] = {}
 
     def scan(self) -> dict[str, Stamp]:
@@ -77,6 +79,7 @@ class CodeFolder:
     def _folder(self, at: str) -> _Folder | None:
         """One folder, listed anew where it may have changed; None where it is gone or closed to us."""
         path = os.path.join(self.root, at)
+        endings = (*SUFFIXES, *BESIDE) if at.startswith(self._beside) else SUFFIXES
         try:
             changed = os.stat(path).st_mtime_ns
             known = self._known.get(at)
@@ -90,7 +93,7 @@ class CodeFolder:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.name)
-                    elif entry.name.endswith(SUFFIXES):
+                    elif entry.name.endswith(endings):
                         files.append(entry.name)
         except _NOT_THERE:
             return None
@@ -103,7 +106,7 @@ class CodeFolder:
                 found = ask(folder + name)
             except _NOT_THERE:
                 continue
-            if stat.S_ISREG(found.st_mode):
+            if stat.S_ISREG(found.st_mode) and (found.st_size <= MOST_BESIDE or name.endswith(SUFFIXES)):
                 yield at + name, (found.st_size, found.st_mtime_ns, found.st_ino)
 
 

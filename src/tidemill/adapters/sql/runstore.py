@@ -209,7 +209,7 @@ class SqlRunStore(RunStore):
     def _runs(self) -> Any:
         return select(
             runs, batches.c.pipeline, batches.c.interval_start, batches.c.interval_end, batches.c.interval_zone,
-            batches.c.run_key,
+            batches.c.run_key, batches.c.created_at.label("asked_at"),
         ).select_from(runs.join(batches))  # fmt: skip
 
     def _read(self, session: Session, which: Any) -> list[DrivenRun]:
@@ -242,6 +242,8 @@ class SqlRunStore(RunStore):
                 interval=interval_from(row),
                 run_key=row.run_key,
                 conf=row.conf or {},
+                began=row.started_at or row.created_at,
+                asked=row.asked_at,
             ),
             definition_id=row.definition_id,
             fence=row.fence,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,8 +17,10 @@ from tidemill.authoring.params import Param as OurParam
 from tidemill.compat.airflow import reach
 from tidemill.compat.airflow.assets import watched
 from tidemill.compat.airflow.deadlines import deadline_words
+from tidemill.compat.airflow.plugins import events_of_runs, heard_of_run
 from tidemill.compat.airflow.timetables import PartitionedAtRuntime, schedule_of, zone_of
 from tidemill.model.batch import Interval
+from tidemill.model.definition import Definition
 from tidemill.plan.partitions import PARTITION_KEY
 
 #: Accepted, and not heeded: how Airflow's own pages and parser show and keep a DAG.
@@ -33,10 +36,12 @@ _OF_GROUPS = frozenset({"group_display_name", "ui_fgcolor"})
 class DAG(ours.DAG):
     """Tasks and their order; see `tidemill.DAG`, whose arguments it takes, too."""
 
+    any_params = True
+
     def __init__(self, dag_id: str = "", description: str | None = None, schedule: Any = None, **given: Any) -> None:
         words = {ours.SYNONYMS.get(name, name): value for name, value in given.items() if name not in UNUSED}
         asked = words.pop("schedule", schedule)
-        of_dags = dict(reach.of_dags())
+        of_dags = dict(reach.project().of_dags)
         zone = of_dags.pop("timezone", None)
         words = {**of_dags, **words}
         catchup = bool(words.setdefault("catchup", False))
@@ -72,6 +77,15 @@ class DAG(ours.DAG):
     def task_count(self) -> int:
         """How many tasks it has."""
         return len(self.task_dict)
+
+    def hearers(self, event: str) -> tuple[Callable[..., Any], ...]:
+        """See `tidemill.DAG.hearers`: listeners of plug-ins are among them."""
+        return (*super().hearers(event), *heard_of_run(event))
+
+    def definition(self) -> Definition:
+        """See `tidemill.DAG.definition`."""
+        made = super().definition()
+        return replace(made, callbacks=tuple(dict.fromkeys((*made.callbacks, *events_of_runs()))))
 
     def test(
         self,

@@ -7,13 +7,17 @@ but that are installed (packages of providers) are found where they lie.
 from __future__ import annotations
 
 import importlib
+import linecache
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +26,7 @@ from tidemill.authoring.place import here
 from tidemill.compat.airflow.names import INSTEAD, SERVED
 from tidemill.compat.airflow.reach import Reach, within
 from tidemill.model.errors import DefinitionError
+from tidemill.model.place import user_frame
 
 ROOT = "airflow"
 #: Every package above a module that is served.
@@ -77,23 +82,50 @@ class _Served(ModuleType):
         module, _, attribute = target.partition(":")
         found = importlib.import_module(module)
         value: Any = getattr(found, attribute) if attribute else found
-        self.__dict__[name] = value
+        if not attribute or attribute in vars(found):  # what a module says by its own `__getattr__` may change
+            self.__dict__[name] = value
         return value
 
 
 def not_served(name: str) -> NotServed:
     """The error for a name of Airflow's that is not served, with the line that asks for it."""
     last = name.rpartition(".")[2]
+    # Of `from airflow.providers.x.y import Z`, Python looks for `airflow.providers.x` first: the line says the rest.
+    statement = _statement()
+    asked = {name, last, *re.findall(r"\w+", statement)}
+    instead = next((hint for one, hint in INSTEAD.items() if one in asked), None)
     elsewhere = sorted(module for module, names in SERVED.items() if last in names)
-    if last in INSTEAD:
-        hint = INSTEAD[last]
+    if instead is not None:
+        hint = instead
     elif elsewhere:
         hint = f"from {min(elsewhere, key=len)} import {last}"
-    elif name.startswith(f"{ROOT}.providers."):
-        hint = "tidemill.operators has tasks for many systems (docs/dags.md); what runs unchanged is in docs/airflow.md"
+    elif package := _package(name, statement):
+        hint = f"pip install --no-deps {package}, and what it needs (docs/airflow.md); or a task of tidemill.operators"
     else:
         hint = "docs/airflow.md says what runs unchanged, and what to use instead"
     return NotServed(f'"{name}" of Airflow is not served here.', where=here() or None, hint=hint)
+
+
+def _statement() -> str:
+    """The text of the user's statement that is being executed; empty where it is not known."""
+    frame = user_frame()
+    if frame is None:
+        return ""
+    first, last = next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None))[:2]
+    return "".join(linecache.getlines(frame.f_code.co_filename)[(first or 1) - 1 : last])
+
+
+#: Packages of providers are called after their module, and so are parts of these.
+_GROUPS = ("apache", "atlassian", "cncf", "common", "dbt", "microsoft")
+
+
+def _package(name: str, statement: str) -> str | None:
+    """The package of providers that has a module; None: it is none of one."""
+    if not name.startswith(f"{ROOT}.providers."):
+        return None
+    whole = next((one for one in re.findall(r"[\w.]+", statement) if one.startswith(name)), name)
+    parts = whole.split(".")[2:]
+    return "-".join(("apache-airflow-providers", *parts[: 2 if parts[0] in _GROUPS else 1])).replace("_", "-")
 
 
 def _folders(name: str) -> list[str]:
@@ -115,6 +147,12 @@ def _is_found(module: ModuleType, folders: Sequence[str]) -> bool:
 
 def is_installed() -> bool:
     """Whether the real package is there; a folder with packages of providers alone is not it."""
+    return _is_below(tuple(sys.path))
+
+
+@lru_cache(maxsize=16)
+def _is_below(_search: tuple[str, ...]) -> bool:
+    """The same, remembered for a search path: looking for it lists all of its folders (1 ms)."""
     found = PathFinder.find_spec(ROOT)
     return found is not None and found.origin is not None
 

@@ -101,6 +101,10 @@ _HELPERS = _of(_PROVIDERS, "merge_dicts", "exactly_one", "at_most_one", "chunks"
 _LOGGING = _of(f"{_OWN}.connections", "LoggingMixin")
 _LINEAGE = _of(_PROVIDERS, "get_hook_lineage_collector")
 _SENSOR = {**_of(f"{_OWN}.sensors", "BaseSensorOperator"), **_of("tidemill.operators.sensors", "PokeReturnValue")}
+#: Rows of Airflow's database, of which some have a meaning without it.
+_ROWS = f"{_OWN}.models"
+_MODELS = _of(_ROWS, "DagRun", "Pool", "TaskInstance", "XCom")
+_XCOM_KEY = _of("tidemill.ports.xcoms", "XCOM_RETURN_KEY=RETURNED")
 #: Names that stand in annotations alone.
 _TYPES = _of("typing", "Context=Any")
 _STORAGE = _of(f"{_OWN}.storage", "ObjectStoragePath")
@@ -145,6 +149,11 @@ _SENSORS = {
     ),
     "weekday": _of(f"{_OWN}.sensors", "DayOfWeekSensor"),
 }  # fmt: skip
+_HOOKS = {
+    "filesystem": _of(f"{_OWN}.hooks", "FSHook"),
+    "package_index": _of(f"{_OWN}.hooks", "PackageIndexHook"),
+    "subprocess": _of(f"{_OWN}.hooks", "SubprocessHook", "SubprocessResult"),
+}
 _STANDARD = "airflow.providers.standard"
 _DUMMY = _of(f"{_OWN}.operators", "DummyOperator=EmptyOperator")
 #: Modules of before Airflow 2, which it kept until 3.
@@ -188,7 +197,7 @@ SERVED: dict[str, dict[str, str]] = {
     "airflow.sdk.timezone": _MOMENTS,
     "airflow.models": {
         **_of(f"{_OWN}.dag", "DAG"), **_BASE, **_PARAM, **_XCOM_ARG, **_CONNECTION, **_VARIABLE,
-        **_of("typing", "TaskInstance=Any", "DagRun=Any"),
+        **_MODELS,
     },
     "airflow.models.abstractoperator": _of("typing", "AbstractOperator=Any"),
     "airflow.models.baseoperator": {**_BASE, **_EDGES, **_LINEAR},
@@ -197,9 +206,12 @@ SERVED: dict[str, dict[str, str]] = {
     "airflow.hooks.base": _HOOK,
     "airflow.hooks.base_hook": _HOOK,
     "airflow.models.dag": _DAG,
-    "airflow.models.dagrun": _of("typing", "DagRun=Any"),
+    "airflow.models.dagrun": _of(_ROWS, "DagRun"),
     "airflow.models.param": _PARAM,
-    "airflow.models.taskinstance": _of("typing", "TaskInstance=Any"),
+    "airflow.models.pool": _of(_ROWS, "Pool"),
+    "airflow.models.taskinstance": _of(_ROWS, "TaskInstance"),
+    "airflow.models.xcom": {**_of(_ROWS, "XCom"), **_XCOM_KEY},
+    "airflow.utils.xcom": _XCOM_KEY,
     "airflow.models.xcom_arg": _XCOM_ARG,
     "airflow.decorators": _DECORATORS,
     "airflow.decorators.base": {**_TASK, **_DECORATED},
@@ -210,7 +222,11 @@ SERVED: dict[str, dict[str, str]] = {
     "airflow.datasets.metadata": _METADATA,
     "airflow.configuration": _of(f"{_OWN}.values", "conf"),
     "airflow.notifications.basenotifier": _NOTIFIER,
-    "airflow.plugins_manager": _of(f"{_OWN}.values", "AirflowPlugin"),
+    "airflow.listeners": _of(f"{_OWN}.plugins", "hookimpl"),
+    "airflow.plugins_manager": _of(f"{_OWN}.plugins", "AirflowPlugin"),
+    "airflow.settings": _of(f"{_OWN}.settings", "AIRFLOW_HOME", "DAGS_FOLDER", "PLUGINS_FOLDER", "TIMEZONE"),
+    "airflow.stats": _of(f"{_OWN}.stats", "Stats"),
+    "airflow.utils.email": _of(f"{_OWN}.hooks", "send_email"),
     "airflow.task.priority_strategy": _of(f"{_OWN}.values", "PriorityWeightStrategy"),
     "airflow.task.trigger_rule": _RULE,
     "airflow.task.weight_rule": _of(f"{_OWN}.values", "WeightRule"),
@@ -226,6 +242,7 @@ SERVED: dict[str, dict[str, str]] = {
     ),
     "airflow.timetables.trigger": _CRON,
     "airflow.utils.context": {**_TYPES, **_MERGE},
+    "airflow.utils.decorators": _of(f"{_OWN}.values", "apply_defaults"),
     "airflow.utils.dates": _of(f"{_OWN}.moments", "days_ago"),
     "airflow.utils.edgemodifier": _of("tidemill.authoring.edges", "Label"),
     "airflow.utils.helpers": {**_EDGES, **_LINEAR, **_HELPERS},
@@ -274,14 +291,29 @@ SERVED: dict[str, dict[str, str]] = {
     f"{_STANDARD}.utils.weekday": _WEEKDAY,
     **{f"{_STANDARD}.operators.{name}": served for name, served in _OPERATORS.items()},
     **{f"{_STANDARD}.sensors.{name}": served for name, served in _SENSORS.items()},
+    **{f"{_STANDARD}.hooks.{name}": served for name, served in _HOOKS.items()},
     **{f"airflow.{name}": served for name, served in _OLD.items()},
     **{f"airflow.operators.{name}": served for name, served in _OPERATORS.items()},
     **{f"airflow.sensors.{name}": served for name, served in _SENSORS.items()},
+    **{f"airflow.hooks.{name}": served for name, served in _HOOKS.items()},
 }  # fmt: skip
 
 _SQL = 'from tidemill.operators import SqlOperator: SqlOperator(conn_id="shop", sql=...)'
+_NO_DATABASE = (
+    "there is no database of Airflow's: tasks find values of their run in the context; tidemill runs ls --json and the "
+    "API (docs/api.md) tell of all runs"
+)
 #: What to use in place of names that are asked for often and are not served.
 INSTEAD = {
+    "airflow.settings.Session": _NO_DATABASE,
+    "airflow.settings.engine": _NO_DATABASE,
+    "airflow.utils.session": _NO_DATABASE,
+    "airflow.utils.db": _NO_DATABASE,
+    "DagModel": _NO_DATABASE,
+    "airflow.operators.subdag": 'a TaskGroup stands for it: with TaskGroup("name"): and the tasks of the inner DAG',
+    "DagBag": "tidemill pipelines ls tells of files that cannot be read; a test imports a file within serving()",
+    "airflow.api": "TriggerDagRunOperator in a task, or POST /runs of the API (docs/api.md)",
+    "KubernetesPodOperator": "from tidemill.operators import DockerOperator, or BashOperator with kubectl",
     "EmailOperator": "from tidemill.operators import EmailOperator",
     "HttpOperator": "from tidemill.operators import HttpOperator",
     "HttpSensor": "from tidemill.operators import HttpSensor",

@@ -10,6 +10,7 @@ from typing import Any
 
 from tidemill.authoring.signals import FailTask, Reschedule, SensorTimeout, SkipTask
 from tidemill.authoring.task_context import TaskContext
+from tidemill.compat.airflow.hooks import FSHook
 from tidemill.compat.airflow.task import BaseOperator
 from tidemill.compat.airflow.values import WeekDay
 from tidemill.operators import python, sensors, waiting
@@ -90,7 +91,7 @@ class FileSensor(BaseSensorOperator, waiting.FileSensor):
     """Waits for a file.
 
     Args:
-        fs_conn_id: accepted; paths are absolute, or below the project.
+        fs_conn_id: a connection whose `path` relative paths begin at; without one, at the project.
         start_from_trigger, trigger_kwargs: accepted, and not heeded.
         options: those of `FileSensor`.
     """
@@ -105,6 +106,13 @@ class FileSensor(BaseSensorOperator, waiting.FileSensor):
         **options: Any,
     ) -> None:
         super().__init__(filepath=str(filepath), **options)
+        self.fs_conn_id = fs_conn_id
+
+    def execute(self, context: TaskContext) -> Any:
+        """Look, below the connection's folder."""
+        base = FSHook(self.fs_conn_id).get_path() if self.fs_conn_id else ""
+        self.filepath = os.path.join(base, self.filepath)
+        return super().execute(context)
 
 
 class _UntilMoment(BaseSensorOperator):
@@ -135,22 +143,10 @@ class TimeSensor(_UntilMoment, waiting.TimeSensor):
 
 
 class TimeDeltaSensor(_UntilMoment, waiting.TimeDeltaSensor):
-    """Waits until some time after the end of the data interval; in a run without one, from its first look on."""
+    """Waits until some time after the end of the data interval; in a run without one, after it was asked for."""
 
     def __init__(self, *, end_from_trigger: bool = False, **options: Any) -> None:
         super().__init__(**options)
-
-    def moment(self, context: TaskContext) -> datetime:
-        """Until when it waits."""
-        if context["data_interval_end"] is not None:
-            return waiting.TimeDeltaSensor.moment(self, context)
-        ti = context["ti"]
-        first = ti.xcom_pull(key="_first")
-        if first is None:
-            first = context.services.clock.now()
-            ti.xcom_push("_first", first)
-        made: datetime = first + self.delta
-        return made
 
 
 class WaitSensor(TimeDeltaSensor):
@@ -159,6 +155,16 @@ class WaitSensor(TimeDeltaSensor):
     def __init__(self, *, time_to_wait: timedelta | float, **options: Any) -> None:
         length = time_to_wait if isinstance(time_to_wait, timedelta) else timedelta(minutes=time_to_wait)
         super().__init__(delta=length, **options)
+
+    def moment(self, context: TaskContext) -> datetime:
+        """Until when it waits."""
+        ti = context["ti"]
+        first = ti.xcom_pull(key="_first")
+        if first is None:
+            first = context.services.clock.now()
+            ti.xcom_push("_first", first)
+        made: datetime = first + self.delta
+        return made
 
 
 class DateTimeSensor(_UntilMoment, waiting.DateTimeSensor):

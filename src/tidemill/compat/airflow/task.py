@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, ClassVar, NoReturn
 
 from tidemill.authoring.task import WEIGHT_RULES
@@ -14,14 +15,21 @@ from tidemill.compat.airflow.connections import ConnectionsOfTask
 from tidemill.compat.airflow.deferring import TaskDeferred, executed
 from tidemill.compat.airflow.events import InletEvents, OutletEvents, TriggeringEvents
 from tidemill.compat.airflow.moments import in_pendulum
+from tidemill.compat.airflow.plugins import MacrosOfPlugins, heard_of_task
 from tidemill.compat.airflow.retries import RetryPolicy, judge
 from tidemill.compat.airflow.states import StatesOfAssets, TaskStates
 from tidemill.model.asset import TOLD
+from tidemill.model.batch import Interval
 from tidemill.operators.branching import skip_all_except
+from tidemill.plan.dates import interval_variables
 from tidemill.plan.fields import render_field
+from tidemill.plan.schedule import moment_of
 
 #: Variables of the context that Airflow hands over as pendulum's.
-_TIMES = ("logical_date", "execution_date", "data_interval_start", "data_interval_end")
+_TIMES = (
+    "logical_date", "execution_date", "data_interval_start", "data_interval_end", "prev_execution_date",
+    "next_execution_date", "prev_data_interval_start_success", "prev_data_interval_end_success",
+)  # fmt: skip
 
 
 class BaseOperator(Task):
@@ -111,12 +119,12 @@ class BaseOperator(Task):
 
     def prepare(self, context: TaskContext) -> None:
         """See `tidemill.operators.BaseOperator.prepare`: times have pendulum's methods."""
-        for name in _TIMES:
-            found = context.get(name)
-            if isinstance(found, datetime):
-                context.add(**{name: in_pendulum(found)})
+        # Whatever else a run was given is among its parameters, too.
+        context.add(params={**context["conf"], **context["params"]})
+        _give_moment(context)
+        context.change(_TIMES, in_pendulum)
         # For Airflow, `dag.test()` is a run like others: it is `airflow tasks test` that this tells of.
-        context.add(conn=ConnectionsOfTask(), test_mode=False)
+        context.add(conn=ConnectionsOfTask(), macros=MacrosOfPlugins(), test_mode=False)
         known, cause = context.services.assets, context["conf"].get("published")
         began = cause.get("assets", ()) if isinstance(cause, Mapping) else ()
         context.add(
@@ -126,6 +134,11 @@ class BaseOperator(Task):
             task_state_store=TaskStates(context),
             asset_state_store=StatesOfAssets(context, (*self.inlets, *self.outlets)),
         )
+
+    @classmethod
+    def listeners(cls, event: str) -> tuple[Callable[..., Any], ...]:
+        """See `tidemill.operators.BaseOperator.listeners`: those of plug-ins."""
+        return heard_of_task(event)
 
     def perform(self, context: TaskContext) -> Any:
         """See `tidemill.operators.BaseOperator.perform`."""
@@ -187,6 +200,25 @@ class BaseOperator(Task):
 
     def post_execute(self, context: Any, result: Any = None) -> None:
         """Called after `execute`; for subclasses."""
+
+
+def _give_moment(context: TaskContext) -> None:
+    """A run without an interval has a `logical_date` all the same, as Airflow's have: see `moment_of`.
+
+    Those before and after it are the same, as there.
+    """
+    run: Any = context["dag_run"]
+    moment = moment_of(run.info)
+    if run.info.interval is not None or moment is None:
+        return
+    instant = Interval(moment, moment + timedelta(microseconds=1))
+    made = {**interval_variables(instant), "data_interval_end": moment, "execution_date": moment}
+    for name, days in (("prev", 0), ("next", 0), ("yesterday", -1), ("tomorrow", 1)):
+        other = interval_variables(Interval(moment + timedelta(days=days), instant.end + timedelta(days=days)))
+        made |= {f"{name}_{form}": other[form] for form in ("ds", "ds_nodash")}
+    context.add(**made, prev_execution_date=moment, next_execution_date=moment)
+    context["ti"].run = replace(run, moment=moment)
+    context.add(dag_run=context["ti"].run)
 
 
 def _sandbox() -> Any:

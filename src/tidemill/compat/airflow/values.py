@@ -1,4 +1,4 @@
-"""Small values that Airflow's files import: days of the week, states, settings, times, notifiers, plug-ins."""
+"""Small values that Airflow's files import: days of the week, states, settings, notifiers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from enum import IntEnum, StrEnum
 from typing import Any
 
 from tidemill.compat.airflow.exceptions import AirflowConfigException
+from tidemill.compat.airflow.settings import folder
 from tidemill.model.errors import UnknownName
 from tidemill.plan.fields import render_field
 
@@ -88,12 +89,6 @@ class PriorityWeightStrategy:
     """Base of a user's own weight rule: its tasks count with their own weight alone here."""
 
 
-class AirflowPlugin:
-    """Base of plug-ins: they can be imported; nothing of them is registered."""
-
-    name: str | None = None
-
-
 class BaseNotifier:
     """Base of what is given as a callback instead of a function; its template fields are rendered when it is called."""
 
@@ -124,6 +119,11 @@ class BaseNotifier:
         rendered.notify(context)
 
 
+def apply_defaults(function: Any) -> Any:
+    """What stands above `__init__` in files of before Airflow 2: default arguments are filled in without it."""
+    return function
+
+
 #: What files and packages of providers ask for as if it were always there: Airflow's own values.
 _DEFAULTS = {
     "AIRFLOW__CORE__DEFAULT_TIMEZONE": "utc",
@@ -136,13 +136,17 @@ _DEFAULTS = {
 
 
 class _Settings:
-    """`conf`: settings of Airflow, of the environment alone: `AIRFLOW__SECTION__KEY`. A few are there by themselves."""
+    """`conf`: settings of Airflow, of the environment: `AIRFLOW__SECTION__KEY`; and a few that are there by themselves,
+    the project's folders among them.
+    """
 
     def get(self, section: str, key: str, fallback: Any = _NEEDED, **_options: Any) -> Any:
         """A setting. Raises AirflowConfigException: it is not there, and nothing stands for it."""
         name = f"AIRFLOW__{section}__{key}".upper()
         if name in os.environ:
             return os.environ[name]
+        if section == "core" and (found := folder(key)) is not None:
+            return found
         if fallback is _NEEDED and name in _DEFAULTS:
             return _DEFAULTS[name]
         if fallback is _NEEDED:

@@ -1,0 +1,113 @@
+"""Plug-ins of Airflow's in the project's folder `plugins`: macros in templates, listeners of tasks and runs."""
+
+import sys
+
+import pytest
+
+from tidemill.compat.airflow.reach import Reach, within
+from tidemill.wiring.trials import try_dag
+
+PLUGIN = """
+from airflow.plugins_manager import AirflowPlugin
+import hears
+
+def fiscal_year(ds):
+    return f"FY{ds[:4]}"
+
+class Acme(AirflowPlugin):
+    name = "acme"
+    macros = [fiscal_year]
+    listeners = [hears]
+"""
+LISTENER = """
+from airflow.listeners import hookimpl
+
+HEARD = []
+
+@hookimpl
+def on_task_instance_running(previous_state, task_instance, session):
+    HEARD.append((previous_state, task_instance.task_id, task_instance.state))
+
+@hookimpl
+def on_task_instance_success(task_instance):
+    HEARD.append(("success", task_instance.task_id, task_instance.state))
+
+@hookimpl
+def on_task_instance_failed(previous_state, task_instance, error):
+    HEARD.append((str(error), task_instance.task_id, task_instance.state))
+    raise ValueError("a listener that raises hurts nobody")
+
+@hookimpl
+def on_dag_run_failed(dag_run, msg):
+    HEARD.append(("run", dag_run.dag_id, msg))
+
+def on_dag_run_success(dag_run, msg):
+    HEARD.append("it is not marked")
+"""
+DAGS = """
+from airflow.sdk import DAG, task
+from greets import GreetOperator
+
+with DAG("greets", schedule="@daily", start_date=None) as dag:
+    name = "{{ macros.acme.fiscal_year(ds) }} {{ macros.datetime.strptime(ds, '%Y-%m-%d').day }}"
+    GreetOperator(task_id="greet", name=name)
+
+    @task(retries=1, retry_delay=0)
+    def fail(x):
+        raise KeyError(x)
+
+    fail.expand(x=[1])
+"""
+GREETS = """
+from airflow.models import BaseOperator
+from airflow.utils.decorators import apply_defaults
+
+class GreetOperator(BaseOperator):
+    template_fields = ("name",)
+
+    @apply_defaults
+    def __init__(self, name, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.name = name
+
+    def execute(self, context):
+        return self.name
+"""
+
+
+@pytest.fixture
+def plugged(tmp_path, read):
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    for name, text in (("acme", PLUGIN), ("hears", LISTENER), ("greets", GREETS), ("broken", "AirflowPlugin = 1 / 0")):
+        (folder / f"{name}.py").write_text(text)
+    yield read(DAGS)["greets"]
+    for name in ("acme", "hears", "greets"):
+        sys.modules.pop(name, None)
+
+
+def test_macros_of_plugins_stand_in_templates_and_operators_are_imported(plugged, tmp_path, caplog):
+    trial = try_dag(plugged, "2026-01-15", root=tmp_path, tasks=["greet"])
+    assert trial.result("greet") == "FY2026 15"
+    assert "plugins/broken.py cannot be loaded" in caplog.text
+
+
+def test_listeners_hear_of_tries_and_of_the_run_and_hurt_nobody(plugged, tmp_path):
+    trial = try_dag(plugged, "2026-01-15", root=tmp_path)
+    assert (trial.state, trial.states) == ("failed", {"greet": "success", "fail[0]": "failed"})
+    import hears
+
+    assert hears.HEARD == [
+        ("queued", "greet", "running"), ("success", "greet", "success"),
+        ("queued", "fail", "running"), ("1", "fail", "up_for_retry"),
+        ("queued", "fail", "running"), ("1", "fail", "failed"),
+        ("run", "greets", "failure"),
+    ]  # fmt: skip
+
+
+def test_a_definition_says_what_listeners_want_to_hear_without_executing_plug_ins(plugged, tmp_path):
+    """So a process is begun at a run's end only where somebody listens."""
+    (tmp_path / "plugins" / "hears.py").write_text("1 / 0\non_dag_run_failed = None")
+    with within(Reach(code=tmp_path)):
+        assert plugged.definition().callbacks == ("failure",)
+    assert plugged.definition().callbacks == ()
