@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import tidemill as tm
 from tidemill import live
 from tidemill.authoring import registry
 from tidemill.flow.lineage import ColumnGraph
-from tidemill.model.codec import Raw
+from tidemill.model.codec import Avro, Raw
 from tidemill.model.errors import UserError
 from tidemill.model.lineage import ColumnName
 from tidemill.testing import StreamTest
@@ -143,3 +144,17 @@ def test_messages_that_are_one_value_have_one_column_which_may_have_a_name(colum
     test.feed("log", [b"a line", b"no", {name: "a row"}, {"other": 1}])
     test.checkpoint()
     assert [value for _, value in test.messages("o")] == [b"a line", b"a row", b'{"other": 1}']
+
+
+def test_columns_that_are_not_declared_are_those_of_the_codecs_schema() -> None:
+    fields = [{"name": "car", "type": "string"}, {"name": "v", "type": "int"}]
+    schema = json.dumps({"type": "record", "name": "Lap", "fields": fields})
+
+    @tm.Pipeline("p").stream(tm.topic("laps", codec=Avro(schema)), to=tm.topic("o"))
+    def doubled(t: tm.Frame) -> tm.Frame:
+        return t.with_columns(v=t["v"] * 2)
+
+    test = StreamTest(doubled)
+    test.feed("laps", [{"car": "a", "v": 2}])
+    test.checkpoint()
+    assert [json.loads(value or b"") for _, value in test.messages("o")] == [{"car": "a", "v": 4}]

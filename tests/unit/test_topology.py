@@ -122,6 +122,7 @@ _STEPS: dict[str, Program] = {
     "select": lambda f, g: f.select("k", "window_start", "window_end", "v"),
     "with_columns": lambda f, g: f.with_columns(y=f["v"] + 1),
     "filter": lambda f, g: f.filter(f["v"] > 0),
+    "filter_rows": lambda f, g: f.filter(lambda row: row["v"] > 0),
     "rename": lambda f, g: f.rename({"k": "kk"}),
     "drop": lambda f, g: f.drop("x"),
     "cast": lambda f, g: f.cast({"v": "double"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,22 @@ def codec_of(topic: Topic, registry: Registry | None = None) -> Codec:
 
     known = codec.columns
     return codec if known is None else Leaving(codec, [name for name in topic.key if name not in known])
+
+
+def with_columns(topic: Topic, registry: Registry | None = None) -> Topic:
+    """The topic; where it declares no columns and its schema does, with those.
+
+    Raises:
+        DefinitionError: the schema cannot be read.
+    """
+    if topic.columns is not None or getattr(topic.codec, "schema", None) is None:
+        return topic
+    columns = codec_of(topic, registry).columns
+    if columns is None or not set(topic.key) <= set(columns):  # columns that are only in keys are to be declared
+        return topic
+    from tidemill.adapters.polars.types import table_type
+
+    return replace(topic, columns={name: table_type(kind) for name, kind in columns.items()})
 
 
 def key_encoder(
