@@ -281,6 +281,23 @@ def test_a_backfill_runs_its_intervals_in_order_a_few_at_a_time(mill: Mill) -> N
         assert ended.state is BackfillState.SUCCESS
 
 
+def test_a_backfill_takes_an_interval_that_somebody_has_run_since_as_it_is(mill: Mill) -> None:
+    mill.at(2026, 1, 20)
+    mill.keep(daily(paused=True))
+    found = control.preview_backfill(mill.store, "p", "2026-01-01..2026-01-02")
+    one = control.start_backfill(mill.store, "p", found, mill.clock.now())
+    control.trigger(mill.store, "p", mill.clock.now(), interval=found[0])
+    mill.drive()
+    for _ in range(3):
+        mill.plan()
+        mill.drive()
+    assert mill.asked() == ["2026-01-01", "2026-01-02"]
+    with mill.store.read() as tx:
+        ended = tx.backfills.get(one.id)
+    assert ended is not None
+    assert ended.state is BackfillState.SUCCESS
+
+
 def test_policies_choose_by_what_became_of_intervals(mill: Mill) -> None:
     mill.at(2026, 1, 4)
     mill.keep(daily(max_active_runs=1))

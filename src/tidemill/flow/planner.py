@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from tidemill.flow.chain import may_step_aside, step_aside, unpublished
-from tidemill.model.backfill import Backfill, BackfillState
+from tidemill.model.backfill import Backfill, BackfillState, Policy
 from tidemill.model.batch import BatchKey
 from tidemill.model.condition import FilesArrive
 from tidemill.model.definition import Definition, Schedule
 from tidemill.model.errors import Busy, Conflict, Refused, Unreachable
 from tidemill.model.place import told
-from tidemill.model.run import Order, RunKind
+from tidemill.model.run import Order, RunKind, RunState
 from tidemill.plan import backfill as backfilling
 from tidemill.plan.due import due_for, late_at
 from tidemill.plan.partitions import arrived, asset_in, is_whole, names_for, run_key
@@ -261,6 +261,11 @@ class Planner:
             made = 0
             for step in backfilling.next_steps(steps, states, one.concurrency):
                 batch = tx.batches.open(BatchKey(one.pipeline, step.interval), now)
+                last = tx.runs.last(batch.id)
+                if last is not None and last.state is RunState.SUCCESS and one.policy is not Policy.ALL:
+                    tx.backfills.started(one.id, step.position, last.id)  # somebody has run it since
+                    made += 1
+                    continue
                 try:
                     run = tx.runs.queue(batch.id, order, now)
                 except Busy:
