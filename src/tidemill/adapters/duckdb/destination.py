@@ -39,8 +39,8 @@ from tidemill.ports.destination import Load, MirrorLost, NoRoom, TableLoad, may_
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-#: Bytes that DuckDB holds for each thread; with the rest it goes to the disk. Without a limit it keeps in memory what
-#: was not committed: 4M rows took 760 MB.
+#: Bytes that DuckDB holds for each thread where rows are only added; with the rest it goes to the disk. Without a limit
+#: it keeps in memory what was not committed: 4M rows took 760 MB. To find keys it needs memory by the number of rows.
 _HELD = 128 << 20
 _COLUMNS = """
     SELECT column_name, data_type FROM duckdb_columns()
@@ -71,6 +71,8 @@ class DuckDestination:
     def load(self, load: Load) -> int:
         """Load tables in one transaction."""
         with self._opened() as connection:
+            if all(table.write is not WriteMode.UPSERT and not table.gone for table in load.tables):
+                hold(connection, _HELD)
             connection.execute(CREATE_POSITIONS)
             connection.begin()
             found = _position(connection, load.source)
@@ -103,7 +105,6 @@ class DuckDestination:
             raise Unreachable(f"The database {self._path.name} does not open: {error}") from None
         try:
             connection.execute("SET TimeZone = 'UTC'")
-            hold(connection, _HELD)
             yield connection
         except TidemillError:
             raise
