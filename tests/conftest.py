@@ -66,14 +66,15 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 #: The longest files. Where files are dealt out to several processes, one that came last would keep the others waiting.
 LONGEST = (
     "test_dbt_up.py", "test_stream_poison_topics.py", "test_stream_fire.py", "test_docs.py", "test_dbt.py",
-    "test_executor.py", "test_every_page.py", "test_executor_celery.py", "test_files_s3.py", "test_topic_kafka.py",
-    "test_up.py", "test_demo.py", "test_tasks_of_users.py", "test_deliver.py", "test_stream_poison_messages.py",
-    "test_source_databases.py", "test_stream_poison_broker.py", "test_topic_backpressure.py",
+    "test_executor.py", "test_cdc_kills.py", "test_every_page.py", "test_executor_celery.py", "test_files_s3.py",
+    "test_topic_kafka.py", "test_up.py", "test_demo.py", "test_tasks_of_users.py", "test_deliver.py",
+    "test_stream_poison_messages.py", "test_source_databases.py", "test_stream_poison_broker.py",
+    "test_topic_backpressure.py",
     "test_streams_on_kafka.py", "test_object_store.py", "test_topic_groups.py", "test_stream_property.py",
     "test_source_databases_faults.py", "test_parsing.py", "test_golden_errors.py", "test_redshift_copy.py",
     "test_singer.py", "test_stream_property_more.py", "test_crashes.py", "test_sigkill.py", "test_live_sources.py",
     "test_stream_poison_rebalance.py", "test_webhook_feeds.py", "test_up_streams.py", "test_bad_input.py",
-    "test_cdc.py", "test_stream_destinations_up.py", "test_state.py", "test_cdc_kills.py", "test_crashes_first.py",
+    "test_cdc.py", "test_stream_destinations_up.py", "test_state.py", "test_crashes_first.py",
     "test_cdc_deaths.py", "test_cli_run.py", "test_singer_real.py", "test_stream_poison_login.py",
     "test_both_stores.py", "test_races.py", "test_data_pages.py", "test_attending.py", "test_login.py",
 )  # fmt: skip
