@@ -23,7 +23,7 @@ from harness.stream_kinds import AFTER_CHANGES, CHANGING, VERBS
 #: Whether to play long enough for every pair of verbs to appear often: some minutes on each of two cores.
 FULL = os.environ.get("TIDEMILL_PROPERTY") == "full"
 #: Trees that begin with each verb. A pair appears about three times in three: as first, second and third verb.
-TREES = 90 if FULL else 2
+TREES = 130 if FULL else 2
 #: How often each pair of verbs has to appear; less of it is played otherwise, and told.
 OFTEN = 50 if FULL else 0
 
