@@ -61,10 +61,10 @@ def check_streams(spec: PipelineSpec) -> None:
         from tidemill.adapters.polars.stream.engine import PolarsStreamEngine
         from tidemill.flow.stream.defining import frames_of
         from tidemill.plan.topology import plan_topology
-        from tidemill.wiring.messages import with_columns
+        from tidemill.wiring.messages import knowing_columns
 
         partitions = {topic.name: topic.partitions for topic in stream.topics.values()}
-        known = {name: with_columns(topic) for name, topic in stream.topics.items()}
+        known = {name: knowing_columns(topic) for name, topic in stream.topics.items()}
         try:
             frames = frames_of(replace(stream, topics=known))
             plan_topology(stream.full_name, frames, PolarsStreamEngine({}).columns_of, partitions)

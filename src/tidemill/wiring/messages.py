@@ -34,7 +34,7 @@ def codec_of(topic: Topic, registry: Registry | None = None) -> Codec:
     return codec if known is None else Leaving(codec, [name for name in topic.key if name not in known])
 
 
-def with_columns(topic: Topic, registry: Registry | None = None) -> Topic:
+def knowing_columns(topic: Topic, registry: Registry | None = None) -> Topic:
     """The topic; where it declares no columns and its schema does, with those.
 
     Raises:
