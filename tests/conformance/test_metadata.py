@@ -41,7 +41,7 @@ def write_to_every_store(store: SqlMetadata, clock: ManualClock) -> None:
         tx.refs.swap(MAIN, DELAYS, None, "d1")
         tx.refs.set_view(MAIN, FLIGHTS, "select 1")
         tx.refs.log(MAIN, "publish", now=now, changes={DELAYS: (None, "d1")}, batch_id=batch.id, run_id=run.id)
-        tx.refs.ticket(FLIGHTS, run.id, now=now, until=now + MINUTE)
+        tx.refs.ticket(FLIGHTS, run.id, now=now)
         tx.bookmarks.swap("flights", "feed", 0, {"page": 2}, batch.id)
         tx.archive.add(manifest(batch.id))
         tx.leases.acquire("reader", [(FLIGHTS, "p1")], now + MINUTE)

@@ -12,6 +12,7 @@ from harness.records import DAY, DELAYS, FLIGHTS, MINUTE, START, day, start_run
 from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.model.branch import MAIN, REF_TRANSITIONS, RefKind, RefState
 from tidemill.model.errors import Conflict, Refused, UnknownName
+from tidemill.model.run import RunState
 from tidemill.model.table import TableName
 from tidemill.ports.metadata import View
 from tidemill.testing.clock import ManualClock
@@ -342,18 +343,22 @@ def test_time_travel_on_a_branch_begins_with_what_it_was_forked_with(store: SqlM
         assert tx.refs.pointers_at("work", START + DAY) == {FLIGHTS: "p2", DELAYS: "d1"}
 
 
-def test_a_ticket_is_held_by_one_run_until_its_time(store: SqlMetadata, clock: ManualClock) -> None:
+def test_a_ticket_is_held_by_one_run_as_long_as_it_lives(store: SqlMetadata, clock: ManualClock) -> None:
     _, one = start_run(store, clock, day(0))
     _, other = start_run(store, clock, day(1))
     with store.write() as tx:
         assert tx.refs.ticket_holder(FLIGHTS, START) is None
-        assert tx.refs.ticket(FLIGHTS, one.id, now=START, until=START + MINUTE)
-        assert not tx.refs.ticket(FLIGHTS, other.id, now=START, until=START + MINUTE)
-        assert tx.refs.ticket(DELAYS, other.id, now=START, until=START + MINUTE)
-        assert tx.refs.ticket(FLIGHTS, one.id, now=START, until=START + 2 * MINUTE), "one's own is prolonged"
+        assert tx.refs.ticket(FLIGHTS, one.id, now=START)
+        assert not tx.refs.ticket(FLIGHTS, other.id, now=START)
+        assert tx.refs.ticket(DELAYS, other.id, now=START)
+        tx.runs.renew(one.id, one.fence, START + 2 * MINUTE)
         assert tx.refs.ticket_holder(FLIGHTS, START + 2 * MINUTE - TICK) == one.id
         assert tx.refs.ticket_holder(FLIGHTS, START + 2 * MINUTE) is None
-        assert tx.refs.ticket(FLIGHTS, other.id, now=START + 2 * MINUTE, until=START + 3 * MINUTE)
-        tx.refs.release_tickets(other.id)
+        assert tx.refs.ticket(FLIGHTS, other.id, now=START + 2 * MINUTE)
+        tx.runs.renew(other.id, other.fence, START + 4 * MINUTE)
+        assert not tx.refs.ticket(FLIGHTS, one.id, now=START + 3 * MINUTE)
+        tx.runs.move(other.id, other.fence, RunState.FAILED, now=START)
+        assert tx.refs.ticket_holder(FLIGHTS, START) is None, "it has ended"
+        assert tx.refs.ticket(FLIGHTS, one.id, now=START)
+        tx.refs.release_tickets(one.id)
         assert tx.refs.ticket_holder(FLIGHTS, START) is None
-        assert tx.refs.ticket_holder(DELAYS, START) is None

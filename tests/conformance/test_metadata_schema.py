@@ -400,7 +400,7 @@ def use_every_lookup(store: SqlMetadata, clock: ManualClock) -> None:
         tx.refs.commits(MAIN, since=0, limit=5)
         tx.refs.commits(MAIN, batch_id=batch.id)
         tx.refs.pointers_at(MAIN, now)
-        tx.refs.ticket(FLIGHTS, run.id, now=now, until=now)
+        tx.refs.ticket(FLIGHTS, run.id, now=now)
         tx.refs.ticket_holder(FLIGHTS, now)
         tx.refs.release_tickets(run.id)
         tx.bookmarks.swap("flights", "feed", 0, 1, batch.id)

@@ -27,8 +27,7 @@ from tidemill.ports.metadata import Tx, View
 #: How long an attempt is believed to be alive without a sign of life, and how often (seconds) it gives one.
 LEASE = timedelta(seconds=30)
 RENEW_EVERY = 10.0
-#: How long a publish ticket is believed, and how often (seconds) a waiting run looks whether it is free.
-TICKET = timedelta(minutes=10)
+#: How often (seconds) a waiting run looks whether a publish ticket is free.
 _TICKET_POLL = 0.05
 #: Failed and abandoned branches stay this long for inspection (rule 8).
 BRANCH_LIFE = timedelta(days=14)
@@ -240,12 +239,8 @@ def ticket_of_another(
     """The first table whose publish ticket is held by another run that is still alive."""
     for name in tables:
         holder = tx.refs.ticket_holder(name, now)
-        if holder is None or holder == run_id:
-            continue
-        other = tx.runs.get(holder)
-        if other is None or other.state in RUN_ENDS or other.lease_until is None or other.lease_until < now:
-            continue
-        if other.holder is None or alive(other.holder):
+        other = None if holder in (None, run_id) else tx.runs.get(holder)
+        if other is not None and (other.holder is None or alive(other.holder)):
             return name
     return None
 
@@ -272,7 +267,10 @@ def _begin(
     if tickets:  # after the head, as in a publish
         tx.refs.lock(MAIN)
     for name in tickets:
-        tx.refs.ticket(name, run.id, now=now, until=now + TICKET)
+        dead = tx.refs.ticket_holder(name, now)
+        if dead is not None:  # its lease is not over yet, but its process is no more
+            tx.refs.release_tickets(dead)
+        tx.refs.ticket(name, run.id, now=now)
     pointers = tx.refs.pointers(MAIN)
     head = tx.refs.get(MAIN)
     assert head is not None

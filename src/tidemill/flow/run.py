@@ -64,7 +64,7 @@ def run_batch(
             try:
                 return driver.drive()
             except PublishConflict as conflict:
-                lost_on = tuple(c.table for c in conflict.conflicts)
+                lost_on = tuple({*lost_on, *(c.table for c in conflict.conflicts)})
                 options.observer.retried(conflict.what)
                 # Asking the sources again was done by the attempt that lost.
                 options = replace(options, refetch=False)

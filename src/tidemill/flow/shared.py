@@ -24,10 +24,8 @@ from tidemill.model.errors import Conflict, Fenced, TidemillError, UserError
 from tidemill.model.instance import Failed, Outcome, Report, Succeeded
 from tidemill.model.pipeline import PipelineSpec, Task, TaskKind, tasks_of
 from tidemill.model.place import told
-from tidemill.model.run import Run, RunState, TaskState
-from tidemill.model.table import TableName
+from tidemill.model.run import RunState, TaskState
 from tidemill.ports.executor import NOTHING, Job
-from tidemill.ports.metadata import Tx
 
 _log = logging.getLogger("tidemill")
 
@@ -110,8 +108,9 @@ def _fail(services: Services, attempt: Attempt, error: BaseException) -> None:
 
 
 def _begin_anew(services: Services, pipeline: PipelineSpec, attempt: Attempt, conflict: PublishConflict) -> None:
-    """Rule 4: the tables are computed again on a fresh fork, by the next attempt; what was archived is not asked for
-    again. After `MAX_ATTEMPTS` in a row the run fails.
+    """Rule 4: the tables are computed again on a fresh fork, by the next attempt, which begins when it can have the
+    tickets of all tables that were lost (rule 3); what was archived is not asked for again. After `MAX_ATTEMPTS` in a
+    row the run fails.
     """
     with services.metadata.read() as tx:
         order = tx.runs.order(attempt.run.id)
@@ -119,22 +118,15 @@ def _begin_anew(services: Services, pipeline: PipelineSpec, attempt: Attempt, co
         _fail(services, attempt, conflict)
         return
     _log.warning("%s Its tables are computed again.", told(conflict))
+    lost_on = {*order.lost_on, *(str(one.table) for one in conflict.conflicts)}
+    again = replace(order, conflicts=order.conflicts + 1, lost_on=tuple(sorted(lost_on)))
     keep = [task.id for task in tasks_of(pipeline) if task.kind is TaskKind.EXTRACT]
     with services.metadata.write() as tx:
         # In the order of a publish: whoever publishes gives up tickets, and says then that its pipeline has room.
         tx.runs.check(attempt.run.id, attempt.run.fence)
         tx.refs.lock(MAIN)
         attempt.end_in(tx, RunState.FAILED, conflict, keep=False)
-        again = replace(order, conflicts=order.conflicts + 1)
-        run = tx.runs.queue(attempt.batch.id, again, services.clock.now(), keep=keep)
-        _take_tickets(tx, run, [one.table for one in conflict.conflicts], services)
-
-
-def _take_tickets(tx: Tx, run: Run, tables: list[TableName], services: Services) -> None:
-    """So that the next attempt cannot lose on these tables again (rule 3), unless another lost on them before it."""
-    now = services.clock.now()
-    for table in sorted(tables):
-        tx.refs.ticket(table, run.id, now=now, until=now + LEASE * 20)
+        tx.runs.queue(attempt.batch.id, again, services.clock.now(), keep=keep)
 
 
 @contextmanager

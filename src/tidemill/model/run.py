@@ -162,6 +162,7 @@ class Order:
         backfill_id: the backfill that it is part of.
         only: tasks that it is restricted to; none: all.
         conflicts: how often in a row the batch's run was begun anew, because another published first.
+        lost_on: the tables on which it lost so: it begins when it can have the publish tickets of all.
     """
 
     definition_id: int
@@ -171,6 +172,7 @@ class Order:
     backfill_id: int | None = None
     only: tuple[str, ...] = ()
     conflicts: int = 0
+    lost_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

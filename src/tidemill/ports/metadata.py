@@ -188,14 +188,14 @@ class Refs(Protocol):
         """
         ...
 
-    def ticket(self, table: TableName, run_id: int, *, now: datetime, until: datetime) -> bool:
-        """Take the publish ticket of a table, by which a run that lost once cannot lose again, or prolong one's own;
-        False: another run holds it.
+    def ticket(self, table: TableName, run_id: int, *, now: datetime) -> bool:
+        """Take the publish ticket of a table, by which a run that lost once cannot lose again; False: another run that
+        is under way (it has not ended, its lease is not over) holds it.
         """
         ...
 
     def ticket_holder(self, table: TableName, now: datetime) -> int | None:
-        """The run that holds the table's ticket."""
+        """The run that holds the table's ticket: one that has ended, or whose lease is over, holds none."""
         ...
 
     def release_tickets(self, run_id: int) -> None:

@@ -108,7 +108,10 @@ class RunStore(Protocol):
     """
 
     def claim(self, holder: str, lease: timedelta, limit: int, *, only: int | None = None) -> list[DrivenRun]:
-        """Take runs that nobody drives: new ones, oldest first, and those whose driver's lease is over; or one run."""
+        """Take runs that nobody drives: new ones, oldest first, and those whose driver's lease is over; or one run.
+
+        A new one that lost a race is taken with the publish tickets of its tables, once no other run has them (rule 3).
+        """
         ...
 
     def renew(self, holder: str, lease: timedelta) -> datetime:

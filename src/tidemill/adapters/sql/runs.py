@@ -79,6 +79,7 @@ class SqlRuns(TaskRecords, RunLists):
             backfill_id=order.backfill_id,
             only=sorted(order.only) or None,
             conflicts=order.conflicts,
+            lost_on=list(order.lost_on) or None,
         )
         if last is not None:
             self._hand_on(last.id, made.id, sorted(keep))
@@ -97,6 +98,7 @@ class SqlRuns(TaskRecords, RunLists):
             row.backfill_id,
             tuple(row.only or ()),
             row.conflicts or 0,
+            tuple(row.lost_on or ()),
         )
 
     def cancel(self, run_id: int, now: datetime) -> bool:

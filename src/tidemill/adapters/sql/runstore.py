@@ -12,14 +12,17 @@ from sqlalchemy import and_, bindparam, func, or_, select, text, update
 from tidemill.adapters.sql.columns import interval_from
 from tidemill.adapters.sql.events import SqlEvents
 from tidemill.adapters.sql.progress import end_run, needs_room, write_progress
+from tidemill.adapters.sql.refs import SqlRefs
 from tidemill.adapters.sql.schedule_schema import definitions, pools
 from tidemill.adapters.sql.schema import batches, fences, runs, tasks
 from tidemill.adapters.sql.session import AnyRow, Session
 from tidemill.adapters.sql.store import SqlMetadata
+from tidemill.model.branch import MAIN
 from tidemill.model.definition import Definition
 from tidemill.model.graph import TaskKey
 from tidemill.model.instance import Instance
 from tidemill.model.run import RUN_ENDS, RUN_TRANSITIONS, RunInfo, RunKind, RunState, TaskState
+from tidemill.model.table import TableName
 from tidemill.plan.dispatch import DEFAULT_POOL, DEFAULT_SLOTS
 from tidemill.ports.clock import Clock
 from tidemill.ports.runstore import NO_PAST, DrivenRun, PoolFull, Progress, RunStore, Saved, Wish, read_wish
@@ -86,12 +89,18 @@ class SqlRunStore(RunStore):
                 return []
         with self._metadata.session(writing=True) as session:
             now = self._now(session)
+            refs = SqlRefs(session)
+            if self._wants_tickets(session):
+                refs.lock(MAIN)  # no publish is half-way: whoever comes after this sees the tickets
             query = self._claimable(session, now, holder, only).order_by(_IN_ORDER).limit(_LOOKED_AT)
             if session.dialect != "sqlite":
                 query = query.with_for_update(of=runs, skip_locked=True, key_share=True)
-            taken = [row.id for row in self._within_limits(session, session.all(query))][:limit]
-            for run_id in taken:
-                self._take(session, run_id, holder, now + lease, now)
+            taken = []
+            for row in self._within_limits(session, session.all(query), refs, now)[:limit]:
+                self._take(session, row.id, holder, now + lease, now)
+                for name in _lost_on(row):
+                    refs.ticket(name, row.id, now=now)
+                taken.append(row.id)
             return self._read(session, runs.c.id.in_(taken)) if taken else []
 
     def renew(self, holder: str, lease: timedelta) -> datetime:
@@ -167,8 +176,15 @@ class SqlRunStore(RunStore):
         )
         return query if only is None else query.where(runs.c.id == only)
 
-    def _within_limits(self, session: Session, rows: Sequence[AnyRow]) -> list[AnyRow]:
-        """New runs wait until their pipeline has room; those that were begun are under way already."""
+    def _wants_tickets(self, session: Session) -> bool:
+        """Whether a new run lost a race before."""
+        waiting = (session.project == _OWN, _NOT_ENDED, runs.c.state == RunState.QUEUED, runs.c.lost_on.is_not(None))
+        return session.first(select(runs.c.id).where(*waiting).limit(1)) is not None
+
+    def _within_limits(self, session: Session, rows: Sequence[AnyRow], refs: SqlRefs, now: datetime) -> list[AnyRow]:
+        """New runs wait until their pipeline has room, and until no run has the tickets that they need: one that began
+        before would lose again, and again. Those that were begun are under way already.
+        """
         under_way: Counter[str] = Counter()
         if any(row.state == RunState.QUEUED for row in rows):
             query = (
@@ -183,11 +199,16 @@ class SqlRunStore(RunStore):
                 .group_by(batches.c.pipeline)
             )
             under_way.update({row.pipeline: row.many for row in session.all(query)})
+        promised = {name for row in rows if row.state != RunState.QUEUED for name in _lost_on(row)}
         taken = []
         for row in rows:
             if row.state == RunState.QUEUED:
                 if under_way[row.pipeline] >= self._definition_of(session, row).max_active_runs:
                     continue
+                wanted = set(_lost_on(row))
+                if wanted & promised or any(refs.ticket_holder(name, now) is not None for name in wanted):
+                    continue
+                promised |= wanted
                 under_way[row.pipeline] += 1
             taken.append(row)
         return taken
@@ -330,3 +351,7 @@ class SqlRunStore(RunStore):
         assert row is not None
         moment: datetime = row.now
         return moment
+
+
+def _lost_on(row: AnyRow) -> list[TableName]:
+    return [TableName.parse(name) for name in row.lost_on or ()]

@@ -23,7 +23,7 @@ from tidemill.adapters.sql.declare import METADATA, interval, moment, serial, te
 from tidemill.model.branch import MAIN
 
 #: The newest revision of `migrations/`: what this code needs. Revisions are numbers, so that older < newer.
-REVISION = "0011"
+REVISION = "0012"
 
 
 def catalog_name(project: str, ref: str) -> str:
@@ -95,6 +95,8 @@ runs = Table(
     Column("only", Json),
     #: How often in a row the batch's run was begun anew, because another published first.
     Column("conflicts", BigId),
+    #: Tables on which its batch lost so: it begins with their tickets; null: none.
+    Column("lost_on", Json),
     #: When a person asked it to stop.
     moment("cancel_at"),
     #: When it was told that the run is late.
@@ -362,7 +364,6 @@ tickets = Table(
     text("namespace", primary_key=True),
     text("table_name", primary_key=True),
     to("run_id", "runs.id", index=True),
-    moment("until", nullable=False),
 )
 
 #: Which revision the database has; a name of its own, for databases that are shared with another Alembic user.
