@@ -20,7 +20,6 @@ from tidemill.model.graph import WHOLE, Lengths, Node, Retry, TaskKey, TriggerRu
 from tidemill.model.instance import Change, Cleared, Deferred, Due, Failed, Instance, Marked, Report, Succeeded
 from tidemill.model.question import ANSWER, Question
 from tidemill.model.run import RunState, TaskState
-from tidemill.model.table import TableName
 from tidemill.ports.runstore import NO_PAST, PoolFull, Progress, wish_json
 from tidemill.ports.xcoms import FIRED
 from tidemill.testing.clock import ManualClock
@@ -119,43 +118,6 @@ def test_no_more_runs_of_a_pipeline_than_it_allows(store: SqlMetadata, runs: Sql
     end = Progress(taken[0].id, taken[0].fence, clock.now(), end=R.FAILED, error="no")
     runs.save([end])
     assert [one.info.run_key for one in runs.claim("b", LEASE, 10)] == ["k2"]
-
-
-def test_a_run_that_lost_a_race_begins_when_no_other_has_its_tickets(
-    store: SqlMetadata, runs: SqlRunStore, clock: ManualClock
-) -> None:
-    """Else it would lose against the one that has them, as often as it begins before that one publishes (rule 3)."""
-    made = define(store, dag("p", Node("a")), clock)
-    for key, lost_on in {"k0": ["p.x"], "k1": ["p.x", "p.y"], "k2": ["p.y"], "k3": []}.items():
-        queue(store, made, "p", clock, key, conflicts=1, lost_on=tuple(lost_on))
-
-    def taken() -> list[str | None]:
-        return [one.info.run_key for one in runs.claim("a", LEASE, 10)]
-
-    x, y = TableName("p", "x"), TableName("p", "y")
-    first = runs.claim("b", LEASE, 10)
-    assert [one.info.run_key for one in first] == ["k0", "k2", "k3"]
-    with store.read() as tx:
-        assert (tx.refs.ticket_holder(x, clock.now()), tx.refs.ticket_holder(y, clock.now())) == (
-            first[0].id, first[1].id,
-        )  # fmt: skip
-    assert taken() == []
-    runs.save([Progress(first[0].id, first[0].fence, clock.now(), end=R.FAILED, error="no")])
-    assert taken() == [], "it needs both"
-    runs.save([Progress(first[1].id, first[1].fence, clock.now(), end=R.FAILED, error="no")])
-    assert taken() == ["k1"]
-
-
-def test_the_tickets_of_a_driver_that_vanished_go_over_with_its_run(
-    store: SqlMetadata, runs: SqlRunStore, clock: ManualClock
-) -> None:
-    made = define(store, dag("p", Node("a")), clock)
-    for key in ("k0", "k1"):
-        queue(store, made, "p", clock, key, conflicts=1, lost_on=("p.x",))
-    assert len(runs.claim("a", LEASE, 1)) == 1
-    assert runs.claim("b", LEASE, 1) == []
-    clock.advance((LEASE + timedelta(seconds=1)).total_seconds())
-    assert [one.info.run_key for one in runs.claim("b", LEASE, 10)] == ["k0"], "it goes on, with its tickets"
 
 
 def test_a_batch_has_one_run_at_a_time(store: SqlMetadata, runs: SqlRunStore, clock: ManualClock) -> None:
