@@ -34,7 +34,7 @@ def main() -> int:
     with running(brokers=3) as kafka, tempfile.TemporaryDirectory(prefix="tidemill-fire-") as folder:
         outcome = play(kafka, Path(folder) / "project", options.seed, options.seconds)
     lost, doubled = (sum(some.total() for some in wrong.values()) for wrong in (outcome.lost, outcome.doubled))
-    print(f"{options.seconds:g} s, seed {options.seed}: {outcome}")
+    print(f"{options.seconds:g} s, seed {options.seed}: {outcome}\n{outcome.wrong()}".strip())
     figures = {
         "seconds": options.seconds, "seed": options.seed, "messages": outcome.messages, "windows": outcome.windows,
         "kills": outcome.kills, "lost": lost, "doubled": doubled,

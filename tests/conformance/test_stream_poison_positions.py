@@ -1,5 +1,5 @@
-"""A process dies between sending its positions and committing them: the broker tells nobody of them for a minute, and
-the tasks of others go on meanwhile.
+"""A process dies in the midst of a transaction. Where it has sent its positions, the broker tells nobody of them for a
+minute; where it has sent changes of state, nobody can read what others have added since. Other tasks go on meanwhile.
 """
 
 from __future__ import annotations
@@ -64,3 +64,39 @@ def test_a_member_that_is_not_told_positions_in_time_keeps_its_place(kafka_topic
     assert peer.mine() == {0}
     dead.commit_transaction(20)
     assert peer.member.committed([here]) == {here: Position(1)}
+
+
+@pytest.mark.parametrize("where", ["on the same computer", "on another computer"])
+def test_state_behind_a_transaction_that_is_open_is_waited_for(
+    kafka_topics: Place, kafka_servers: str, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    place = kafka_topics
+    monkeypatch.setattr(asking, "LATER", 0.2)
+    with pipeline() as p:
+        source = tm.topic(topic_name(), {"car": "string"}, key="car")
+
+        @p.stream(source, to=tm.topic(topic_name()), every="50ms")
+        def counts(t: tm.Frame) -> tm.Frame:
+            return t.count_window(2, by="car").agg(n=tm.agg.count()).final()
+
+        first = Driven(place, counts)
+        first.begin()
+        first.feed(source.name, [{"car": "a"}])
+        first.work()
+        dead = Producer({"bootstrap.servers": kafka_servers, "transactional.id": topic_name(), "log_level": 0})
+        dead.init_transactions(20)
+        dead.begin_transaction()
+        dead.produce(f"{first.spec.full_name}.stage1.changelog", b"never counts", b"some key", 0)
+        assert not dead.flush(20)
+        first.feed(source.name, [{"car": "b"}])
+        first.work()
+        assert first.process is not None
+        first.process.abandon()
+        with Driven(place, counts, first.states if where == "on the same computer" else None) as second:
+            second.feed(source.name, [{"car": "a"}, {"car": "b"}])
+            process = second.begin()
+            second.work(lambda: process._asking._held)
+            assert not second.rows(second.written())
+            dead.abort_transaction(20)
+            second.work(lambda: second.has(second.written(), 2))
+            assert sorted((row["car"], row["n"]) for row in second.rows(second.written())) == [("a", 2), ("b", 2)]

@@ -2,12 +2,13 @@
 
 What the input topic has is the input, and it has what was acknowledged to the producer; windows over it are computed by
 plain SQL. The output topics (read committed) and the table of the lake must hold each of them once.
+
+A process that ends by itself is started again, as whoever looks after processes does; that it ended is told.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -23,6 +24,7 @@ import duckdb
 import polars as pl
 
 from harness import fire_input
+from harness.fire_report import Process, report
 from harness.kafka import Kafka
 
 PARTITIONS = 4
@@ -47,8 +49,11 @@ def sums(events):
 """
 #: Seconds without an acknowledgement after which the producer is taken for stuck, and replaced.
 STUCK = 20.0
-#: Seconds after the last message in which all results must be there.
+#: Seconds after the last message, and after the last results, in which more must come until all are there: a process
+#: that died may hold up those of others for 70 (its transaction's time, and how often brokers look).
 PATIENCE = 120
+#: In what a process says that ends because brokers do not answer.
+AWAY = "(Kafka at "
 #: Seconds for which a process is stopped: longer than it may be silent as a member.
 ASLEEP = 12.0
 
@@ -114,12 +119,15 @@ class Fire:
     folder: Path
     rng: random.Random
     rate: int = 2000
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
     kills: Counter[str] = field(default_factory=Counter)
     input: Input | None = None
     acknowledged: int = 0
     #: The process that is stopped, and when it is to go on.
-    asleep: tuple[subprocess.Popen[bytes], float] | None = None
+    asleep: tuple[Process, float] | None = None
+    started: int = 0
+    #: What those have said that ended by themselves, without a reason.
+    ended: list[str] = field(default_factory=list)
 
     def prepare(self) -> None:
         """Topics and project."""
@@ -138,13 +146,8 @@ class Fire:
 
     def start(self) -> None:
         """One more process of the stream."""
-        with (self.folder / f"process-{len(self.kills)}.log").open("ab") as log:
-            self.processes.append(
-                subprocess.Popen(
-                    [str(Path(sys.executable).with_name("tidemill")), "--project", str(self.folder), "stream", "run"],
-                    stdout=log, stderr=log, start_new_session=True,
-                )
-            )  # fmt: skip
+        self.processes.append(Process(self.folder, self.started))
+        self.started += 1
 
     def produce(self, first: int = 0, rate: int | None = None) -> Input:
         """Start writing messages from a number on; whatever wrote before is ended."""
@@ -160,6 +163,15 @@ class Fire:
         if self.input.is_stuck():
             self.kills["producer"] += 1
             self.produce(self.input.progress()[0])
+
+    def look_after_processes(self) -> None:
+        """Those that ended by themselves are started again; only that brokers do not answer is a reason to."""
+        for process in [one for one in self.processes if one.running.poll() is not None]:
+            self.kills["ended"] += 1
+            if AWAY not in process.said():
+                self.ended.append(str(process))
+            self.processes.remove(process)
+            self.start()
 
     def finish_input(self) -> None:
         """Write what ends everything; all that was written is acknowledged, or the producer was replaced.
@@ -183,6 +195,7 @@ class Fire:
             time.sleep(self.rng.uniform(0.5, 3.0))
             self.look_after_input()
             self._wake()
+            self.look_after_processes()
             if len(self.kafka.brokers) > 1 and self.rng.random() < 0.25:
                 broker = self.rng.choice(self.kafka.brokers)
                 broker.kill()
@@ -192,15 +205,14 @@ class Fire:
             elif self.asleep is None and self.rng.random() < 0.15:
                 # It stops in the middle of something, is replaced, and comes back as if nothing had been.
                 zombie = self.rng.choice(self.processes)
-                os.kill(zombie.pid, signal.SIGSTOP)
+                zombie.running.send_signal(signal.SIGSTOP)
                 self.kills["zombie"] += 1
                 self.asleep = (zombie, time.monotonic() + ASLEEP)
             else:
                 awake = [one for one in self.processes if self.asleep is None or one is not self.asleep[0]]
                 victim = self.rng.choice(awake)
                 self.processes.remove(victim)
-                os.killpg(victim.pid, signal.SIGKILL)
-                victim.wait()
+                victim.kill()
                 self.kills["process"] += 1
                 self.start()
         if self.asleep is not None:
@@ -210,7 +222,7 @@ class Fire:
     def _wake(self) -> None:
         """Let the process that was stopped go on, once it was away for longer than a session."""
         if self.asleep is not None and time.monotonic() >= self.asleep[1]:
-            os.kill(self.asleep[0].pid, signal.SIGCONT)
+            self.asleep[0].running.send_signal(signal.SIGCONT)
             self.asleep = None
 
     def end(self) -> None:
@@ -218,14 +230,12 @@ class Fire:
         if self.input is not None:
             self.input.kill()
         for process in self.processes:
-            process.send_signal(signal.SIGCONT)
-            process.send_signal(signal.SIGINT)
+            process.running.send_signal(signal.SIGCONT)
+            process.running.send_signal(signal.SIGINT)
         for process in self.processes:
             with suppress(subprocess.TimeoutExpired):
-                process.wait(60)
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                process.running.wait(60)
+            process.kill()
 
     # What came of it
 
@@ -241,7 +251,10 @@ class Fire:
 
     def topic(self, name: str, by: str) -> Counter[tuple[Any, ...]]:
         """The windows in a topic, as far as they are committed."""
-        return Counter(self._window(row, by) for row in self._messages(name))
+        rows = self._messages(name)
+        starts = pl.Series([row["window_start"] for row in rows], dtype=pl.String).str.to_datetime(time_zone="UTC")
+        found = zip(rows, starts.dt.epoch("s"), strict=True)
+        return Counter((row[by], at, row["n"], row["total"]) for row, at in found)
 
     def _messages(self, name: str) -> list[dict[str, Any]]:
         """All that is committed in a topic: up to the end of each partition, or to a transaction that is still open."""
@@ -265,12 +278,6 @@ class Fire:
         consumer.close()
         return found
 
-    @staticmethod
-    def _window(row: dict[str, Any], by: str) -> tuple[Any, ...]:
-        start = pl.Series([row["window_start"]]).str.to_datetime(time_zone="UTC", strict=False)
-        at = start.dt.epoch("s")[0]
-        return row[by], at, row["n"], row["total"]
-
     def table(self) -> Counter[tuple[Any, ...]]:
         """The windows in the table of the lake."""
         import tidemill as tm
@@ -286,7 +293,11 @@ class Fire:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a session: `lost` and `doubled` have of each output the windows that are wrong."""
+    """What came of a session: `lost` and `doubled` have of each output the windows that are wrong.
+
+    `ended`: what processes have said that ended by themselves without a reason. `report`: how everything stood, where
+    not all was there.
+    """
 
     messages: int
     acknowledged: int
@@ -294,12 +305,24 @@ class Outcome:
     kills: dict[str, int]
     lost: dict[str, Counter[Any]]
     doubled: dict[str, Counter[Any]]
+    ended: list[str]
+    report: str
 
     def __str__(self) -> str:
         wrong = [sum(map(Counter.total, some.values())) for some in (self.lost, self.doubled)]
         return (
             f"{self.messages} messages, kills {self.kills}, {self.windows} windows, {wrong[0]} lost, {wrong[1]} doubled"
         )
+
+    def wrong(self) -> str:
+        """What is wrong, and what is to be known of it; empty where nothing is."""
+        found = [
+            f"{name}: {len(some)} {what}, the first {sorted(some)[:3]}"
+            for what, outputs in (("lost", self.lost), ("doubled", self.doubled))
+            for name, some in outputs.items()
+            if some
+        ]
+        return "\n".join([*found, *self.ended, self.report]).strip()
 
 
 def play(kafka: Kafka, folder: Path, seed: int, seconds: float) -> Outcome:
@@ -315,6 +338,8 @@ def play(kafka: Kafka, folder: Path, seed: int, seconds: float) -> Outcome:
         written = fire.written()
         keys, teams = fire.expected(written, "key"), fire.expected(written, "team")
         found = _until_complete(fire, keys, teams)
+        complete = found["keys"] >= keys and found["teams"] >= teams and found["table"] >= keys
+        told = "" if complete else report(kafka, folder, fire.processes)
     finally:
         fire.end()
     # Again, as nobody writes any more: what came twice, came by now.
@@ -327,21 +352,21 @@ def play(kafka: Kafka, folder: Path, seed: int, seconds: float) -> Outcome:
         dict(fire.kills),
         {name: wanted[name] - found[name] for name in wanted},
         {name: found[name] - wanted[name] for name in wanted},
+        fire.ended,
+        told,
     )
 
 
 def _until_complete(fire: Fire, keys: Counter[Any], teams: Counter[Any]) -> dict[str, Counter[Any]]:
     """What is there once everything is there, or when patience ends."""
+    wanted = {"keys": keys, "teams": teams, "table": keys}
+    found: dict[str, Counter[Any]] = {name: Counter() for name in wanted}
     until = time.monotonic() + PATIENCE
-    while True:
-        found = {"keys": fire.topic("keys", "key"), "teams": fire.topic("teams", "team"), "table": Counter()}
-        complete = found["keys"] >= keys and found["teams"] >= teams
-        if not complete and time.monotonic() < until:
-            time.sleep(0.5)
-        else:
-            while time.monotonic() < until:
-                found["table"] = fire.table()
-                if found["table"] >= keys:
-                    break
-                time.sleep(1)
-            return found
+    while time.monotonic() < until and any(not found[name] >= wanted[name] for name in wanted):
+        time.sleep(0.5)
+        fire.look_after_processes()
+        before = sum(map(Counter.total, found.values()))
+        found = {"keys": fire.topic("keys", "key"), "teams": fire.topic("teams", "team"), "table": fire.table()}
+        if sum(map(Counter.total, found.values())) > before:
+            until = time.monotonic() + PATIENCE
+    return found

@@ -49,6 +49,14 @@ def test_turns_come_to_last_a_second_whatever_a_row_takes(each: float) -> None:
     assert pace.limit > 1, "a slow stretch is got over"
 
 
+def test_what_a_turn_costs_whatever_it_has_does_not_keep_turns_small() -> None:
+    """On a busy machine that may be half a second: who is behind has as much in a turn as the rest of it takes."""
+    pace = Pace()
+    for _ in range(20):
+        pace.took(pace.limit, 0.5 + pace.limit * 0.000_05)
+    assert pace.limit == pytest.approx(10_000, rel=0.05)
+
+
 def test_turns_with_little_in_them_keep_apart_and_no_others() -> None:
     assert Pace.rest(2, 0.002) == pytest.approx(APART - 0.002)
     assert Pace.rest(2, 2 * APART) == 0, "it took long enough"

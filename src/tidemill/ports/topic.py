@@ -120,7 +120,9 @@ class TopicInfo:
     """A topic as it is. `first` and `end` by partition number: offsets of the oldest message and after the newest.
 
     `largest`: bytes that a message may have. `id`: of this topic, as long as it lives; one that is deleted and made
-    again under its name has another.
+    again under its name has another. `sent`: offsets after all that was sent; where a transaction is open, that is more
+    than can be read, and what others have committed behind its beginning cannot be read either until it is over. Empty:
+    as `end`.
     """
 
     name: str
@@ -129,6 +131,10 @@ class TopicInfo:
     cleanup: Cleanup = "delete"
     largest: int = LARGEST
     id: str = ""
+    sent: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sent", self.sent or self.end)
 
     @property
     def partitions(self) -> int:

@@ -81,27 +81,33 @@ class Offsets:
         end = self._ask(dict.fromkeys(partitions, OffsetSpec.latest()))
         return {partition: (first[partition], end[partition]) for partition in partitions}
 
+    def sent(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """Of each: the offset after all that was sent, whether it counts or not. Raises UnknownName."""
+        return self._ask(dict.fromkeys(partitions, OffsetSpec.latest()), IsolationLevel.READ_UNCOMMITTED)
+
     def at(self, partitions: Sequence[Partition], timestamp: int) -> Mapping[Partition, int]:
         """Of each: the offset of the first message that is not older; -1: there is none."""
         return self._ask(dict.fromkeys(partitions, OffsetSpec.for_timestamp(timestamp)))
 
-    def _ask(self, wanted: Mapping[Partition, OffsetSpec]) -> dict[Partition, int]:
+    def _ask(
+        self, wanted: Mapping[Partition, OffsetSpec], isolation: IsolationLevel = IsolationLevel.READ_COMMITTED
+    ) -> dict[Partition, int]:
         if not wanted:
             return {}
         until = time.monotonic() + self._settings.seconds
         while True:
             try:
-                return self._once(wanted)
+                return self._once(wanted, isolation)
             except Unreachable:
                 # The first seconds of a topic, or of a broker: leaders are known, and do not know it yet.
                 if time.monotonic() > until:
                     raise
                 time.sleep(_AGAIN)
 
-    def _once(self, wanted: Mapping[Partition, OffsetSpec]) -> dict[Partition, int]:
+    def _once(self, wanted: Mapping[Partition, OffsetSpec], isolation: IsolationLevel) -> dict[Partition, int]:
         futures = self._admin.list_offsets(
             {TopicPartition(*partition): spec for partition, spec in wanted.items()},
-            isolation_level=IsolationLevel.READ_COMMITTED,
+            isolation_level=isolation,
             request_timeout=self._settings.seconds,
         )
         found: dict[Partition, int] = {}

@@ -103,13 +103,15 @@ class KafkaTopics:
         if count is None:
             return None
         try:
-            bounds = self._offsets.bounds([Partition(name, number) for number in range(count)])
+            partitions = [Partition(name, number) for number in range(count)]
+            sent = self._offsets.sent(partitions)  # before the ends: all up to here is over where these are no less
+            bounds = self._offsets.bounds(partitions)
             policy, largest = self._options(name)
             id_ = self._id(name)
         except UnknownName:
             return None  # it went between two questions
         first, end = zip(*bounds.values(), strict=True)
-        return TopicInfo(name, first, end, policy, largest, id_)
+        return TopicInfo(name, first, end, policy, largest, id_, tuple(map(max, sent.values(), end)))
 
     def names(self) -> list[str]:
         """All topics in order, without Kafka's own and those that stand for tasks."""

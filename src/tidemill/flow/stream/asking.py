@@ -1,12 +1,13 @@
 """How far a group has come, asked by a process that must not stand still: who is silent for a session loses its tasks.
 
 A broker waits with its answer where a process died between sending its positions and committing them, until the
-transaction of that process is over: a minute, with Kafka.
+transaction of that process is over: a minute, with Kafka. Where it died earlier there is an answer, and what tasks
+remember is held up as long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tidemill.flow.stream.outages import Outage
 from tidemill.model.errors import Unreachable
@@ -17,6 +18,9 @@ from tidemill.ports.topic import SESSION, Member, Partition, Position
 QUICKLY = SESSION.total_seconds() / 4
 #: Seconds from a question that was not answered to the next one.
 LATER = 5.0
+#: The same where a transaction is open: those of who lives are over in some milliseconds.
+SOON = 0.1
+_HELD = "what it remembers is held up by a transaction of another process, which may have died"
 
 
 class Asking:
@@ -32,22 +36,46 @@ class Asking:
         self._outage = Outage(name, clock)
         #: When to ask again, by task.
         self._again: dict[int, float] = {}
+        #: Since when a transaction holds the state of a task up.
+        self._held: dict[int, float] = {}
 
     def due(self, tasks: Collection[int]) -> list[int]:
         """Those among the tasks to begin, in order, whose positions may be asked for now."""
         now = self._clock.monotonic()
         self._again = {task: when for task, when in self._again.items() if task in tasks}
+        self._held = {task: since for task, since in self._held.items() if task in tasks}
         return sorted(task for task in tasks if self._again.get(task, now) <= now)
 
-    def ask(self, task: int, member: Member, partitions: Sequence[Partition]) -> Mapping[Partition, Position] | None:
-        """The positions of what a task reads; None: they are not known now."""
+    def ask(
+        self, task: int, member: Member, partitions: Sequence[Partition], is_settled: Callable[[], bool]
+    ) -> Mapping[Partition, Position] | None:
+        """The positions of what a task reads; None: they, or what it remembers, are not known now.
+
+        Args:
+            task: its number.
+            member: asks.
+            partitions: what the task reads.
+            is_settled: whether what it remembers is known; asked after the positions, which settle earlier.
+        """
         try:
-            found = member.committed(partitions, QUICKLY)
+            found, settled = member.committed(partitions, QUICKLY), is_settled()
         except Unreachable as error:
-            self._outage.met(error, "what else it has to do goes on, and it asks again")
-            self._again[task] = self._clock.monotonic() + LATER
+            self._met(task, error)
             return None
+        if not settled:
+            now = self._clock.monotonic()
+            lasts = now - self._held.setdefault(task, now)
+            if lasts < LATER:
+                self._again[task] = now + max(SOON, lasts)
+            else:
+                self._met(task, _HELD)
+            return None
+        self._held.pop(task, None)
         self._again.pop(task, None)
         if not self._again:
             self._outage.over()
         return found
+
+    def _met(self, task: int, trouble: object) -> None:
+        self._outage.met(trouble, "what else it has to do goes on, and it asks again")
+        self._again[task] = self._clock.monotonic() + LATER

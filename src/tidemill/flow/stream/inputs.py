@@ -19,7 +19,7 @@ from tidemill.ports.topic import Partition, Position, TopicInfo, Topics
 
 _log = logging.getLogger("tidemill")
 
-#: Seconds between two looks: with Kafka one takes five requests for each topic.
+#: Seconds between two looks: with Kafka one takes six requests for each topic.
 EVERY = 30.0
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 #: Messages in one turn, at first and at most: enough for Polars to be fast, few enough to see time pass.
 FIRST, MOST = 500, 50_000
-#: Seconds that a turn may take, and below which the next one may take more.
-LONG, SHORT = 1.0, 0.25
+#: Seconds that a turn may take, and how many times as much a turn may have as the one before.
+LONG, MORE = 1.0, 4.0
 #: After a turn with fewer messages the next one begins so many seconds after that one began, at the earliest.
 FEW, APART = 64, 0.005
 
@@ -22,11 +22,14 @@ class Pace:
         self.limit = FIRST
 
     def took(self, messages: int, seconds: float) -> None:
-        """A turn with so many messages took so long."""
-        if seconds > LONG:
-            self.limit = max(1, int(min(messages, self.limit) * LONG / seconds))
-        elif seconds < SHORT and messages >= self.limit:
-            self.limit = min(MOST, self.limit * 4)
+        """A turn with so many messages took so long.
+
+        One that took less than it may, but not little, was full of what each turn costs: on a machine that is busy with
+        other things a stream that is behind would never come to the end at that size.
+        """
+        if seconds > LONG or messages >= self.limit:
+            times = LONG / seconds if seconds * MORE > LONG else MORE
+            self.limit = max(1, min(MOST, int(min(messages, self.limit) * times)))
 
     @staticmethod
     def rest(messages: int, seconds: float) -> float:

@@ -244,7 +244,7 @@ class StreamProcess:
         member, reader = self._joined()
         assert self._inputs is not None
         partitions = list(inputs_of(self.plan, stage, number))
-        known = self._asking.ask(task, member, partitions)
+        known = self._asking.ask(task, member, partitions, lambda: self._maker.is_settled(stage, number))
         if known is None:
             return False
         came = self._inputs.checked(known)

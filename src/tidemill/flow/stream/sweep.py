@@ -15,7 +15,7 @@ _NEVER = 2**63
 
 class Sweep:
     """A look through the stages, one after the other: the ends of what a stage reads are asked for when all before it
-    is done with, so that what came of that is below them.
+    is done with, so that what came of that is below them. What is behind a transaction that is open is on its way, too.
 
     Args:
         plan: the stream.
@@ -52,7 +52,7 @@ class Sweep:
         if info is None:  # whoever reads it says so
             self._waiting[Partition(topic, 0)] = _NEVER
             return
-        for number, (first, end) in enumerate(zip(info.first, info.end, strict=True)):
+        for number, (first, end) in enumerate(zip(info.first, info.sent, strict=True)):
             if end > first:
                 self._waiting[Partition(topic, number)] = end
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from tidemill.flow.stream.asking import QUICKLY
 from tidemill.flow.stream.inputs import Inputs, deleted, see_state
 from tidemill.flow.stream.keeping import Kept
 from tidemill.flow.stream.notes import Note, offset_of
@@ -120,6 +121,20 @@ class WorkMaker:
         """Tasks were taken over: others may have written to their changelogs until now."""
         self._changelogs.clear()
 
+    def is_settled(self, stage: int, number: int) -> bool:
+        """Whether it is known of all that was sent to a task's changelog whether it counts.
+
+        A process may have died, or stand still, in the midst of a transaction; who had the task since has committed
+        behind that, and nobody can read it yet.
+
+        Raises:
+            RunFailed: the changelog is gone. Unreachable.
+        """
+        if not self._plan.keeps_state(stage):
+            return True
+        found = self._changelog(stage)
+        return found.sent[number] <= found.end[number]
+
     def make(
         self,
         stage: int,
@@ -132,7 +147,7 @@ class WorkMaker:
         """A task as it was at the group's last checkpoint.
 
         Args:
-            stage: whose.
+            stage: whose; it is settled.
             number: of the task.
             came: how far the group has come.
             first: where to begin in partitions that it has not read yet.
@@ -159,18 +174,21 @@ class WorkMaker:
     def _recovered(self, stage: int, number: int, told: Callable[[Recovering], None]) -> Kept:
         kept = self._keep(stage, number)
         try:
-            if stage not in self._changelogs:
-                found = self._topics.describe(self._plan.changelog(stage))
-                if found is None:
-                    raise deleted(self._plan, f'"{self._plan.changelog(stage)}", which holds its state, was deleted.')
-                self._changelogs[stage] = found
             if self._reader is None:
                 self._reader = self._topics.reader()
-            kept.recover(self._reader, self._changelogs[stage], told=told)
+            kept.recover(self._reader, self._changelog(stage), told=told)
         except BaseException:
             kept.close()
             raise
         return kept
+
+    def _changelog(self, stage: int) -> TopicInfo:
+        if stage not in self._changelogs:
+            found = self._topics.describe(self._plan.changelog(stage), QUICKLY)
+            if found is None:
+                raise deleted(self._plan, f'"{self._plan.changelog(stage)}", which holds its state, was deleted.')
+            self._changelogs[stage] = found
+        return self._changelogs[stage]
 
     def _check(self, kept: Kept, stage: int, number: int, has_committed: bool) -> None:
         """State says what code it is of: that of other code would give wrong results without a word."""
