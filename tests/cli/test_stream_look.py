@@ -8,6 +8,9 @@ import pytest
 
 from harness.commands import CommandLine
 from harness.streams import CARS, care_of, lines, row, running, work
+from tidemill.model.errors import UserError
+from tidemill.wiring.settings import load_settings
+from tidemill.wiring.streaming import run_streams
 
 ROWS = [row(1), row(3, "b", 30.0), row(21), row(22, "b", 32.0), row(45), row(46, "b", 5.0)]
 
@@ -54,6 +57,34 @@ def test_looking_makes_no_topic(cars: CommandLine) -> None:
         assert cars("stream", command).exit_code == 0
     told = cars("stream", "topics", "--json").object
     assert {(one["name"], one["partitions"]) for one in told["topics"]} == {("telemetry", 0), ("means", 0), ("fast", 0)}
+
+
+def test_what_is_wrong_keeps_no_other_stream_from_running(cars: CommandLine) -> None:
+    cars.write(
+        "pipelines/other.py",
+        """\
+        import tidemill as tm
+
+        other = tm.Pipeline("other")
+
+        @other.stream(tm.topic("telemetry", {"v": "double"}), to="o")
+        def misspelt(rows):
+            return rows.select("w")
+        """,
+    )
+    cars.write("pipelines/broken.py", "import tidemill as tm\n\ntm.topic('t', {'v': 'number'})\n")
+    told: list[str] = []
+    settings = load_settings(cars.folder)
+    assert run_streams(settings, (), lambda: "running" in " ".join(told), told.append) == 1
+    broken, misspelt, begun = told
+    assert broken.startswith('broken.py cannot be loaded: topic: column v: "number" is not a column type')
+    assert misspelt.startswith('other.misspelt cannot run: There is no column "w"')
+    assert "pipelines/other.py:" in misspelt
+    assert begun.startswith("cars.means, cars.fast running, process ")
+    with pytest.raises(UserError, match='There is no column "w"'):
+        run_streams(settings, ["misspelt"], lambda: True, told.append)
+    with pytest.raises(UserError, match='"number" is not a column type'):  # a file that does not load may have made it
+        run_streams(settings, ["lost"], lambda: True, told.append)
 
 
 def test_a_stream_is_shown_with_its_nodes(fed: CommandLine) -> None:

@@ -13,7 +13,7 @@ from harness.commands import CommandLine
 from harness.streams import CARS, care_of, lines, row, running, work
 from tidemill.flow.stream.resetting import do_reset, plan_reset
 from tidemill.plan.partitioning import partition_of
-from tidemill.ports.topic import Topics
+from tidemill.ports.topic import Partition, Topics
 
 NewCommandLine: TypeAlias = Callable[[], CommandLine]
 
@@ -280,3 +280,43 @@ def test_a_replay_that_makes_no_sense_is_refused(cars: CommandLine, arguments: l
     result = cars("stream", "replay", "means", *arguments)
     assert result.exit_code == 2
     assert said.lower() in result.err.lower()
+
+
+PAST = """
+    import tidemill as tm
+
+    c = tm.Pipeline("c")
+
+    @c.source
+    def past():
+        for minute in range(10, 60, 10):
+            yield {"at": f"2026-01-01T00:{minute}:00Z", "n": minute, "p": 0, "o": minute // 10 - 1}
+
+    ticks = tm.topic("ticks", {"at": "timestamptz", "n": "long"}, time="at")
+
+    @c.stream(ticks, to="timed", bootstrap=tm.whole("past", until="2026-01-01T00:30:00Z"))
+    def timed(ticks):
+        return ticks.select("n")
+
+    @c.stream(ticks, to="numbered", bootstrap=tm.whole("past", partition="p", offset="o"))
+    def numbered(ticks):
+        return ticks.select("n")
+"""
+
+
+def test_a_replay_reads_the_table_that_is_the_past_before_the_topic(cli: CommandLine) -> None:
+    cli.write("pipelines/c.py", PAST)
+    assert cli("run", "c").exit_code == 0
+    ticks = [{"at": f"2026-01-01T00:{minute}:01Z", "n": minute + 1} for minute in range(10, 60, 10)]
+    assert cli("stream", "feed", "ticks", "-", given=lines(ticks)).exit_code == 0
+
+    def replayed(name: str, *arguments: str) -> tuple[list[int], int]:
+        told = cli("stream", "replay", name, "--json", *arguments).object
+        return [one["row"]["n"] for one in told["results"]], told["messages"]
+
+    assert replayed("timed", "--from", "2026-01-01T00:10:00Z") == ([10, 20, 31, 41, 51], 7)
+    assert replayed("timed", "--from", "2026-01-01T00:05:00Z", "--until", "2026-01-01T00:15:00Z") == ([10], 1)
+    with care_of(cli.folder) as care:
+        care.topics.trim({Partition("ticks", 0): 5})
+    assert cli("stream", "feed", "ticks", "-", given=lines([ticks[0]])).exit_code == 0
+    assert replayed("numbered", "--from", "2026-01-01T00:30:00Z") == ([30, 40, 50, 11], 4)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -121,3 +123,20 @@ def test_a_collector_makes_prometheus_names_of_the_names_again() -> None:
 def test_the_environment_names_a_collector_or_nothing_is_sent() -> None:
     assert not names_collector({"OTEL_SERVICE_NAME": "x"})
     assert names_collector({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://here"})
+
+
+def test_a_collector_that_is_away_is_told_of_now_and_then_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.3")  # that is too short for a second try
+    times = iter([True, False, True])
+    telemetry = OtelTelemetry("shop", lambda: next(times), processors=[SimpleSpanProcessor(OTLPSpanExporter())])
+    refused = ConnectionError("HTTPConnection(port=9): Failed: [Errno 111] Connection refused'))")
+    logging.getLogger("opentelemetry.exporter").warning("Transient error %s encountered", refused)
+    for _ in range(3):
+        telemetry.ended(Span("x", AT, 1.0))
+    telemetry.close()
+    said = [record.getMessage() for record in caplog.records if record.name == "tidemill"]
+    assert len(said) == 2
+    assert said[0].startswith("telemetry: the collector at http://127.0.0.1:9 takes nothing: Connection refused. ")

@@ -12,7 +12,7 @@ import tidemill as tm
 from tidemill import live
 from tidemill.authoring import registry
 from tidemill.flow.lineage import ColumnGraph
-from tidemill.model.codec import Avro, Raw
+from tidemill.model.codec import Avro, Json, Raw
 from tidemill.model.errors import UserError
 from tidemill.model.lineage import ColumnName
 from tidemill.testing import StreamTest
@@ -149,8 +149,9 @@ def test_messages_that_are_one_value_have_one_column_which_may_have_a_name(colum
 def test_columns_that_are_not_declared_are_those_of_the_codecs_schema() -> None:
     fields = [{"name": "car", "type": "string"}, {"name": "v", "type": "int"}]
     schema = json.dumps({"type": "record", "name": "Lap", "fields": fields})
+    p = tm.Pipeline("p")
 
-    @tm.Pipeline("p").stream(tm.topic("laps", codec=Avro(schema)), to=tm.topic("o"))
+    @p.stream(tm.topic("laps", codec=Avro(schema)), to=tm.topic("o"))
     def doubled(t: tm.Frame) -> tm.Frame:
         return t.with_columns(v=t["v"] * 2)
 
@@ -158,3 +159,17 @@ def test_columns_that_are_not_declared_are_those_of_the_codecs_schema() -> None:
     test.feed("laps", [{"car": "a", "v": 2}])
     test.checkpoint()
     assert [json.loads(value or b"") for _, value in test.messages("o")] == [{"car": "a", "v": 4}]
+    graph = ColumnGraph([p.spec()], lambda _: None, _columns_with)
+    assert graph.table("laps").columns == (("car", "string"), ("v", "int"))
+    edges = graph.near([ColumnName("o", "v")], direction="up").edges
+    assert [(str(one.source), one.kind.value) for one in edges] == [("laps.v", "computed")]
+    with pytest.raises(UserError, match='Topic "laps" has no column "driver"'):
+        tm.topic("laps", key="driver", codec=Avro(schema))
+    with pytest.raises(UserError, match="schema") as wrong:
+        tm.topic("laps", codec=Avro("{"))
+    assert "test_stream_mistakes.py:" in (wrong.value.where or ""), "at the line that declares it"
+
+
+@pytest.mark.parametrize("codec", [Json({"v": "int"}), Avro(columns={"v": "int"})], ids=lambda c: type(c).__name__)
+def test_columns_that_a_codec_is_described_with_are_the_topics(codec: Any) -> None:
+    assert tm.topic("t", codec=codec).columns == {"v": "int"}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tidemill.authoring.pipeline import Pipeline
     from tidemill.authoring.streams import Stream
     from tidemill.model.batch import Interval
+    from tidemill.model.codec import CodecSpec
     from tidemill.model.definition import Definition
     from tidemill.model.frame import Frame, Topic
     from tidemill.ports.dbt import Dbt
@@ -86,6 +87,7 @@ _TRIALS = "tidemill.wiring.trials"
 _SERVICES = "tidemill.wiring.services"
 _MELTANO = "tidemill.wiring.meltano"
 _DBT = "tidemill.wiring.dbt"
+_MESSAGES = "tidemill.wiring.messages"
 
 
 def add(made: Declared | Pipeline) -> None:
@@ -162,3 +164,13 @@ def dbt_of(place: str) -> tuple[list[Path], Dbt]:
     roots: list[Path] = module.roots_of(Path(place.rpartition(":")[0]))
     made: Dbt = module.open_dbt(roots[0])
     return roots, made
+
+
+def columns_of(codec: CodecSpec, topic: str) -> Mapping[str, str] | None:
+    """The columns of a topic's messages and their types, by the schema that their codec is given.
+
+    Raises:
+        DefinitionError: the schema cannot be read.
+    """
+    made: Mapping[str, str] | None = importlib.import_module(_MESSAGES).columns_of(codec, topic)
+    return made

@@ -13,7 +13,7 @@ from tidemill.authoring.handles import Handle, whole_name
 from tidemill.authoring.live import as_source
 from tidemill.authoring.place import here, is_interactive, placed
 from tidemill.authoring.stream_checks import read_checks
-from tidemill.authoring.topics import check_key_codec, plain_columns, read_codec
+from tidemill.authoring.topics import check_key_codec, read_codec, topic_columns
 from tidemill.model.codec import Absent
 from tidemill.model.duration import Duration, read_duration
 from tidemill.model.errors import DefinitionError, UnknownName
@@ -130,8 +130,10 @@ def topic(
         )
     if ahead is not None and time is None:
         raise DefinitionError("ahead= is about the event time.", where=here(), hint="time= names its column")
-    found = plain_columns(name, described, read_types("topic", "columns", columns))
     keys = read_names("topic", "key", key, empty=True)
+    found = topic_columns(name, described, read_types("topic", "columns", columns))
+    if columns is None and key_codec is not None and not set(keys) <= set(found or keys):
+        found = None  # columns that are only in keys are to be declared
     for column in (*keys, *([time] if time else [])):
         if found is not None and column not in found:
             raise DefinitionError(

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from tidemill.authoring.place import here
+from tidemill.authoring import registry
+from tidemill.authoring.place import here, placed
 from tidemill.model.codec import NAMED, SINGLE, Avro, CodecSpec, Json, JsonSchema, Protobuf, Raw, Text
 from tidemill.model.errors import DefinitionError, UnknownName
 from tidemill.model.frame.topic import Topic
@@ -122,15 +123,16 @@ def read_codec(given: Any, declared: Topic | None = None) -> CodecSpec:
     return NAMED[given](columns=columns) if given in ("avro", "json_schema") else NAMED[given]()  # type: ignore[call-arg]
 
 
-def plain_columns(topic: str, codec: CodecSpec, columns: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """The columns of a topic: where messages are one value, that is one, which need not be declared.
+def topic_columns(topic: str, codec: CodecSpec, columns: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The columns of a topic, which need not be declared where its codec says them: messages that are one value have
+    one, and a schema has its own. None: only the messages know.
 
     Raises:
-        DefinitionError: others are declared than the codec has.
+        DefinitionError: others are declared than the codec has; the schema cannot be read.
     """
     kind = _PLAIN.get(type(codec))
     if kind is None:
-        return columns
+        return columns if columns is not None else _columns_by_codec(topic, codec)
     if columns is None:
         return {codec.column: kind}  # type: ignore[union-attr]  # both have one
     if len(columns) != 1 or any(
@@ -142,6 +144,13 @@ def plain_columns(topic: str, codec: CodecSpec, columns: Mapping[str, Any] | Non
             hint=f'{{"value": "{kind}"}}, or no columns',
         )
     return columns
+
+
+def _columns_by_codec(topic: str, codec: CodecSpec) -> Mapping[str, Any] | None:
+    declared: Mapping[str, Any] | None = getattr(codec, "columns", None)
+    if declared is not None or getattr(codec, "schema", None) is None:
+        return declared
+    return placed(registry.columns_of, codec, topic)
 
 
 def _with_text(codec: CodecSpec) -> CodecSpec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tidemill.model.errors import DefinitionError, TidemillError, UserError
@@ -61,13 +60,10 @@ def check_streams(spec: PipelineSpec) -> None:
         from tidemill.adapters.polars.stream.engine import PolarsStreamEngine
         from tidemill.flow.stream.defining import frames_of
         from tidemill.plan.topology import plan_topology
-        from tidemill.wiring.messages import knowing_columns
 
         partitions = {topic.name: topic.partitions for topic in stream.topics.values()}
-        known = {name: knowing_columns(topic) for name, topic in stream.topics.items()}
         try:
-            frames = frames_of(replace(stream, topics=known))
-            plan_topology(stream.full_name, frames, PolarsStreamEngine({}).columns_of, partitions)
+            plan_topology(stream.full_name, frames_of(stream), PolarsStreamEngine({}).columns_of, partitions)
         except UserError as error:
             error.where = error.where or stream.place
             raise

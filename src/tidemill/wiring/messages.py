@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tidemill.authoring.topics import read_codec, read_key_codec
 from tidemill.flow.stream.outlets import EncodeKeys
+from tidemill.model.codec import CodecSpec
 from tidemill.model.frame.topic import Topic
 from tidemill.wiring.codecs import open_codec
 
@@ -34,20 +34,12 @@ def codec_of(topic: Topic, registry: Registry | None = None) -> Codec:
     return codec if known is None else Leaving(codec, [name for name in topic.key if name not in known])
 
 
-def knowing_columns(topic: Topic, registry: Registry | None = None) -> Topic:
-    """The topic; where it declares no columns and its schema does, with those.
-
-    Raises:
-        DefinitionError: the schema cannot be read.
-    """
-    if topic.columns is not None or getattr(topic.codec, "schema", None) is None:
-        return topic
-    columns = codec_of(topic, registry).columns
-    if columns is None or not set(topic.key) <= set(columns):  # columns that are only in keys are to be declared
-        return topic
+def columns_of(codec: CodecSpec, topic: str) -> Mapping[str, str] | None:
+    """See `tidemill.authoring.registry.columns_of`."""
     from tidemill.adapters.polars.types import table_type
 
-    return replace(topic, columns={name: table_type(kind) for name, kind in columns.items()})
+    columns = open_codec(codec, topic).columns
+    return None if columns is None else {name: str(table_type(kind)) for name, kind in columns.items()}
 
 
 def key_encoder(

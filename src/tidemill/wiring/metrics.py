@@ -27,6 +27,7 @@ from tidemill.flow.metrics import (
 )
 from tidemill.flow.stream.facts import ProcessFacts
 from tidemill.flow.stream.lag import Lag, archive_lag, lag_by_facts, loaded_until
+from tidemill.flow.stream.outages import Seldom
 from tidemill.flow.stream.topic_archive import Archived, archived_of
 from tidemill.flow.tracing import run_span
 from tidemill.model.errors import Conflict, SettingsError, TidemillError, Unreachable
@@ -270,4 +271,4 @@ def open_telemetry(settings: Settings) -> Telemetry | None:
     if not names_collector(os.environ):
         _log.warning("[otel] is enabled, and OTEL_EXPORTER_OTLP_ENDPOINT names no collector: nothing is sent")
         return None
-    return OtelTelemetry(settings.name)
+    return OtelTelemetry(settings.name, Seldom(system_clock()).due)

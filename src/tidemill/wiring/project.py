@@ -63,6 +63,17 @@ def load_pipelines(settings: Settings) -> dict[str, Pipeline]:
     return registry.collected()
 
 
+@_in_turn
+def load_what_loads(settings: Settings) -> tuple[dict[str, Pipeline], dict[str, TidemillError]]:
+    """Import every pipeline file of the project; the pipelines by name, and why some files do not load, by path."""
+    errors = _load_all(settings)
+    return {name: made for name, made in registry.collected().items() if _file_of(made) not in errors}, errors
+
+
+def _file_of(made: Declared) -> str:
+    return made.place.rpartition(":")[0]
+
+
 def _load_all(settings: Settings) -> dict[str, TidemillError]:
     """Import every pipeline file of the project; returns why some do not load, by path."""
     registry.clear()
@@ -121,7 +132,7 @@ def find_declared(settings: Settings, name: str) -> Declared:
         UnknownName: with the nearest names.
     """
     errors = _load_all(settings)
-    made = {name: one for name, one in registry.declared().items() if one.place.rpartition(":")[0] not in errors}
+    made = {name: one for name, one in registry.declared().items() if _file_of(one) not in errors}
     if name not in made:
         for error in errors.values():
             raise error

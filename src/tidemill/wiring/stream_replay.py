@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from tidemill.flow.stream.facts import target_of
 from tidemill.flow.stream.plan import StreamPlan
 from tidemill.flow.stream.stretch import stretch
 from tidemill.model.errors import UnknownName, UserError
 from tidemill.model.frame.topic import Topic, ToTopic
-from tidemill.model.stream import StreamSpec
-from tidemill.ports.topic import Partition, TopicSpec
+from tidemill.model.stream import Bootstrap, StreamSpec, TableBefore
+from tidemill.model.table import TableName
+from tidemill.ports.topic import Messages, Partition, TopicSpec
 from tidemill.wiring.codecs import registry_of
 from tidemill.wiring.messages import codec_of, key_encoder
 from tidemill.wiring.stream_care import StreamCare
@@ -67,12 +68,24 @@ class _Collected:
 
 
 class _Tables:
-    """Tables of the lake that are only read."""
+    """Tables of the lake that are only read; of those that are a topic's past, the rows of a time."""
 
-    def __init__(self, care: StreamCare) -> None:
+    def __init__(self, care: StreamCare, spec: StreamSpec, since: datetime | None, until: datetime | None) -> None:
         self.schema = care.tables.schema
-        self.rows = care.tables.rows
         self.lookup = care.tables.lookup
+        self._all_rows = care.tables.rows
+        self._since, self._until = since, until
+        self._times = {before.table: spec.topics[p].time for p, before in spec.bootstrap.items() if _is_timed(before)}
+
+    def rows(self, name: TableName) -> Any:
+        """Those rows."""
+        from tidemill.adapters.polars.table_past import between
+
+        time = self._times.get(name)
+        rows = self._all_rows(name)
+        if time is None or self._since is None or self._until is None:
+            return rows
+        return between(rows, time, self._since, self._until)
 
     def loader(self, *_: Any) -> Waiting:
         """Rows for tables do not go there."""
@@ -106,13 +119,15 @@ def replay(
     if since >= until:
         raise UserError("The range is empty: --from is not before --until.")
     pipeline, spec = care.find(name)
-    spec = replace(spec, bootstrap={})  # the range is what is read, wherever it is kept
+    # Rows that know their message are read as messages, like archived ones. The process reads the others by itself.
+    topics = care.maker.topics_of(_bootstrapped(spec, timed=False))
+    spec = _bootstrapped(spec, timed=True)
     if to is not None and to in {topic.name for topic in spec.topics.values()}:
         raise UserError(f'"{spec.full_name}" reads "{to}" itself.', hint="choose another topic")
     if to is not None and care.topics.describe(to) is None:
         raise UnknownName.of("topic", to, care.topics.names())
 
-    ranges = _ranges(care, spec, since, until)
+    ranges = _ranges(topics, spec, since, until)
     writer = care.topics.writer(f"{spec.full_name}.replay") if to is not None else None
 
     def give_out(target: str, key: tuple[str, ...], rows: Any) -> None:
@@ -126,7 +141,7 @@ def replay(
             writer.send(to, values, keys=None if keys is None else keys(rows))
 
     try:
-        done = play(care, pipeline, spec, ranges, give_out)
+        done = play(care, pipeline, spec, ranges, give_out, topics, since, until)
         if writer is not None:
             writer.commit({})
     finally:
@@ -135,12 +150,26 @@ def replay(
     return done
 
 
+def _is_timed(before: Bootstrap) -> TypeGuard[TableBefore]:
+    """Whether it is a table whose rows do not know their message."""
+    return isinstance(before, TableBefore) and not before.offset
+
+
+def _bootstrapped(spec: StreamSpec, *, timed: bool) -> StreamSpec:
+    """The stream with only such pasts."""
+    kept = {parameter: before for parameter, before in spec.bootstrap.items() if _is_timed(before) == timed}
+    return replace(spec, bootstrap=kept)
+
+
 def play(
     care: StreamCare,
     pipeline: PipelineSpec,
     spec: StreamSpec,
     ranges: Mapping[Partition, tuple[int, int]],
     give_out: Callable[[str, tuple[str, ...], Any], None],
+    topics: Topics | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> Replayed:
     """Run stretches of topics through a stream's function, in memory.
 
@@ -150,6 +179,9 @@ def play(
         spec: of the stream.
         ranges: of every partition that it reads: the first offset, and that after the last.
         give_out: gets rows: where they would have gone, their key's columns, and they themselves.
+        topics: with more of a past than `care` knows.
+        since: of a table that the stream is bootstrapped from, rows of this time and later come first; None: all do.
+        until: up to, not including, this time.
 
     Raises:
         RunFailed: a row cannot be taken, and the stream stops at such.
@@ -162,11 +194,16 @@ def play(
     memory = MemoryTopics(clock)
     for name in {partition.topic for partition in ranges}:
         memory.create(TopicSpec(name, sum(partition.topic == name for partition in ranges)))
-    maker = StreamMaker(memory, MemoryStates(), _Tables(care), clock, registry_of(care.settings.streams))
+    tables = _Tables(care, spec, since, until)
+    maker = StreamMaker(memory, MemoryStates(), tables, clock, registry_of(care.settings.streams))
     process = maker.process(pipeline, spec, "replay", lambda plan: _Collected(plan, give_out))
     done = Replayed()
+    if spec.bootstrap:
+        past = [maker.topics_of(spec).describe(topic) for topic in {partition.topic for partition in ranges}]
+        done.messages = sum(-1 - first for info in past if info is not None for first in info.first if first < 0)
     try:
-        _play(care, memory, ranges, process, clock, _longest_idle(spec), done)
+        messages = stretch(topics or care.topics, care.clock, *_bounds(ranges))
+        _play(messages, memory, process, clock, _longest_idle(spec), done)
     finally:
         process.close()
     done.rows = sum(process.rows_out.values())
@@ -181,31 +218,28 @@ def _json(topic: str) -> Any:
     return open_codec(Json(), topic)
 
 
-def _ranges(care: StreamCare, spec: StreamSpec, since: datetime, until: datetime) -> dict[Partition, tuple[int, int]]:
+def _ranges(topics: Topics, spec: StreamSpec, since: datetime, until: datetime) -> dict[Partition, tuple[int, int]]:
     """The stretch of each partition."""
     found: dict[Partition, tuple[int, int]] = {}
     for name in {topic.name for topic in spec.topics.values()}:
-        info = care.topics.describe(name)
+        info = topics.describe(name)
         if info is None:
-            raise UnknownName.of("topic", name, care.topics.names())
-        first, last = (care.topics.at(name, round(at.timestamp() * 1000)) for at in (since, until))
+            raise UnknownName.of("topic", name, topics.names())
+        first, last = (topics.at(name, round(at.timestamp() * 1000)) for at in (since, until))
         found |= {Partition(name, n): (first[n], last[n]) for n in range(info.partitions)}
     return found
 
 
+def _bounds(ranges: Mapping[Partition, tuple[int, int]]) -> tuple[dict[Partition, int], dict[Partition, int]]:
+    begin = {partition: first for partition, (first, _) in ranges.items()}
+    return begin, {partition: last for partition, (_, last) in ranges.items()}
+
+
 def _play(
-    care: StreamCare,
-    memory: Topics,
-    ranges: Mapping[Partition, tuple[int, int]],
-    process: StreamProcess,
-    clock: Any,
-    idle: timedelta,
-    done: Replayed,
+    found: Iterable[Messages], memory: Topics, process: StreamProcess, clock: Any, idle: timedelta, done: Replayed
 ) -> None:
     feeding = memory.writer("feeding")
-    begin = {partition: first for partition, (first, _) in ranges.items()}
-    end = {partition: last for partition, (_, last) in ranges.items()}
-    for messages in stretch(care.topics, care.clock, begin, end):
+    for messages in found:
         done.messages += len(messages)
         feeding.send(
             messages.partition.topic, messages.values, keys=messages.keys, partitions=messages.partition.number,

@@ -12,7 +12,7 @@ from tidemill.model.codec import Json, Raw, Text
 from tidemill.model.errors import DataError
 from tidemill.model.frame.topic import Topic
 from tidemill.wiring.codecs import open_codec
-from tidemill.wiring.messages import codec_of, key_encoder, knowing_columns
+from tidemill.wiring.messages import codec_of, key_encoder
 
 if TYPE_CHECKING:
     from tidemill.ports.registry import Registry
@@ -47,7 +47,6 @@ def encoded(topic: Topic, lines: Sequence[bytes], *, strict: bool = True, regist
     Raises:
         DataError: a line does not fit; the place is its number.
     """
-    topic = knowing_columns(topic, registry)
     if topic.columns is None:
         if topic.key_codec is not None:
             raise DataError(

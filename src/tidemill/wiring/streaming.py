@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidemill.flow.metrics import CHECKPOINTS, LAG, OF_PROCESSES, of_processes
@@ -18,13 +19,13 @@ from tidemill.flow.stream.facts import ProcessFacts
 from tidemill.flow.stream.measuring import Checkpoint, Counts
 from tidemill.flow.stream.observing import Observer
 from tidemill.flow.stream.outages import Seldom
-from tidemill.model.errors import Conflict, TidemillError, Unreachable
+from tidemill.model.errors import Conflict, TidemillError, UnknownName, Unreachable
 from tidemill.wiring.codecs import registry_of
 from tidemill.wiring.feeding import Feeders
 from tidemill.wiring.metrics import LagWatch, as_text, open_telemetry, served
 from tidemill.wiring.metrics_settings import MetricsSettings
 from tidemill.wiring.outside import OutsideSystems
-from tidemill.wiring.project import load_pipelines
+from tidemill.wiring.project import load_what_loads
 from tidemill.wiring.secrets import connections_of
 from tidemill.wiring.services import connect
 from tidemill.wiring.settings import STATE_FOLDER, Settings
@@ -96,19 +97,46 @@ def run_streams(
         told: is told what happens, a line at a time.
         metrics: where those of this process are served.
 
+    What is wrong with a stream is told before any of them begins, and the others run.
+
     Raises:
-        UserError: there is no such stream, or one is declared wrongly.
+        UserError: there is no such stream, or none that is not declared wrongly.
     """
-    pipelines = [pipeline.spec() for pipeline in load_pipelines(settings).values()]
-    chosen = [found for name in names or (None,) for found in streams_of(pipelines, name)]
+    chosen, wrong = _chosen(settings, names)
     with Running(settings, stopping, told) as running, served(metrics or MetricsSettings(), running.text, told):
-        for _, spec in chosen:
-            running.maker.plan(spec)  # what is wrong with a stream is told before any of them begins
+        sound = []
         for pipeline, spec in chosen:
+            try:
+                running.maker.plan(spec)
+                sound.append((pipeline, spec))
+            except Unreachable:
+                raise
+            except Exception as error:  # a user's function may raise anything
+                wrong[f"{spec.full_name} cannot run"] = error
+        if wrong and not sound:
+            raise wrong.pop(next(iter(wrong)))
+        for what, why in wrong.items():
+            running.tell(what, why)
+        for pipeline, spec in sound:
             running.start(pipeline, spec)
-        told(f"{', '.join(spec.full_name for _, spec in chosen) or 'no streams'} running, process {os.getpid()}")
+        told(f"{', '.join(spec.full_name for _, spec in sound) or 'no streams'} running, process {os.getpid()}")
         running.wait()
         return 1 if running.has_failed else 0
+
+
+def _chosen(
+    settings: Settings, names: Sequence[str]
+) -> tuple[list[tuple[PipelineSpec, StreamSpec]], dict[str, Exception]]:
+    """The streams that are asked for; where that is all, what is wrong with files that may have more."""
+    loaded, errors = load_what_loads(settings)
+    pipelines = [pipeline.spec() for pipeline in loaded.values()]
+    try:
+        chosen = [found for name in names or (None,) for found in streams_of(pipelines, name)]
+    except UnknownName:
+        for error in errors.values():
+            raise error from None
+        raise
+    return chosen, {} if names else {f"{Path(file).name} cannot be loaded": why for file, why in errors.items()}
 
 
 class Running:
@@ -255,7 +283,7 @@ class Running:
                         seldom.reset()
                     before = type(error).__name__
                     if seldom.due():
-                        self._tell(spec, error)
+                        self.tell(f"{spec.full_name} has stopped", error)
                     observer.failed(error, process)
                     if not self._again:
                         return
@@ -271,12 +299,13 @@ class Running:
         if done.error is None:
             telemetry.measured(CHECKPOINTS, (done.stream, identity), done.seconds)
 
-    def _tell(self, spec: StreamSpec, error: Exception) -> None:
+    def tell(self, what: str, why: Exception) -> None:
+        """Tell of a stream that does not run, or no longer."""
         self._failed.set()
-        if isinstance(error, TidemillError):
-            self._told(f"{spec.full_name} has stopped: {error}")
+        if isinstance(why, TidemillError):
+            self._told(f"{what}: {why}")
         else:
-            _log.error("%s has stopped", spec.full_name, exc_info=error)
+            _log.error("%s", what, exc_info=why)
 
     def _rest(self, seconds: float, observer: Observer, halted: Callable[[], bool]) -> None:
         until = self.clock.monotonic() + seconds

@@ -28,7 +28,7 @@ from tidemill.model.table import PublishMode, Scan, TableName
 from tidemill.plan.needed import needed_columns
 from tidemill.plan.topology import Node, looked_up, plan_topology
 from tidemill.ports.topic import Partition, TopicInfo, TopicSpec
-from tidemill.wiring.messages import codec_of, key_encoder, knowing_columns, reader_of
+from tidemill.wiring.messages import codec_of, key_encoder, reader_of
 from tidemill.wiring.settings import STATE_FOLDER, Settings
 from tidemill.wiring.storage import Reach
 from tidemill.wiring.stream_past import beginning, with_pasts
@@ -217,8 +217,7 @@ class StreamMaker:
         """
         from tidemill.adapters.polars.stream.engine import PolarsStreamEngine
 
-        known = {name: knowing_columns(topic, self._registry) for name, topic in spec.topics.items()}
-        frames = frames_of(replace(spec, topics=known))
+        frames = frames_of(spec)
         since: dict[str, datetime] = {}
         for parameter, before in spec.bootstrap.items():
             if isinstance(before, TableBefore):

@@ -47,6 +47,8 @@ _LONGEST, _MOST = 1 << 20, 64 << 20
 
 #: Of so many further columns at most it is seen whether messages have them all: beyond that, keys are counted sooner.
 _FURTHER = 12
+#: Where messages lack one of them, that is looked for again after so many batches: a vain try costs one batch at most.
+_REST = 64
 
 _READ_AS: dict[Type, type] = {BOOLEAN: bool, INT: int, LONG: int, FLOAT: float, DOUBLE: float}
 _AS_TEXT = (STRING, DATE, TIME, TIMESTAMP, TIMESTAMPTZ, UUID, BINARY)
@@ -68,8 +70,9 @@ class FastReader:
         self._keys = _any_of(schema.names)
         fields = [(f"c{place}", column.name, _kind(column), None) for place, column in enumerate(schema)]
         self._message = _decoder(fields)
-        #: Reads messages that have all further columns, too; None: some have not.
+        #: Reads messages that have all further columns, too; None: there are none, or too many.
         self._whole: Callable[[bytes], Any] | None = None
+        self._rest = 0
         self._further = len(further)
         if 0 < len(further) <= _FURTHER and self.suits(Schema(tuple(further))):
             beside = [(f"f{place}", column.name, _kind(column)) for place, column in enumerate(further)]
@@ -111,11 +114,13 @@ class FastReader:
 
     def _read(self, values: Sequence[bytes]) -> tuple[list[Any], int]:
         """The messages, and how many keys are certain to be in them beside those of the columns."""
-        if self._whole is not None:
+        if self._rest > 0:
+            self._rest -= 1
+        elif self._whole is not None:
             try:
                 return list(map(self._whole, values)), self._further * len(values)
             except msgspec.ValidationError:
-                self._whole = None
+                self._rest = _REST
         return list(map(self._message, values)), 0
 
     def _certain(self, arrays: Sequence[pa.Array], values: Sequence[bytes], data: bytes, further: int) -> bool:

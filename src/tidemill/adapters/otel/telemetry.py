@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +26,7 @@ from tidemill.model.metric import SECONDS, Histogram, Metric, Sample
 from tidemill.ports.telemetry import Span
 
 _log = logging.getLogger("tidemill")
+_theirs = logging.getLogger("opentelemetry")
 
 #: Samples are asked for once in a collection, in which each metric calls back; it takes less than this, in seconds.
 _FRESH = 1.0
@@ -34,10 +36,18 @@ _LAST = 5_000
 _SUFFIXES = {"s": "_seconds", "By": "_bytes", "1": "_ratio"}
 
 
+#: Where the environment says where metrics and traces go.
+_ENDPOINTS = tuple(f"OTEL_EXPORTER_OTLP{kind}_ENDPOINT" for kind in ("", "_TRACES", "_METRICS"))
+_REASON = re.compile(r"\[Errno -?\d+\] ([^\"')]+)")
+
+
 def names_collector(environment: Mapping[str, str]) -> bool:
     """Whether the environment says where metrics or traces go."""
-    kinds = ("", "_TRACES", "_METRICS")
-    return any(environment.get(f"OTEL_EXPORTER_OTLP{kind}_ENDPOINT") for kind in kinds)
+    return any(map(environment.get, _ENDPOINTS))
+
+
+def _endpoints() -> str:
+    return ", ".join(url for name in _ENDPOINTS if (url := os.environ.get(name)))
 
 
 def otel_name(metric: Metric) -> str:
@@ -53,16 +63,21 @@ class OtelTelemetry:
 
     Args:
         project: the project, told with everything.
+        due: asked whether to tell again that a collector takes nothing.
         processors, readers: instead of those that send by OTLP.
     """
 
     def __init__(
         self,
         project: str,
+        due: Callable[[], bool] = lambda: True,
         *,
         processors: Sequence[SpanProcessor] | None = None,
         readers: Sequence[MetricReader] | None = None,
     ) -> None:
+        self._complaints = _Complaints(due)
+        _theirs.addHandler(self._complaints)
+        _theirs.propagate = False
         resource = Resource.create({
             "service.name": os.environ.get("OTEL_SERVICE_NAME") or "tidemill",
             "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
@@ -124,6 +139,33 @@ class OtelTelemetry:
                 provider.shutdown()
             except Exception as error:
                 _log.warning("telemetry: what was left could not be sent: %s", error)
+        _theirs.removeHandler(self._complaints)
+        _theirs.propagate = not _theirs.handlers
+
+
+class _Complaints(logging.Handler):
+    """What OpenTelemetry complains about, now and then only: of a collector that is away it tells at each try."""
+
+    def __init__(self, due: Callable[[], bool]) -> None:
+        super().__init__(logging.WARNING)
+        self._due = due
+        self._reason = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell, if it is time."""
+        if record.msg.startswith("Transient error") and isinstance(record.args, tuple):
+            found = str(record.args[0])  # the reason stands within what the HTTP client says of each of its layers
+            told = _REASON.search(found)
+            self._reason = told[1] if told else found
+        elif not record.msg.startswith("Failed to export"):
+            _log.log(record.levelno, "telemetry: %s", record.getMessage(), exc_info=record.exc_info)
+        elif self._due():
+            timed_out = "due to timeout" in record.msg and self._reason
+            _log.warning(
+                "telemetry: the collector at %s takes nothing: %s. Metrics and traces are lost until it does; all else "
+                "goes on. Is it up, and is OTEL_EXPORTER_OTLP_ENDPOINT its address?",
+                _endpoints(), (self._reason if timed_out else record.getMessage()).removesuffix("."),
+            )  # fmt: skip
 
 
 class _Asked:

@@ -208,6 +208,12 @@ class TablePast:
             at += rows.height
 
 
+def between(rows: pl.LazyFrame, time: str, since: datetime, until: datetime) -> pl.LazyFrame:
+    """The rows of a table from a time, up to, not including, another."""
+    at = micros(rows, time)
+    return rows.filter((at >= micros_of(since)) & (at < micros_of(until)))
+
+
 def _fits(found: pl.DataType, wanted: pl.DataType) -> bool:
     """Whether values of a type can be taken for those of another without a rule of how to read them."""
     if found == pl.Null() or (found.is_numeric() and wanted.is_numeric()):
