@@ -204,7 +204,8 @@ def test_a_file_that_does_not_load_names_the_line(cli):
         (["run", "broken", "--param", "m=1"],
          'error: There is no parameter "m".\n  at: pipelines/broken.py:3\n  try: known: n, name, quick, ratio'),
         (["run", "broken", "--param", "n=many"],
-         'error: "many" is no int, which parameter "n" is.\n  at: pipelines/broken.py:3\n  try: n=3'),
+         'error: Parameter "n" does not fit: \'many\' is not of type \'integer\'.\n  at: pipelines/broken.py:3\n'
+         "  try: type: integer"),
         (["run", "broken", "--param", "n"], 'error: "n" is no parameter.\n  try: --param name=value'),
         (["run", "nowhere.py"],
          'error: There is no file "nowhere.py".\n  try: a pipeline\'s name, or the path of its file'),

@@ -195,7 +195,7 @@ ON_THE_COMMAND_LINE = {
     ),
     "run shop 2026-01-01 --param day=1": (
         'error: There is no parameter "day".\n  at: pipelines/shop.py:5\n'
-        '  try: declare it: tm.Pipeline("shop", params={"day": ...})'
+        '  try: declare it: params={"day": ...}'
     ),
     "data show ordrs": (
         'error: There is no table "ordrs".\n  at: branch "main"\n  try: did you mean "shop.orders"?'

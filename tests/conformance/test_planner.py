@@ -183,6 +183,31 @@ def test_a_batch_of_a_chain_that_took_nothing_steps_aside_after_a_minute(mill: M
         control.trigger(mill.store, "p", mill.clock.now(), interval=Interval(START, START + DAY))
 
 
+def test_a_run_by_hand_that_gives_no_sign_of_life_steps_aside_and_one_of_a_scheduler_goes_on(mill: Mill) -> None:
+    """Rule 6: it was killed, and no scheduler takes it up again."""
+    mill.at(2026, 1, 3)
+    mill.keep(daily(sequential=True, bookmarks_only=True))
+    with mill.store.write() as tx:
+        batch = tx.batches.open(BatchKey("p", Interval(START, START + DAY)), mill.clock.now())
+        lease = mill.clock.now() + timedelta(seconds=30)
+        killed = tx.runs.start(batch.id, holder="there:1:0", now=mill.clock.now(), lease_until=lease)
+    mill.plan(2)
+    mill.clock.advance(60)
+    mill.plan(2)
+    assert mill.asked() == ["2026-01-01"], "the other computer's clock may be slow"
+    mill.clock.advance(40)
+    mill.plan(2)
+    assert mill.asked() == ["2026-01-01", "2026-01-02"]
+    with mill.store.read() as tx:
+        ended = tx.runs.get(killed.id)
+    assert ended is not None
+    assert ended.state is RunState.FAILED
+    mill.runs.claim("s", timedelta(seconds=1), 1)
+    mill.at(2026, 1, 5)
+    mill.plan(2)
+    assert mill.asked() == ["2026-01-01", "2026-01-02"], "a scheduler will go on with it"
+
+
 def _store_runs(self: Mill) -> Iterable[int]:
     with self.store.read() as tx:
         return [run.id for run in tx.runs.recent()]

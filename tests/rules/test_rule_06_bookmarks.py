@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.forking import ran
 from harness.project import Project
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.flow.facts.batches import batch_facts
-from tidemill.model.batch import BatchState
-from tidemill.model.errors import Refused
+from tidemill.model.batch import BatchKey, BatchState
+from tidemill.model.errors import Fenced, Refused
 from tidemill.model.run import RunState
+from tidemill.wiring.runner import run_pipeline
 
 
 class Log:
@@ -24,6 +30,8 @@ class Log:
         self.asked: list[tuple[Any, Any]] = []
         #: What happens when it is asked.
         self.fault: BaseException | None = None
+        #: What happens elsewhere meanwhile.
+        self.meanwhile: Callable[[], Any] = lambda: None
 
     def declare(self, project: Project, **options: Any) -> Pipeline:
         p = project.pipeline("crm", schedule=None)
@@ -36,6 +44,7 @@ class Log:
             self.asked.append((bookmark.value, bookmark.until))
             if self.fault is not None:
                 raise self.fault
+            self.meanwhile()
             until = self.length if bookmark.until is None else bookmark.until
             for n in range((bookmark.value or 0) + 1, until + 1):
                 yield {"n": n}
@@ -133,6 +142,61 @@ def test_a_batch_that_took_nothing_steps_aside(project: Project, fault: BaseExce
         ended = tx.runs.recent()[-1]
         assert ended.state in (RunState.FAILED, RunState.CANCELLED), "it stays as it ended"
         assert batch_facts(tx, tx.batches.recent()[-1])["state"] == f"{ended.state}, stepped aside"
+
+
+def killed_in(step: str, root: Path) -> None:
+    """A process that is killed while it runs the pipeline, by its source or by its table."""
+    project, log = Project(root), Log()
+    p = log.declare(project)
+    log.length = 3
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if step == "source":
+        log.meanwhile = die
+
+    @p.table
+    def broken(changes: Any) -> Any:
+        die()
+
+    project.run(p, "first")
+
+
+def test_a_killed_run_steps_aside_where_it_took_nothing(project: Project) -> None:
+    log = Log()
+    assert ran(killed_in, "source", project.root) == -signal.SIGKILL
+    log.length = 3
+    assert project.run(log.declare(project), "second").ok
+    assert numbers(project) == [1, 2, 3]
+    with project.services.metadata.read() as tx:
+        killed = tx.runs.recent()[-1]
+    assert killed.state is RunState.FAILED
+    assert "is gone" in str(killed.error)
+
+
+def test_a_killed_run_is_waited_for_where_it_took_something(project: Project) -> None:
+    assert ran(killed_in, "table", project.root) == -signal.SIGKILL
+    with pytest.raises(Refused, match="is not published"):
+        project.run(Log().declare(project), "second")
+
+
+def test_a_run_that_was_given_up_and_comes_back_can_take_nothing(project: Project) -> None:
+    """Its process was believed gone while its source was slow: another batch has its range by now."""
+    log = Log()
+    p = log.declare(project)
+    log.length = 3
+    elsewhere = replace(project.services, holder="there:1:0", alive=lambda _: False)
+
+    def second() -> None:
+        if len(log.asked) == 1:
+            assert run_pipeline(elsewhere, p.spec(), [BatchKey("crm", run_key="second")])[-1].ok
+
+    log.meanwhile = second
+    with pytest.raises(Fenced, match="has ended: failed"):
+        project.run(p, "first")
+    assert numbers(project) == [1, 2, 3]
+    assert bookmark(project) == 3
 
 
 def test_what_has_archived_anything_is_waited_for_whoever_died_then(project: Project) -> None:

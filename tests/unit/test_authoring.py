@@ -159,6 +159,13 @@ def test_tables_that_read_each_other_are_a_circle() -> None:
     assert error.value.what == 'Tables of pipeline "p" read each other in a circle: a -> b -> a.'
 
 
+def test_an_unknown_format_is_told_before_there_is_a_file() -> None:
+    with pytest.raises(UnknownName, match='There is no format "json"') as error:
+        tm.Pipeline("p").files("in/*", name="rows", format="json")
+    assert "test_authoring.py:" in str(error.value.where)
+    assert error.value.hint == 'did you mean "jsonl"?'
+
+
 @pytest.mark.parametrize(
     ("options", "what", "hint"),
     [

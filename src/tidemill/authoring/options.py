@@ -25,7 +25,7 @@ from tidemill.model.table import (
 from tidemill.plan.jsonpath import Step, compile_path
 from tidemill.plan.known import SYSTEM_NAMES
 from tidemill.plan.path_columns import path_types
-from tidemill.ports.decoder import DecodeOptions
+from tidemill.ports.decoder import DecodeOptions, check_format
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -52,6 +52,8 @@ def decode_options(options: dict[str, Any], origin: object) -> Mapping[str, Any]
     taken = {name: options.pop(name) for name in list(options) if name in known}
     if "key" in taken:
         taken["key"] = _names(taken["key"])
+    if "format" in taken:
+        placed(check_format, taken["format"])
     DecodeOptions(**taken)
     if taken.get("records") is not None:
         placed(records_path, taken["records"])

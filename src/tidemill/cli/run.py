@@ -83,6 +83,7 @@ def run(
 
     Running an interval again replaces its rows. What was archived is not extracted again, unless --refetch says so.
     """
+    from tidemill.plan.params import read_params
     from tidemill.plan.when import when_of
     from tidemill.wiring.runner import keys_of
 
@@ -96,7 +97,7 @@ def run(
 
         return run_dag(invocation, made.definition(), when, params, start)
     spec = made.spec()
-    overrides = dict(_parameter(text, spec) for text in params)
+    overrides = read_params(made.definition().params, params, where=spec.place) if params else {}
     keys = keys_of(spec, when, invocation.services)
     if when is None and keys[0].interval is not None:
         latest = when_of(keys[0], spec)
@@ -180,30 +181,6 @@ def _archived_work(invocation: Invocation, batch_id: int, pipelines: Mapping[str
             hint=f"tidemill run {batch.pipeline} {when_of(batch.key, spec)}",
         )
     return Work(batch.pipeline, spec, batch.key, batch_id)
-
-
-def _parameter(text: str, spec: PipelineSpec) -> tuple[str, Any]:
-    """`name=value`, the value read as the type that the parameter's default has."""
-    import json
-
-    from tidemill.model.errors import UserError
-
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise UserError(f'"{text}" is no parameter.', hint="--param name=value")
-    default = spec.params.get(name)
-    if default is None or isinstance(default, str):
-        return name, value
-    try:
-        read = json.loads(value.lower() if isinstance(default, bool) else value)
-        if not isinstance(read, type(default) if not isinstance(default, float) else int | float):
-            raise ValueError
-    except ValueError:
-        kind = type(default).__name__
-        raise UserError(
-            f'"{value}" is no {kind}, which parameter "{name}" is.', where=spec.place, hint=f"{name}={default!r}"
-        ) from None
-    return name, read
 
 
 # Running --------------------------------------------------------------------------------------------------------------

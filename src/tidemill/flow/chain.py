@@ -2,18 +2,21 @@
 
 An unpublished batch is waited for, because what it has archived is its own range: the next one begins where that ends.
 A batch that failed before anything was archived has no range. The next one begins at the same bookmark and takes what
-it would have taken, so it steps aside by itself; other failed batches do where a source says so.
+it would have taken, so it steps aside by itself; other failed batches do where a source says so. A run whose process
+died has failed, too, but could not say so: whoever waits for it ends it first. If it comes back, it is fenced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime
 
 from tidemill.model.batch import Batch, BatchState
 from tidemill.model.branch import RefState
 from tidemill.model.errors import Refused
 from tidemill.model.run import RUN_ENDS, Run
 from tidemill.ports.metadata import Tx
+from tidemill.ports.runs import always
 
 
 def unpublished(tx: Tx, pipeline: str) -> Iterator[tuple[Batch, Run]]:
@@ -24,12 +27,25 @@ def unpublished(tx: Tx, pipeline: str) -> Iterator[tuple[Batch, Run]]:
             yield batch, last
 
 
+def settled(tx: Tx, batch: Batch, last: Run, now: datetime, alive: Callable[[str], bool] = always) -> tuple[Batch, Run]:
+    """A batch and its newest run as they are after an abandoned run has been ended.
+
+    The batch is read once more then: up to its end the run may have taken something.
+    """
+    if last.state in RUN_ENDS:
+        return batch, last
+    ended, after = tx.runs.end_abandoned(batch.id, now, alive), tx.batches.get(batch.id)
+    assert ended is not None
+    assert after is not None
+    return after, ended
+
+
 def may_step_aside(batch: Batch, last: Run, *, absorb: bool, bookmarks_only: bool) -> bool:
     """Whether a later batch need not wait for this one.
 
     Args:
         batch: it, not published.
-        last: its newest run.
+        last: its newest run, as `settled` gave it.
         absorb: a source says on_failure="absorb".
         bookmarks_only: no source of the pipeline is asked for an interval: one that is owes the batch's own interval,
             which no later batch would bring.

@@ -13,14 +13,14 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from tidemill.flow.chain import may_step_aside, step_aside, unpublished
+from tidemill.flow.chain import may_step_aside, settled, step_aside, unpublished
 from tidemill.model.backfill import Backfill, BackfillState, Policy
 from tidemill.model.batch import BatchKey
 from tidemill.model.condition import FilesArrive
 from tidemill.model.definition import Definition, Schedule
 from tidemill.model.errors import Busy, Conflict, Refused, Unreachable
 from tidemill.model.place import told
-from tidemill.model.run import Order, RunKind, RunState
+from tidemill.model.run import RUN_ENDS, Order, Run, RunKind, RunState
 from tidemill.plan import backfill as backfilling
 from tidemill.plan.due import due_for, late_at
 from tidemill.plan.partitions import arrived, asset_in, is_whole, names_for, run_key
@@ -32,7 +32,8 @@ from tidemill.ports.metadata import Event, Metadata, Tx
 POLL = timedelta(seconds=5)
 #: How often it looks for runs that are late.
 _LATE_EVERY = timedelta(seconds=15)
-#: After a batch of a chain that took nothing, the next one waits so long: what is wrong may be so for all of them.
+#: After a batch of a chain that took nothing, the next one waits so long: what is wrong may be so for all of them, and
+#: the clock of a computer that gives no sign of life may be slow.
 _AFTER_FAILURE = timedelta(minutes=1)
 
 _log = logging.getLogger("tidemill")
@@ -117,7 +118,9 @@ class Planner:
                     refused = error
             newest = wanted.intervals[-1] if wanted.intervals else None
             later = [at for at in (wanted.next_at, free_at) if at is not None and at > now]
-            tx.definitions.advance(record.name, newest, min(later, default=wanted.next_at))
+            # One that was run already leaves room, and there is no run whose end would tell so.
+            next_at = now if made < len(wanted.intervals) else min(later, default=wanted.next_at)
+            tx.definitions.advance(record.name, newest, next_at)
         if refused is not None:
             _log.error("%s", told(refused))
         return made
@@ -127,12 +130,20 @@ class Planner:
 
         None: not by time alone.
         """
-        free_at, aside = now, list(unpublished(tx, definition.name))
-        for batch, last in aside:
-            if not may_step_aside(batch, last, absorb=definition.absorb, bookmarks_only=definition.bookmarks_only):
+        free_at, aside = now, []
+        for batch, last in unpublished(tx, definition.name):
+            gone_at = last.ended_at or _silent_at(tx, last)
+            if gone_at is None:
                 return None
-            if not definition.absorb and last.ended_at is not None:
-                free_at = max(free_at, last.ended_at + _AFTER_FAILURE)
+            if gone_at + _AFTER_FAILURE <= now:
+                batch, last = settled(tx, batch, last, now)
+            if last.state not in RUN_ENDS:
+                free_at = max(free_at, now + POLL)
+            elif not may_step_aside(batch, last, absorb=definition.absorb, bookmarks_only=definition.bookmarks_only):
+                return None
+            elif not definition.absorb:
+                free_at = max(free_at, gone_at + _AFTER_FAILURE)
+            aside.append((batch, last))
         if free_at <= now:
             for batch, last in aside:
                 step_aside(tx, batch, last)
@@ -292,3 +303,8 @@ class Planner:
                 with self._metadata.write() as tx:
                     tx.runs.late(run.run_id, now)
                     tx.events.add("late", {**about, "deadline": definition.deadline.total_seconds()}, now)
+
+
+def _silent_at(tx: Tx, live: Run) -> datetime | None:
+    """When a run by hand gives no sign of life any more; None: schedulers drive it, and another goes on with it."""
+    return live.lease_until if tx.runs.order(live.id) is None else None

@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass, field, replace
 
 from tidemill.flow.attempt import Attempt, open_attempt
-from tidemill.flow.chain import absorbed, may_step_aside, step_aside, unpublished
+from tidemill.flow.chain import absorbed, may_step_aside, settled, step_aside, unpublished
 from tidemill.flow.observe import Observer, RunReport, Silent, TaskReport
 from tidemill.flow.publish import PublishConflict
 from tidemill.flow.services import Services
@@ -22,7 +22,7 @@ from tidemill.model.graph import WHOLE
 from tidemill.model.instance import Begun, Dispatched, Ended, Event, Failed, Succeeded
 from tidemill.model.pipeline import PipelineSpec, Task, graph_of, tasks_of
 from tidemill.model.place import told
-from tidemill.model.run import RunState, TaskState
+from tidemill.model.run import RUN_ENDS, Run, RunState, TaskState
 from tidemill.model.table import TableName
 from tidemill.plan.decide import RunBook, Step
 from tidemill.plan.select import cleared
@@ -79,24 +79,31 @@ def open_batch(services: Services, pipeline: PipelineSpec, key: BatchKey) -> Bat
         if batch.state is BatchState.ABSORBED:
             raise absorbed(batch)
         if pipeline.bookmarked and batch.published_at is None:
-            _check_chain(tx, pipeline, batch)
+            _check_chain(services, tx, pipeline, batch)
     return batch
 
 
-def _check_chain(tx: Tx, pipeline: PipelineSpec, batch: Batch) -> None:
+def _check_chain(services: Services, tx: Tx, pipeline: PipelineSpec, batch: Batch) -> None:
     """Wait for earlier batches of the chain that were begun and not published, or let them step aside."""
     for earlier, last in unpublished(tx, pipeline.name):
         if earlier.id >= batch.id:
             continue
+        earlier, last = settled(tx, earlier, last, services.clock.now(), services.alive)
         if not may_step_aside(earlier, last, absorb=pipeline.absorbs, bookmarks_only=pipeline.bookmarks_only):
-            raise Refused(
-                f"Batch {earlier.id} ({earlier.key}) comes before batch {batch.id} and is not published: its "
-                "bookmark is not known yet.",
-                where=pipeline.place,
-                hint=f"tidemill run {pipeline.name} {shlex.quote(when_of(earlier.key, pipeline))}, or declare the "
-                'source with on_failure="absorb"',
-            )
+            raise _waits(earlier, last, batch, pipeline)
         step_aside(tx, earlier, last)
+
+
+def _waits(earlier: Batch, last: Run, batch: Batch, pipeline: PipelineSpec) -> Refused:
+    if last.state in RUN_ENDS:
+        again = f"tidemill run {pipeline.name} {shlex.quote(when_of(earlier.key, pipeline))}"
+        why, hint = "its bookmark is not known yet", f'{again}, or declare the source with on_failure="absorb"'
+    elif last.state is RunState.QUEUED:
+        why, hint = f"run {last.id} waits for a scheduler", "tidemill serve"
+    else:
+        why, hint = f"run {last.id} goes on in {last.holder}", "wait for it, or stop that process"
+    what = f"Batch {earlier.id} ({earlier.key}) comes before batch {batch.id} and is not published: {why}."
+    return Refused(what, where=pipeline.place, hint=hint)
 
 
 class _Driver:

@@ -55,8 +55,7 @@ def params_of(
     """
     made: dict[str, Any] = {}
     for name in given if strict else ():
-        if name not in schemas:
-            raise UnknownName.of("parameter", name, schemas, where=where)
+        check_name(name, schemas, where=where)
     for name, schema in schemas.items():
         if name in given:
             made[name] = given[name]
@@ -68,6 +67,15 @@ def params_of(
         else:
             raise UserError(f'Parameter "{name}" must be given.', where=where, hint=_hint(schema))
     return made
+
+
+def check_name(name: str, declared: Iterable[str], *, where: str | None = None) -> None:
+    """Raise UnknownName unless the parameter is one that is declared."""
+    declared = list(declared)
+    if name not in declared:
+        error = UnknownName.of("parameter", name, declared, where=where)
+        error.hint = error.hint if declared else f'declare it: params={{"{name}": ...}}'
+        raise error
 
 
 def _limits(schema: Mapping[str, Any]) -> bool:
@@ -111,8 +119,8 @@ def read_params(
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise UserError(f'"{text}" is no parameter.', hint="--param name=value")
-        if strict and name not in schemas:
-            raise UnknownName.of("parameter", name, schemas, where=where)
+        if strict:
+            check_name(name, schemas, where=where)
         found[name] = _read(value, schemas.get(name, {}))
     params_of(schemas, found, strict=strict, where=where)
     return found
@@ -124,6 +132,6 @@ def _read(text: str, schema: Mapping[str, Any]) -> Any:
     if "string" in kinds:
         return text
     try:
-        return json.loads(text)
+        return json.loads(text.lower() if "boolean" in kinds else text)
     except ValueError:
         return text

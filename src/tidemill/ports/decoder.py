@@ -6,7 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
+from tidemill.model.errors import UnknownName
 from tidemill.model.table import Contract, Schema
+
+#: What is read: JSON is JSON Lines, or one document.
+FORMATS = ("csv", "jsonl", "avro", "parquet", "html", "xlsx")
+
+
+def check_format(name: str, where: str | None = None) -> None:
+    """Raise UnknownName unless it is a format of feeds."""
+    if name not in FORMATS:
+        raise UnknownName.of("format", name, FORMATS, where=where)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,16 @@ class Runs(Protocol):
         """
         ...
 
+    def end_abandoned(self, batch_id: int, now: datetime, alive: Callable[[str], bool] = always) -> Run | None:
+        """End the newest attempt at a batch as FAILED, as `start` does, where it is abandoned.
+
+        From then on all that the attempt writes is refused (Fenced). What it wrote before is known after this call.
+
+        Returns:
+            The newest attempt as it then is; None: there is none.
+        """
+        ...
+
     def queue(self, batch_id: int, order: Order, now: datetime, *, keep: Iterable[str] = ()) -> Run:
         """Ask schedulers for the next attempt, in state QUEUED.
 

@@ -148,8 +148,8 @@ class UserTriggers:
 
     def __call__(self, run_id: int, name: str) -> UserTrigger:
         """A function of a run's code, by `module:name`. Raises UnknownName, ImportError."""
+        from tidemill.wiring.importing import import_folders
         from tidemill.wiring.parsing import code_settings
-        from tidemill.wiring.project import import_folders
 
         module, _, attributes = name.partition(":")
         with self._metadata.read() as tx:

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -19,10 +19,11 @@ from tidemill.authoring import registry
 from tidemill.authoring.pipeline import Pipeline
 from tidemill.authoring.registry import Declared
 from tidemill.compat.airflow.finder import serving_file
-from tidemill.compat.airflow.reach import PLUGINS, within
+from tidemill.compat.airflow.reach import within
 from tidemill.model.errors import DefinitionError, TidemillError, UnknownName
 from tidemill.plan.code import PIPELINES, folder_of, folders_of, version_of
 from tidemill.wiring.airflow_reach import reach_of
+from tidemill.wiring.importing import hidden_by_installed, make_importable, module_name
 from tidemill.wiring.settings import Settings
 
 P = ParamSpec("P")
@@ -78,7 +79,7 @@ def _load_all(settings: Settings) -> dict[str, TidemillError]:
     """Import every pipeline file of the project; returns why some do not load, by path."""
     registry.clear()
     files = pipeline_files(settings)
-    _make_importable(settings, files)
+    make_importable(settings, files)
     errors: dict[str, TidemillError] = {}
     with within(reach_of(settings)):
         for file in files:
@@ -110,7 +111,7 @@ def declared_in(settings: Settings, file: Path) -> dict[str, Declared]:
         DefinitionError: the file does not load; the place is the user's line.
     """
     registry.clear()
-    _make_importable(settings, [file])
+    make_importable(settings, [file])
     with within(reach_of(settings)):
         _load(file)
     return registry.declared()
@@ -152,33 +153,16 @@ def find_pipeline(settings: Settings, name: str) -> Pipeline:
     return pipelines[name]
 
 
-def _make_importable(settings: Settings, files: Iterable[Path]) -> None:
-    """Let the user's files import each other, and what lies in the folders that `import_folders` gives."""
-    for path in (*import_folders(settings), *dict.fromkeys(str(f.parent) for f in files)):
-        if path not in sys.path:
-            sys.path.insert(0, path)
-
-
-def import_folders(settings: Settings) -> list[str]:
-    """Where packages of the user's are found: the folder of plug-ins, the project's own, and those of its patterns."""
-    root = settings.root
-    plugins = [str(root / PLUGINS)] if (root / PLUGINS).is_dir() else []
-    return [*plugins, str(root), *(str(root / folder_of(pattern)) for pattern in settings.pipelines)]
-
-
 def _load(file: Path) -> None:
     if file.suffix != ".py":
         _read_document(file)
         return
-    # A file imported by another one under its plain name is not run twice.
-    loaded = sys.modules.get(file.stem)
-    if loaded is not None and getattr(loaded, "__file__", None) == str(file):
-        del sys.modules[file.stem]
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+    name = module_name(file)
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module
+    sys.modules[name] = module  # a file that is imported by one after it is not run twice
     try:
         with serving_file(file):
             spec.loader.exec_module(module)
@@ -193,6 +177,7 @@ def _load(file: Path) -> None:
         hint = f"python {file}"
         if isinstance(error, ModuleNotFoundError) and error.name:
             hint = f"install {error.name.partition('.')[0]} into this environment, or mend the import"
+        hint = hidden_by_installed(error) or hint
         raise DefinitionError(f"{type(error).__name__}: {error}", where=_place_in(error, file), hint=hint) from error
 
 

@@ -14,6 +14,7 @@ from tidemill.authoring.pipeline import Pipeline
 from tidemill.model.batch import BatchKey, Interval
 from tidemill.model.errors import RunFailed, TidemillError, UnknownName, UserError
 from tidemill.model.frame import Frame, Topic
+from tidemill.plan.params import check_name
 from tidemill.plan.schedule import latest_complete, parse_intervals
 from tidemill.wiring.settings import Settings, load_settings
 
@@ -98,12 +99,8 @@ def run_pipeline(
     from tidemill.flow.run import RunOptions, run_batch
 
     if params:
-        unknown = [p for p in params if p not in pipeline.params]
-        if unknown:
-            error = UnknownName.of("parameter", unknown[0], pipeline.params, where=pipeline.place)
-            if not pipeline.params:
-                error.hint = f'declare it: tm.Pipeline("{pipeline.name}", params={{"{unknown[0]}": ...}})'
-            raise error
+        for name in params:
+            check_name(name, pipeline.params, where=pipeline.place)
         pipeline = pipeline.with_params(params)
     reports: list[RunReport] = []
     for key in keys:

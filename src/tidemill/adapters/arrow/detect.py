@@ -10,10 +10,9 @@ from typing import BinaryIO, cast
 
 from tidemill.adapters.arrow.compression import EXTENSIONS as PACKED
 from tidemill.adapters.arrow.compression import Peekable, open_raw, unpack
-from tidemill.model.errors import DecodeError, UnknownName
-from tidemill.ports.decoder import DecodeOptions, Feed
+from tidemill.model.errors import DecodeError
+from tidemill.ports.decoder import DecodeOptions, Feed, check_format
 
-FORMATS = ("csv", "jsonl", "avro", "parquet", "html", "xlsx")
 _MAGIC = {b"PAR1": "parquet", b"Obj\x01": "avro"}
 _EXTENSIONS = {
     "csv": "csv", "tsv": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl",
@@ -91,8 +90,7 @@ def _format(feed: Feed, declared: str | None, head: bytes) -> str:
     found = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
     if declared is None:
         return found or _by_extension(feed.name) or _by_text(head)
-    if declared not in FORMATS:
-        raise UnknownName.of("format", declared, FORMATS, where=feed.name)
+    check_format(declared, feed.name)
     if declared == "xlsx":
         raise DecodeError(f"{feed.name} is declared xlsx, and is no Excel workbook.", where=feed.name)
     expected = declared if declared in _MAGIC.values() else None

@@ -102,7 +102,8 @@ class DuckDestination:
             connection = duckdb.connect(str(self._path), config={"python_enable_replacements": False})
         except duckdb.Error as error:
             self._look_for_room(error)
-            raise Unreachable(f"The database {self._path.name} does not open: {error}") from None
+            hint = None if self._path.parent.is_dir() else f"mkdir -p {self._path.parent}"
+            raise Unreachable(f"The database {self._path.name} does not open: {error}", hint=hint) from None
         try:
             connection.execute("SET TimeZone = 'UTC'")
             yield connection

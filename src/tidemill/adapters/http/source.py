@@ -210,6 +210,7 @@ class RestExtraction:
                 DecodeError(
                     f"{name} is no JSON: {_json_says(error)}; it begins with {beginning[:80]!r}",
                     where=f"{name} of {self._rest}",
+                    hint="a web page: is the address right, and does it ask for a login?" if data[:1] == b"<" else None,
                 )
             ) from None
         if self._rest.technology == "graphql":

@@ -47,9 +47,9 @@ class SqlRuns(TaskRecords, RunLists):
     ) -> Run:
         """Open the next attempt, and end an abandoned one. Raises Busy, UnknownName."""
         self._must_exist(batch_id)
-        last = self._newest(batch_id, lock=True)
+        last = self.end_abandoned(batch_id, now, alive)
         if last is not None and last.state not in RUN_ENDS:
-            self._abandon(last, now, alive)
+            raise _busy(batch_id, last)
         return self._open(
             batch_id,
             last,
@@ -60,6 +60,16 @@ class SqlRuns(TaskRecords, RunLists):
             lease_until=lease_until,
             code_version=code_version,
         )
+
+    def end_abandoned(self, batch_id: int, now: datetime, alive: Callable[[str], bool] = always) -> Run | None:
+        """End the newest attempt at a batch where it is abandoned; returns it as it then is."""
+        last = self._newest(batch_id, lock=True)
+        why = None if last is None or last.state in RUN_ENDS else _why_abandoned(last, now, alive)
+        if last is None or why is None:
+            return last
+        self.move(last.id, last.fence, RunState.FAILED, now=now, error=why)
+        self._end_tasks(last.id, now, why)
+        return self.get(last.id)
 
     def queue(self, batch_id: int, order: Order, now: datetime, *, keep: Iterable[str] = ()) -> Run:
         """Ask schedulers for the next attempt, in state QUEUED. Raises Busy, UnknownName."""
@@ -297,18 +307,6 @@ class SqlRuns(TaskRecords, RunLists):
         row = self._session.first(query, lock=lock)
         return run_of(row) if row else None
 
-    def _abandon(self, run: Run, now: datetime, alive: Callable[[str], bool]) -> None:
-        if run.state is RunState.QUEUED:
-            raise _busy(run.batch_id, run)  # a scheduler will take it
-        if run.lease_until is not None and run.lease_until > now:
-            if run.holder is None or alive(run.holder):
-                raise _busy(run.batch_id, run)
-            why = f"abandoned: its process {run.holder} is gone"
-        else:
-            why = f"abandoned by {run.holder}: its lease ended at {run.lease_until}"
-        self.move(run.id, run.fence, RunState.FAILED, now=now, error=why)
-        self._end_tasks(run.id, now, why)
-
     def _change(self, run_id: int, fence: int, **values: Any) -> None:
         if not self._session.change(update(runs).where(*self._live(run_id, fence)).values(**values)):
             raise self._fenced(run_id)
@@ -332,6 +330,17 @@ class SqlRuns(TaskRecords, RunLists):
 
     def _own(self) -> Any:
         return runs.c.project == self._session.project
+
+
+def _why_abandoned(run: Run, now: datetime, alive: Callable[[str], bool]) -> str | None:
+    """Why nobody is at work on an attempt that has not ended; None: somebody is, or a scheduler will be."""
+    if run.state is RunState.QUEUED:
+        return None
+    if run.holder is None or run.lease_until is None:
+        return "abandoned: a scheduler gave it back, and none has taken it"
+    if run.lease_until <= now:
+        return f"abandoned by {run.holder}: its lease ended at {run.lease_until}"
+    return None if alive(run.holder) else f"abandoned: its process {run.holder} is gone"
 
 
 def look_again(session: Session, run_id: int, now: datetime) -> None:
