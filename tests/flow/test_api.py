@@ -177,6 +177,9 @@ def test_tables_batches_and_branches_say_what_is_there(api: Api) -> None:
     found = [(hit["kind"], hit["name"]) for hit in api.get("search", q="ord")["hits"]]
     assert found == [("task", "load.orders"), ("table", "shop.orders"), ("task", "extract.orders")]
     assert {hit["kind"] for hit in api.get("search", q="shop")["hits"]} >= {"pipeline", "table"}
+    (check,) = api.get("search", q="is_positive")["hits"]
+    assert check == {"kind": "check", "name": "price_is_positive", "pipeline": "shop", "table": "shop.good"}
+    assert api.ask("GET", "search", headers={"X-Test-User": "of-etl"}, q="is_positive").data["hits"] == []
 
 
 def test_a_log_is_searched_as_a_whole_read_backwards_and_downloaded(api: Api) -> None:
@@ -290,6 +293,23 @@ def test_a_key_used_by_many_at_once_acts_once(api: Api) -> None:
     runs = {one.data["run"]["run_id"] for one in found if one.status == 200}
     assert len(runs) == 1
     assert [one["run_key"] for one in api.get("runs", pipeline="etl")["runs"]].count("api-race") == 1
+
+
+def test_a_batch_is_run_again_from_its_archive_or_its_sources(api: Api) -> None:
+    would = api.post("batches/1/replay", {"refetch": True}, dry_run=True)
+    assert (would["when"], would["run"], "asked again" in would["why"]) == ("2026-01-01", None, True)
+    run = api.post("batches/1/replay", {"refetch": True})["run"]
+    assert (run["batch_id"], run["attempt"], run["kind"], run["state"]) == (1, 2, "refetch", "queued")
+    assert api.ask("POST", "batches/1/replay", {}).status == 409  # it is under way
+    api.post(f"runs/{run['run_id']}/cancel")
+    assert api.ask("POST", "batches/999/replay", {}).status == 404
+    # The parameters of the run before are those of the next one.
+    etl = api.post("pipelines/etl/runs", {"run_key": "again", "params": {"n": 5}})["run"]
+    api.post(f"runs/{etl['run_id']}/cancel")
+    assert api.post(f"batches/{etl['batch_id']}/replay", {}, dry_run=True)["params"] == {"n": 5}
+    for path in (f"batches/{etl['batch_id']}/replay", "pipelines/etl/runs"):
+        refused = api.ask("POST", path, {"refetch": True}, dry_run=True)
+        assert (refused.status, "no sources that could be asked" in refused.data["detail"]) == (409, True), path
 
 
 def test_a_batch_is_reverted_as_was_told(api: Api) -> None:

@@ -75,13 +75,13 @@ class RunView:
 
     @property
     def run_type(self) -> str:
-        """manual, scheduled, backfill or triggered."""
+        """manual, scheduled, backfill, triggered or refetch."""
         return str(self.info.kind)
 
     @property
     def external_trigger(self) -> bool:
         """Whether somebody else than the schedule began it."""
-        return self.info.kind in (RunKind.MANUAL, RunKind.TRIGGERED)
+        return self.info.kind not in (RunKind.SCHEDULED, RunKind.BACKFILL)
 
     @property
     def logical_date(self) -> datetime | None:

@@ -12,6 +12,7 @@ from tidemill.flow.facts.pipelines import error_facts, pipeline_facts, pipelines
 from tidemill.flow.facts.runs import ABSENT, LETTERS, grid, listed_run, run_facts
 from tidemill.model.batch import Interval
 from tidemill.model.errors import UnknownName
+from tidemill.model.run import RunKind
 from tidemill.plan.due import upcoming
 from tidemill.plan.params import params_of
 from tidemill.plan.schedule import parse_intervals
@@ -193,6 +194,7 @@ class Trigger(Body, frozen=True):
     run_key: Annotated[str, Meta(min_length=1, max_length=200, description="tells its batch from others")] | None = None
     params: Annotated[dict[str, Any], Meta(description="parameters, by name")] = {}
     tasks: Annotated[list[str], Meta(description="only these, and what depends on them")] = []
+    refetch: Annotated[bool, Meta(description="ask the sources again, whatever is archived")] = False
 
 
 class Triggered(Struct):
@@ -353,6 +355,8 @@ def trigger(asked: Asked) -> dict[str, Any]:
     with metadata.read() as tx:
         _, made = control.known(tx, name)
     params_of(made.params, given.params, strict=not made.any_params, where=made.place)
+    kind = RunKind.REFETCH if given.refetch else RunKind.MANUAL
+    control.check_sources(made, kind)
     tasks = sorted(control.chosen_tasks(made, given.tasks)) if given.tasks else []
     interval: Interval | None = None
     if given.interval is not None:
@@ -363,8 +367,9 @@ def trigger(asked: Asked) -> dict[str, Any]:
     if asked.query.dry_run:
         return {**answer, "when": str(interval or key) if interval or key else None, "run": None}
     run = control.trigger(
-        metadata, name, asked.backend.clock.now(), interval=interval, run_key=key, conf=given.params, only=given.tasks
-    )
+        metadata, name, asked.backend.clock.now(), interval=interval, run_key=key, conf=given.params, only=given.tasks,
+        kind=kind,
+    )  # fmt: skip
     asked.backend.ring()
     with metadata.read() as tx:
         item = run_facts(listed_run(tx, run.id))
