@@ -303,6 +303,11 @@ def test_a_batch_is_run_again_from_its_archive_or_its_sources(api: Api) -> None:
     assert api.ask("POST", "batches/1/replay", {}).status == 409  # it is under way
     api.post(f"runs/{run['run_id']}/cancel")
     assert api.ask("POST", "batches/999/replay", {}).status == 404
+    # Where nobody says of which batch, it is of the newest one, as with the command.
+    newest = api.post("pipelines/shop/runs", {}, dry_run=True)
+    assert (newest["when"] > "2026-01-03", newest["why"]) == (True, "the latest interval that is over")
+    early = api.ask("POST", "pipelines/shop/runs", {"interval": "2025-12-31"}, dry_run=True)
+    assert (early.status, "outside of the time" in str(early.data)) == (400, True)
     # The parameters of the run before are those of the next one.
     etl = api.post("pipelines/etl/runs", {"run_key": "again", "params": {"n": 5}})["run"]
     api.post(f"runs/{etl['run_id']}/cancel")
