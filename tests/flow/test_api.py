@@ -295,28 +295,6 @@ def test_a_key_used_by_many_at_once_acts_once(api: Api) -> None:
     assert [one["run_key"] for one in api.get("runs", pipeline="etl")["runs"]].count("api-race") == 1
 
 
-def test_a_batch_is_run_again_from_its_archive_or_its_sources(api: Api) -> None:
-    would = api.post("batches/1/replay", {"refetch": True}, dry_run=True)
-    assert (would["when"], would["run"], "asked again" in would["why"]) == ("2026-01-01", None, True)
-    run = api.post("batches/1/replay", {"refetch": True})["run"]
-    assert (run["batch_id"], run["attempt"], run["kind"], run["state"]) == (1, 2, "refetch", "queued")
-    assert api.ask("POST", "batches/1/replay", {}).status == 409  # it is under way
-    api.post(f"runs/{run['run_id']}/cancel")
-    assert api.ask("POST", "batches/999/replay", {}).status == 404
-    # Where nobody says of which batch, it is of the newest one, as with the command.
-    newest = api.post("pipelines/shop/runs", {}, dry_run=True)
-    assert (newest["when"] > "2026-01-03", newest["why"]) == (True, "the latest interval that is over")
-    early = api.ask("POST", "pipelines/shop/runs", {"interval": "2025-12-31"}, dry_run=True)
-    assert (early.status, "outside of the time" in str(early.data)) == (400, True)
-    # The parameters of the run before are those of the next one.
-    etl = api.post("pipelines/etl/runs", {"run_key": "again", "params": {"n": 5}})["run"]
-    api.post(f"runs/{etl['run_id']}/cancel")
-    assert api.post(f"batches/{etl['batch_id']}/replay", {}, dry_run=True)["params"] == {"n": 5}
-    for path in (f"batches/{etl['batch_id']}/replay", "pipelines/etl/runs"):
-        refused = api.ask("POST", path, {"refetch": True}, dry_run=True)
-        assert (refused.status, "no sources that could be asked" in refused.data["detail"]) == (409, True), path
-
-
 def test_a_batch_is_reverted_as_was_told(api: Api) -> None:
     would = api.post("batches/3/revert", dry_run=True)
     assert [one["table"] for one in would["tables"]] == ["shop.good", "shop.orders"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,7 +26,7 @@ from tidemill.model.graph import WHOLE, Graph, TaskKey
 from tidemill.model.instance import Begun, Change, Deferred, Dispatched, Due, Ended, Failed, Outcome, Started
 from tidemill.model.place import told
 from tidemill.model.question import ANSWER, Question
-from tidemill.model.run import RunInfo, RunState, TaskState
+from tidemill.model.run import RunInfo, RunState, TaskRun, TaskState
 from tidemill.plan.decide import RunBook, Step
 from tidemill.plan.dispatch import Dispatcher
 from tidemill.plan.partitions import key_of
@@ -151,7 +151,7 @@ class _Run:
         self._definition = definition
         self._answers = answers
         self._info = info
-        self._services = services
+        self._services = replace(services, standing=self._standing)
         self._book = RunBook(graph, dag.name)
         self._trial = Trial(dag, services, info.id)
         # Every pool is as large as what is asked of it: one task at a time runs anyway.
@@ -271,6 +271,10 @@ class _Run:
         bad = (TaskState.FAILED, TaskState.UPSTREAM_FAILED)
         cause = next((id_ for (id_, _), known in self._book.instances.items() if known.state in bad), None)
         tell_run(self._dag, event, self._info, self._services, cause, self._told() if self._trial.ok else ())
+
+    def _standing(self, run_id: int) -> list[TaskRun]:
+        known = self._book.instances.items()
+        return [TaskRun(run_id, task, one.state, one.tries, map_index=index) for (task, index), one in known]
 
     def _told(self) -> list[Told]:
         """What its tasks have told of assets."""

@@ -31,11 +31,15 @@ class Unreadable(Struct):
 
 
 class PipelineItem(Struct):
-    """A pipeline in a list; `last_runs` are the states of its last runs, the oldest first."""
+    """A pipeline in a list; `last_runs` are the states of its last runs, the oldest first.
+
+    `timed`: its batches are intervals; those of others have run keys.
+    """
 
     pipeline: str
     kind: str
     schedule: str
+    timed: bool
     state: str
     readable: bool
     next_at: datetime | None
@@ -61,10 +65,9 @@ class PipelinePage(Struct):
 
 
 class Pipeline(PipelineItem):
-    """One pipeline, with its parameters as JSON Schema. `timed`: its batches are intervals; others have run keys."""
+    """One pipeline, with its parameters as JSON Schema."""
 
     params: dict[str, Any]
-    timed: bool
     zone: str
     start: datetime | None
     end: datetime | None
@@ -234,7 +237,7 @@ def show_pipeline(asked: Asked) -> dict[str, Any]:
         about = pipeline_facts(tx, record, {e.file for e in errors}, asked.backend.clock.now(), strip=_STRIP)
     more = {name: getattr(made, name) for name in ("zone", "start", "end", "catchup", "max_active_runs")}
     return {
-        **about, **more, "timed": made.schedule.timetable is not None, "params": dict(made.params),
+        **about, **more, "params": dict(made.params),
         "streams": list(made.streams), "errors": [error_facts(error) for error in errors],
     }  # fmt: skip
 

@@ -69,17 +69,19 @@ def _run_of(metadata: Metadata, run_id: int) -> RunInfo:
 
 def _call(settings: Settings, metadata: Metadata, dag: DAG, run: RunInfo, event: str) -> None:
     clock, connections = system_clock(), connections_of(settings)
+    pipelines = OtherPipelines(lambda: metadata, clock, lambda: ring(settings))
     services = TaskServices(
         xcoms=StoredXComs(lambda: metadata),
         clock=clock,
         root=settings.root,
-        pipelines=OtherPipelines(lambda: metadata, clock, lambda: ring(settings)),
+        pipelines=pipelines,
         variables=variables_of(settings),
         connections=connections,
         outside=OutsideSystems(connections, settings.root, settings),
         assets=ProjectAssets(lambda: metadata),
         asset_states=ProjectAssetStates(lambda: metadata),
         pages=settings.web.address,
+        standing=pipelines.task_runs,
     )
     tell_run(dag, event, run, services, told=_told_by(metadata, run.id) if event == "success" else ())
 

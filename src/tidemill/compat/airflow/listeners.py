@@ -111,7 +111,7 @@ def _new(told: Iterable[Told], context: TaskContext) -> list[Told]:
         first.setdefault(one.asset, one)
     if known is None:  # in a test
         return list(first.values())
-    return [one for name, one in first.items() if all(e.run_id == own for e in known.events([name], NEWEST))]
+    return [one for name, one in first.items() if all(e.run_id >= own for e in known.events([name], NEWEST))]
 
 
 def _events(told: Iterable[Told], context: TaskContext) -> list[AssetEvent]:
