@@ -177,6 +177,9 @@ def test_tables_batches_and_branches_say_what_is_there(api: Api) -> None:
     found = [(hit["kind"], hit["name"]) for hit in api.get("search", q="ord")["hits"]]
     assert found == [("task", "load.orders"), ("table", "shop.orders"), ("task", "extract.orders")]
     assert {hit["kind"] for hit in api.get("search", q="shop")["hits"]} >= {"pipeline", "table"}
+    (check,) = api.get("search", q="is_positive")["hits"]
+    assert check == {"kind": "check", "name": "price_is_positive", "pipeline": "shop", "table": "shop.good"}
+    assert api.ask("GET", "search", headers={"X-Test-User": "of-etl"}, q="is_positive").data["hits"] == []
 
 
 def test_a_log_is_searched_as_a_whole_read_backwards_and_downloaded(api: Api) -> None:

@@ -17,7 +17,7 @@ from tidemill.adapters.sql.store import SqlMetadata
 from tidemill.flow import control
 from tidemill.flow.inline import drive
 from tidemill.model.batch import Interval
-from tidemill.model.run import Run, RunState, TaskState
+from tidemill.model.run import Run, RunKind, RunState, TaskState
 from tidemill.ports.executor import JobEnded
 from tidemill.wiring.parsing import parse_once
 from tidemill.wiring.performing import Performer
@@ -138,6 +138,16 @@ def test_a_failed_check_keeps_main_and_the_next_attempt_extracts_nothing_again(m
     again = mill.drive(control.clear(mill.metadata, shown, system_clock().now()))
     assert (again.attempt, again.state) == (2, RunState.SUCCESS)
     assert mill.rows("latest") == [(1, 5)]
+
+
+def test_a_corrected_file_is_fetched_where_that_is_asked_for(mill: Mill) -> None:
+    """A batch that is run again has what is archived, with the parameters of its last run; or its source's new file."""
+    mill.feed(1, (1, 5))
+    first = mill.drive(mill.ask(1))
+    mill.feed(1, (1, 6))
+    for kind, rows in ((RunKind.MANUAL, [(1, 5)]), (RunKind.REFETCH, [(1, 6)])):
+        again = mill.drive(control.replay(mill.metadata, first.batch_id, system_clock().now(), kind))
+        assert (again.state, mill.rows("latest")) == (RunState.SUCCESS, rows), again.error
 
 
 def test_a_conflict_begins_the_run_anew_on_a_fresh_fork(mill: Mill) -> None:

@@ -90,6 +90,9 @@ def _see_topics(api: Api) -> None:
     assert listed["telemetry"]["messages"] == 90
     assert [one["stream"] for one in listed["telemetry"]["consumers"]] == ["cars.fast", "cars.means"]
     assert len(api.get("topics", own="true")["topics"]) > 3
+    found = {who: api.ask("GET", "search", headers={"X-Test-User": who}, q="telem").data["hits"] for who in PEOPLE}
+    topic = {"kind": "topic", "name": "telemetry", "pipeline": None, "table": None}
+    assert (topic in found["viewer"], found["of-others"]) == (True, [])
     one = api.get("topics/telemetry")
     assert [column["name"] for column in one["columns"]] == ["ts", "car", "speed"]
     assert sum(part["end"] for part in one["parts"]) == 90

@@ -112,3 +112,37 @@ def test_a_run_may_be_given_what_is_no_parameter(read, tmp_path):
     dag = read(text)["d"]
     assert Definition.from_json(dag.definition().as_json()).any_params
     assert try_dag(dag, params={"x": 2}, root=tmp_path).result("tell") == (2, {"n": 1, "x": 2})
+
+
+LAST = """
+from airflow.sdk import DAG, task
+from airflow.exceptions import AirflowSkipException
+
+ENDED = []
+
+def tell(context):
+    run = context["dag_run"]
+    ENDED.append((run.get_state(), run.get_task_instance("report").state))
+
+with DAG("last", schedule=None, on_success_callback=tell):
+    @task
+    def load(i):
+        if i == 1:
+            raise AirflowSkipException
+        if i == 2:
+            raise ValueError(i)
+
+    @task(trigger_rule="all_done")
+    def report(dag_run=None):
+        bad = [(one.task_id, one.map_index, one.try_number) for one in dag_run.get_task_instances(state="failed")]
+        ended = dag_run.get_task_instances(state=["skipped", "success"])
+        return bad, len(ended), dag_run.get_task_instance("load", map_index=1).state, dag_run.get_task_instance("no")
+
+    load.expand(i=[0, 1, 2]) >> report()
+"""
+
+
+def test_a_last_task_and_a_callback_see_how_the_others_stand(read):
+    dag = read(LAST)["last"]
+    assert try_dag(dag).result("report") == ([("load", 2, 1)], 2, "skipped", None)
+    assert dag.callbacks["success"][0].__globals__["ENDED"] == [("success", "success")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.model.errors import SettingsError, UnknownName, UserError
+from tidemill.model.run import TaskRun
 from tidemill.ports.clock import Clock
 from tidemill.ports.dbt import Dbt
 from tidemill.ports.outside import Outside
@@ -45,6 +46,7 @@ class TaskServices:
         assets: what was told of assets. `asset_states`: what tasks keep of them.
         pages: what links to the project's pages begin with; empty: there are none.
         testing: nothing of the run is kept.
+        standing: the task instances of a run, by its number, as they are on record.
     """
 
     xcoms: XComs
@@ -61,6 +63,7 @@ class TaskServices:
     asset_states: AssetStates | None = None
     pages: str = ""
     testing: bool = False
+    standing: Callable[[int], Sequence[TaskRun]] = lambda _run_id: ()
 
     def need_pipelines(self) -> Pipelines:
         """Other pipelines. Raises SettingsError where none can be reached from here."""

@@ -92,11 +92,17 @@ def _took(run: dict[str, Any]) -> str:
 
 
 def _ended(invocation: Invocation, end: JobEnded) -> None:
-    from tidemill.model.instance import Failed
+    from tidemill.model.instance import Deferred, Failed, Rescheduled, Skipped
 
     task, index = end.key
     if not task:
         return
-    how = f"failed: {end.outcome.error.splitlines()[0]}" if isinstance(end.outcome, Failed) else "done"
+    how = "done"
+    if isinstance(end.outcome, Failed):
+        how = f"failed: {end.outcome.error.splitlines()[0]}"
+    elif isinstance(end.outcome, Skipped):
+        how = "skipped"
+    elif isinstance(end.outcome, Deferred | Rescheduled):
+        how = "waits"
     name = task if index < 0 else f"{task}[{index}]"
     invocation.out.note(f"{name}: {how} ({duration(end.report.seconds)})")

@@ -28,13 +28,11 @@ def run_there(
 
     if pipeline.endswith((".py", ".yaml", ".yml")) or "/" in pipeline:
         raise UserError(f'"{pipeline}" is a file: a server runs what its project has.', hint="a pipeline's name")
-    if refetch:
-        raise UserError("--refetch cannot be asked of a server.", hint="tidemill run --refetch, where the project is")
     runs = invocation.installation.runs
     definition = invocation.installation.pipelines.declared(pipeline).definition
     conf = read_params(definition.params, params, strict=not definition.any_params, where=definition.place)
     for interval, key in meant(invocation, definition, when):
-        begun = runs.begin(pipeline, interval=interval, key=key, conf=conf, only=start)
+        begun = runs.begin(pipeline, interval=interval, key=key, conf=conf, only=start, refetch=refetch)
         code = tell(invocation, pipeline, str(interval or key or begun["run_id"]), _followed(invocation, begun))
         if code:
             return code

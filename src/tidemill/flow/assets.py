@@ -12,20 +12,30 @@ from tidemill.model.run import Run, RunKind, RunState, TaskState
 from tidemill.plan.assets import tells, told_by, told_event
 from tidemill.plan.partitions import RunKey, key_of
 from tidemill.ports.metadata import Metadata, Tx
+from tidemill.ports.xcoms import XComs
 
 
 def told_in(tx: Tx, run_id: int, definition: Definition) -> list[Told]:
     """What the tasks of a run tell of assets."""
     if not tells(definition):
         return []
-    outlets = {id_ for id_, info in definition.tasks.items() if info.outlets}
-    well = [(t.task, t.map_index) for t in tx.runs.tasks(run_id) if t.task in outlets and t.state is TaskState.SUCCESS]
+    well = [(one.task, one.map_index) for one in tx.runs.tasks(run_id) if one.state is TaskState.SUCCESS]
+    return told_of(tx.xcoms, run_id, definition, well, _key_of(tx, run_id, definition))
+
+
+def told_of(
+    xcoms: XComs, run_id: int, definition: Definition, well: Iterable[tuple[str, int]], key: RunKey | None
+) -> list[Told]:
+    """What the instances of a run that ended well tell, with what they said of it, for a partition."""
+    if not tells(definition):
+        return []
+    well = [(task, index) for task, index in well if definition.tasks[task].outlets]
     said: dict[tuple[str, int], str] = {}
     for task in dict.fromkeys(task for task, _ in well):
-        whole = tx.xcoms.get(run_id, task, TOLD)
-        found = tx.xcoms.all(run_id, task, TOLD) if whole is None else [(WHOLE, whole)]
+        whole = xcoms.get(run_id, task, TOLD)
+        found = xcoms.all(run_id, task, TOLD) if whole is None else [(WHOLE, whole)]
         said |= {(task, index): text for index, text in found}
-    return told_by(definition, well, said, _key_of(tx, run_id, definition))
+    return told_by(definition, well, said, key)
 
 
 def _key_of(tx: Tx, run_id: int, definition: Definition) -> RunKey | None:

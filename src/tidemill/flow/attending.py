@@ -101,8 +101,11 @@ class Attendant:
             _log.warning("The attendant waits: %s", told(error))
             return
         self._attend(deferred)
+        begun = {_run_of(event): event.id for event in events if event.payload.get("event") == "begun"}
         for event in events:
-            if event.id not in self._sending and self._is_due(event):
+            # Code that is told of a run's beginning has been told when it is told of the end.
+            first = begun.get(_run_of(event), event.id) == event.id
+            if first and event.id not in self._sending and self._is_due(event):
                 self._sending.add(event.id)
                 self._begin(self._tell(event))
 
@@ -214,6 +217,11 @@ class Attendant:
         for task in (*self._waiting.values(), *self._tasks):
             task.cancel()
         await asyncio.gather(*self._waiting.values(), *self._tasks, return_exceptions=True)
+
+
+def _run_of(event: Event) -> int | None:
+    run_id = event.payload.get("run_id")
+    return run_id if isinstance(run_id, int) else None
 
 
 def notice_of(project: str, event: Event) -> Notice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tidemill.authoring.dag import DAG
@@ -11,6 +12,7 @@ from tidemill.authoring.task_context import TaskServices
 from tidemill.flow.context import context_of
 from tidemill.flow.handing import Handing
 from tidemill.flow.perform import call_all
+from tidemill.model.asset import Told
 from tidemill.model.graph import WHOLE
 from tidemill.model.run import RunInfo
 from tidemill.ports.executor import Job
@@ -19,15 +21,18 @@ from tidemill.ports.executor import Job
 _ENDS = {"success": "success", "failure": "failed"}
 
 
-def tell_run(dag: DAG, event: str, info: RunInfo, services: TaskServices, task: str | None = None) -> None:
+def tell_run(
+    dag: DAG, event: str, info: RunInfo, services: TaskServices, task: str | None = None, told: Sequence[Told] = ()
+) -> None:
     """Call what a DAG wants to be called on an event of a run. What it raises is logged, and changes nothing.
 
     Args:
         dag: as its file made it.
-        event: success, failure or deadline.
+        event: begun, success, failure or deadline.
         info: the run.
         services: what the functions can reach.
         task: the one that led to it, which is then `ti` in their context; left out, the first of the DAG.
+        told: what a run that ended well has told of assets.
     """
     functions = dag.hearers(event)
     about: BaseOperator | None = dag.task_dict.get(task or next(iter(dag.task_dict), ""))
@@ -38,6 +43,6 @@ def tell_run(dag: DAG, event: str, info: RunInfo, services: TaskServices, task: 
     run = context["dag_run"]
     if event in _ENDS:
         run = replace(run, state=_ENDS[event], end_date=services.clock.now())
-    context.add(reason=event, dag_run=run)
+    context.add(reason=event, dag_run=run, assets_told=told)
     about.prepare(context)
     call_all(functions, context, logging.getLogger(f"tidemill.run.{dag.name}").exception)

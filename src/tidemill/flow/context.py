@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache, cached_property, partial
@@ -17,10 +17,11 @@ from tidemill.authoring.dag import DAG
 from tidemill.authoring.task import BaseOperator
 from tidemill.authoring.task_context import TaskContext, TaskServices
 from tidemill.flow.handing import Handing
+from tidemill.flow.standing import InstanceView, of_states
 from tidemill.model.batch import Interval
 from tidemill.model.errors import UnknownName
 from tidemill.model.graph import WHOLE
-from tidemill.model.run import RunInfo, RunKind, TaskState
+from tidemill.model.run import RunInfo, RunKind, TaskRun, TaskState
 from tidemill.plan.dates import Macros, interval_variables
 from tidemill.plan.params import params_of
 from tidemill.plan.partitions import RunKey, key_of
@@ -42,6 +43,23 @@ class RunView:
     #: How it has ended, and when, once it has: for callbacks.
     state: str = "running"
     end_date: datetime | None = None
+    standing: Callable[[int], Sequence[TaskRun]] = field(default=lambda _run_id: (), repr=False, compare=False)
+
+    def get_state(self) -> str:
+        """See `state`."""
+        return self.state
+
+    def get_task_instances(
+        self, state: str | Collection[str | None] | None = None, **_session: Any
+    ) -> list[InstanceView]:
+        """Its task instances as they stand: all, or those in some states."""
+        found = [InstanceView(one, self.dag_id, self.run_id) for one in self.standing(self.id)]
+        return of_states(found, state)
+
+    def get_task_instance(self, task_id: str, map_index: int = WHOLE, **_session: Any) -> InstanceView | None:
+        """One of them; None: there is no record of it."""
+        of_task = (one for one in self.get_task_instances() if one.task_id == task_id)
+        return next((one for one in of_task if one.map_index == map_index), None)
 
     @property
     def partition_key(self) -> str | None:
@@ -75,13 +93,13 @@ class RunView:
 
     @property
     def run_type(self) -> str:
-        """manual, scheduled, backfill or triggered."""
+        """manual, scheduled, backfill, triggered or refetch."""
         return str(self.info.kind)
 
     @property
     def external_trigger(self) -> bool:
         """Whether somebody else than the schedule began it."""
-        return self.info.kind in (RunKind.MANUAL, RunKind.TRIGGERED)
+        return self.info.kind not in (RunKind.SCHEDULED, RunKind.BACKFILL)
 
     @property
     def logical_date(self) -> datetime | None:
@@ -229,7 +247,8 @@ def context_of(dag: DAG, task: BaseOperator, job: Job, services: TaskServices, h
     info = job.run or RunInfo(job.run_id, job.run_id, 1, dag.name, "", "", run_key=str(job.run_id))
     params = params_of({**dag.params, **_schemas(task)}, info.conf, where=dag.place)
     name = _run_name(info)
-    run = RunView(info, name, params, key_of(dag.schedule, info.interval, info.conf))
+    partition = key_of(dag.schedule, info.interval, info.conf)
+    run = RunView(info, name, params, partition, standing=services.standing)
     ti = TryView(task, run, job.key[1], job.failed + 1, handing, services.clock.now(), services.pages)
     values: dict[str, Any] = {
         **dag.macros,

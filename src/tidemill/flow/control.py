@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from tidemill.flow.chain import absorbed
+from tidemill.flow.facts.batches import found_batch
 from tidemill.model.backfill import Backfill, BackfillState, Policy
-from tidemill.model.batch import BatchKey, BatchState, Interval
+from tidemill.model.batch import Batch, BatchKey, BatchState, Interval
 from tidemill.model.definition import Definition, Kind
 from tidemill.model.errors import Refused, UnknownName, UserError
 from tidemill.model.graph import WHOLE, TaskKey
@@ -82,10 +83,11 @@ def trigger(
     Raises:
         UnknownName: there is no such pipeline, or task.
         Busy: the batch has a run that has not ended.
-        Refused: a later batch of its chain has passed it.
+        Refused: a later batch of its chain has passed it, or it has no sources to ask again.
     """
     with metadata.write() as tx:
         record, definition = known(tx, pipeline)
+        check_sources(definition, kind)
         chosen = chosen_tasks(definition, only) if only else frozenset()
         if interval is None and run_key is None:
             run_key = f"{kind}-{now:%Y-%m-%dT%H:%M:%S.%f}"
@@ -94,6 +96,55 @@ def trigger(
             raise absorbed(batch)
         order = Order(record.definition_id, record.code, kind, dict(conf or {}), only=tuple(sorted(chosen)))
         return tx.runs.queue(batch.id, order, now)
+
+
+def preview_replay(metadata: Metadata, batch_id: int, kind: RunKind = RunKind.MANUAL) -> tuple[Batch, Order]:
+    """The batch, and what `replay` would ask schedulers for.
+
+    Args:
+        metadata: the database.
+        batch_id: the batch.
+        kind: REFETCH: its sources are asked again; otherwise only for what is not archived.
+
+    Raises:
+        UnknownName: there is no such batch, or its pipeline is gone.
+        Refused: a later batch of its chain has passed it, or it has no sources to ask again.
+    """
+    with metadata.read() as tx:
+        return _again(tx, batch_id, kind)
+
+
+def replay(metadata: Metadata, batch_id: int, now: datetime, kind: RunKind = RunKind.MANUAL) -> Run:
+    """Ask schedulers for all of a batch again: today's code, the parameters of its last run.
+
+    Raises:
+        UnknownName, Refused: see `preview_replay`.
+        Busy: the batch has a run that has not ended.
+    """
+    with metadata.write() as tx:
+        _, order = _again(tx, batch_id, kind)
+        return tx.runs.queue(batch_id, order, now)
+
+
+def _again(tx: Tx, batch_id: int, kind: RunKind) -> tuple[Batch, Order]:
+    batch = found_batch(tx, batch_id)
+    if batch.state is BatchState.ABSORBED:
+        raise absorbed(batch)
+    record, definition = known(tx, batch.pipeline)
+    check_sources(definition, kind)
+    last = tx.runs.last(batch_id)
+    before = tx.runs.order(last.id) if last is not None else None
+    return batch, Order(record.definition_id, record.code, kind, before.conf if before is not None else {})
+
+
+def check_sources(definition: Definition, kind: RunKind) -> None:
+    """Raise Refused for a run that is to ask sources again, of a pipeline that has none."""
+    if kind is RunKind.REFETCH and definition.kind is not Kind.TABLES:
+        raise Refused(
+            f'DAG "{definition.name}" has no sources that could be asked again: its tasks fetch for themselves.',
+            where=definition.place,
+            hint="run it again",
+        )
 
 
 # -- clearing and marking

@@ -18,7 +18,7 @@ from tidemill.model.backfill import BackfillState
 from tidemill.model.batch import Interval
 from tidemill.model.errors import UnknownName
 from tidemill.model.graph import TaskKey
-from tidemill.model.run import RUN_ENDS, RunState, TaskState
+from tidemill.model.run import RUN_ENDS, RunKind, RunState, TaskState
 from tidemill.plan.due import upcoming
 from tidemill.ports.asked import AskedLake, AskedStreams, Facts
 from tidemill.ports.clock import Clock
@@ -122,11 +122,14 @@ class OwnRuns:
 
     def begin(
         self, pipeline: str, *, interval: Interval | None, key: str | None, conf: Mapping[str, Any],
-        only: Sequence[str],
+        only: Sequence[str], refetch: bool = False,
     ) -> Facts:  # fmt: skip
         """For a scheduler to run."""
         now = self.clock.now()
-        run = control.trigger(self.metadata, pipeline, now, interval=interval, run_key=key, conf=conf, only=only)
+        kind = RunKind.REFETCH if refetch else RunKind.MANUAL
+        run = control.trigger(
+            self.metadata, pipeline, now, interval=interval, run_key=key, conf=conf, only=only, kind=kind
+        )
         self.ring()
         return self.one(run.id)
 

@@ -9,7 +9,7 @@ from typing import Any
 from tidemill.flow.control import key_at, known, trigger
 from tidemill.model.batch import BatchKey, BatchState, Interval
 from tidemill.model.errors import Busy
-from tidemill.model.run import RunKind, RunState, TaskState
+from tidemill.model.run import RunKind, RunState, TaskRun, TaskState
 from tidemill.model.table import TableName
 from tidemill.ports.clock import Clock
 from tidemill.ports.metadata import Metadata
@@ -74,6 +74,11 @@ class OtherPipelines(Pipelines):
         """The state of a run."""
         with self._metadata().read() as tx:
             return tx.runs.states([run_id]).get(run_id)
+
+    def task_runs(self, run_id: int) -> list[TaskRun]:
+        """The task instances of a run, as they are on record."""
+        with self._metadata().read() as tx:
+            return tx.runs.tasks(run_id)
 
     def state_at(self, pipeline: str, moment: datetime) -> RunState | None:
         """The state of the newest run of the interval that begins at a moment."""

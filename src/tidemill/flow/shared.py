@@ -24,7 +24,7 @@ from tidemill.model.errors import Conflict, Fenced, TidemillError, UserError
 from tidemill.model.instance import Failed, Outcome, Report, Succeeded
 from tidemill.model.pipeline import PipelineSpec, Task, TaskKind, tasks_of
 from tidemill.model.place import told
-from tidemill.model.run import RunState, TaskState
+from tidemill.model.run import RunKind, RunState, TaskState
 from tidemill.ports.executor import NOTHING, Job
 
 _log = logging.getLogger("tidemill")
@@ -42,7 +42,7 @@ def perform_task(services: Services, pipeline: PipelineSpec, job: Job) -> tuple[
     pipeline = pipeline.with_params(job.run.conf) if job.run.conf else pipeline
     try:
         with joined_attempt(services, pipeline, job, touches=task.kind is not TaskKind.EXTRACT) as attempt:
-            report = Work(attempt, Silent()).execute(task)
+            report = Work(attempt, Silent(), refetch=job.run.kind is RunKind.REFETCH).execute(task)
             _after(services, attempt, task, job)
     except Fenced as fenced:
         return Failed(told(fenced), again=False), NOTHING

@@ -8,24 +8,28 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from tidemill.authoring.dag import DAG
 from tidemill.authoring.task_context import TaskServices
+from tidemill.flow.assets import told_of
 from tidemill.flow.callbacks import tell_run
 from tidemill.flow.handing import Handing
 from tidemill.flow.perform import perform
 from tidemill.flow.triggers import as_fired
+from tidemill.model.asset import Told
+from tidemill.model.definition import Definition
 from tidemill.model.errors import RunFailed, UserError
 from tidemill.model.graph import WHOLE, Graph, TaskKey
 from tidemill.model.instance import Begun, Change, Deferred, Dispatched, Due, Ended, Failed, Outcome, Started
 from tidemill.model.place import told
 from tidemill.model.question import ANSWER, Question
-from tidemill.model.run import RunInfo, RunState, TaskState
+from tidemill.model.run import RunInfo, RunState, TaskRun, TaskState
 from tidemill.plan.decide import RunBook, Step
 from tidemill.plan.dispatch import Dispatcher
+from tidemill.plan.partitions import key_of
 from tidemill.plan.question import answer_to
 from tidemill.plan.values import load_value
 from tidemill.ports.executor import Job
@@ -124,22 +128,30 @@ def run_trial(
         UserError: it never ends, or an answer does not fit.
         UnknownName: there is no such task, or option.
     """
-    graph = dag.definition().graph
+    definition = dag.definition()
+    graph = definition.graph
     if tasks is not None:
         graph = graph.only(dag.get_task(id_).task_id for id_ in tasks)
-    return _Run(dag, graph, info, services, answers or {}).run()
+    return _Run(dag, definition, graph, info, services, answers or {}).run()
 
 
 class _Run:
     """One trial under way."""
 
     def __init__(
-        self, dag: DAG, graph: Graph, info: RunInfo, services: TaskServices, answers: Mapping[str, Any]
+        self,
+        dag: DAG,
+        definition: Definition,
+        graph: Graph,
+        info: RunInfo,
+        services: TaskServices,
+        answers: Mapping[str, Any],
     ) -> None:
         self._dag = dag
+        self._definition = definition
         self._answers = answers
         self._info = info
-        self._services = services
+        self._services = replace(services, standing=self._standing)
         self._book = RunBook(graph, dag.name)
         self._trial = Trial(dag, services, info.id)
         # Every pool is as large as what is asked of it: one task at a time runs anyway.
@@ -151,6 +163,7 @@ class _Run:
     def run(self) -> Trial:
         """Begin, and go on until all has ended."""
         clock = self._services.clock
+        tell_run(self._dag, "begun", self._info, self._services)
         end = self._take_in(self._book.apply(Begun(), clock.now()))
         while end is None:
             taken = self._ready.take(self._queues)
@@ -257,7 +270,17 @@ class _Run:
         event = "success" if self._trial.ok else "failure"
         bad = (TaskState.FAILED, TaskState.UPSTREAM_FAILED)
         cause = next((id_ for (id_, _), known in self._book.instances.items() if known.state in bad), None)
-        tell_run(self._dag, event, self._info, self._services, cause)
+        tell_run(self._dag, event, self._info, self._services, cause, self._told() if self._trial.ok else ())
+
+    def _standing(self, run_id: int) -> list[TaskRun]:
+        known = self._book.instances.items()
+        return [TaskRun(run_id, task, one.state, one.tries, map_index=index) for (task, index), one in known]
+
+    def _told(self) -> list[Told]:
+        """What its tasks have told of assets."""
+        well = [key for key, known in self._book.instances.items() if known.state is TaskState.SUCCESS]
+        key = key_of(self._definition.schedule, self._info.interval, self._info.conf)
+        return told_of(self._services.xcoms, self._info.id, self._definition, well, key)
 
 
 def _shown(key: TaskKey) -> str:

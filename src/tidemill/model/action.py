@@ -56,7 +56,7 @@ ACTIONS: Mapping[str, Action] = {
     "runs.answer": Action(_OPERATOR, _PIPELINE, "answer what a task asks people"),
     "pipelines.pause": Action(_OPERATOR, _PIPELINE, "pause a pipeline, and let it go on"),
     "backfills.start": Action(_OPERATOR, _PIPELINE, "begin, pause and end a backfill"),
-    "batches.replay": Action(_OPERATOR, _PIPELINE, "run a batch again from its archive"),
+    "batches.replay": Action(_OPERATOR, _PIPELINE, "run a batch again, from its archive or from its sources"),
     "batches.revert": Action(_OPERATOR, _PIPELINE, "take a batch back"),
     "branches.write": Action(_OPERATOR, _PIPELINE, "make, merge, drop branches and tags of its tables"),
     "data.deliver": Action(_OPERATOR, _PIPELINE, "deliver tables now"),

@@ -109,7 +109,7 @@ class Definition:
         paused: as it is when it is seen for the first time.
         params: JSON schema by parameter; each has a `default` unless it must be given.
         file: relative to the project. `place` is `file:line`.
-        callbacks: events of runs that its code wants to hear of: `failure`, `success`, `deadline`.
+        callbacks: events of runs that its code wants to hear of: `begun`, `failure`, `success`, `deadline`.
         streams: the names of its streams.
         webhooks: the names of its sources that others POST to.
         deadline_from: what `deadline` counts from instead: "start" of the interval, "created" (when the run was asked

@@ -148,6 +148,8 @@ class RunKind(StrEnum):
     BACKFILL = "backfill"
     #: Begun by a publish, by files that arrived, or by a task of another pipeline.
     TRIGGERED = "triggered"
+    #: By hand, to ask the sources again, whatever is archived.
+    REFETCH = "refetch"
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,9 +109,11 @@ class AskedRuns(Protocol):
 
     def begin(
         self, pipeline: str, *, interval: Interval | None, key: str | None, conf: Mapping[str, Any],
-        only: Sequence[str],
+        only: Sequence[str], refetch: bool = False,
     ) -> Facts:  # fmt: skip
-        """Ask schedulers for a run of a batch; `interval` or `key` tell it from others. Raises UnknownName, Busy."""
+        """Ask schedulers for a run of a batch; `interval` or `key` tell it from others. `refetch`: its sources are
+        asked again, whatever is archived. Raises UnknownName, Busy, Refused.
+        """
         ...
 
     def cancel(self, run_id: int) -> None:

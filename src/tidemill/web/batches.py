@@ -7,14 +7,17 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from tidemill.flow import control
 from tidemill.flow.branches import revert_batch, revertible
 from tidemill.flow.facts.batches import BatchDetails, batches_facts, found_batch, waiting_batches
+from tidemill.flow.facts.runs import listed_run, run_facts
 from tidemill.flow.facts.tables import is_inner, moved_tables
 from tidemill.model.batch import Batch as StoredBatch
 from tidemill.model.batch import topic_of
-from tidemill.web.models import CheckItem, Moved, TableMove
+from tidemill.model.run import RunKind
+from tidemill.web.models import CheckItem, Moved, RunItem, TableMove
 from tidemill.web.paging import cut, read_cursor
-from tidemill.web.table import Asked, Cursor, Limit, Query
+from tidemill.web.table import Asked, Body, Cursor, Limit, Query
 
 
 class BatchItem(Struct):
@@ -117,6 +120,24 @@ class BatchPage(Struct):
     next: str | None
 
 
+class Replay(Body, frozen=True):
+    """How a batch is run again: what is archived is not asked for again, unless this says so."""
+
+    refetch: Annotated[bool, Meta(description="ask the sources again; the archive keeps both versions")] = False
+
+
+class Replayed(Struct):
+    """The run that was asked for; with `dry_run` the batch, and the parameters that it would have."""
+
+    batch_id: int
+    pipeline: str
+    when: str
+    params: dict[str, Any]
+    why: str
+    dry_run: bool
+    run: RunItem | None
+
+
 class WaitingBatch(Struct):
     """A batch whose newest attempt failed; without a branch it failed before it wrote a table."""
 
@@ -173,6 +194,26 @@ def show_batch(asked: Asked) -> dict[str, Any]:
     """Everything about one batch."""
     with asked.backend.metadata.read() as tx:
         return BatchDetails(tx, asked.path["batch_id"]).facts()
+
+
+def replay(asked: Asked) -> dict[str, Any]:
+    """Run all of a batch again, from its archive or from its sources."""
+    batch_id, dry, metadata = asked.path["batch_id"], asked.query.dry_run, asked.backend.metadata
+    kind = RunKind.REFETCH if asked.body.refetch else RunKind.MANUAL
+    batch, order = control.preview_replay(metadata, batch_id, kind)
+    why = "The sources are asked again; the archive keeps both versions." if asked.body.refetch else (
+        "What is archived is loaded again, by today's code; the sources are not asked for it."
+    )  # fmt: skip
+    answer = {
+        "batch_id": batch_id, "pipeline": batch.pipeline, "when": str(batch.key.interval or batch.key.run_key),
+        "params": dict(order.conf), "why": why, "dry_run": dry,
+    }  # fmt: skip
+    if dry:
+        return {**answer, "run": None}
+    run = control.replay(metadata, batch_id, asked.backend.clock.now(), kind)
+    asked.backend.ring()
+    with metadata.read() as tx:
+        return {**answer, "run": run_facts(listed_run(tx, run.id))}
 
 
 def revert(asked: Asked) -> Moved:

@@ -8,8 +8,13 @@ from msgspec import Meta, Struct
 from starlette.responses import PlainTextResponse, Response
 
 from tidemill.model.branch import MAIN, RefState
+from tidemill.model.errors import TidemillError
 from tidemill.version import __version__
 from tidemill.web.table import LARGEST_ID, Asked, Query
+from tidemill.web.topics import sees_topic
+
+#: The newest results of checks whose names are known to the search, as many as the page of quality has.
+_RESULTS = 2_000
 
 
 class ConnectionItem(Struct):
@@ -29,11 +34,15 @@ class Connections(Struct):
 
 
 class Hit(Struct):
-    """Something whose name fits; `kind`: pipeline, task, table, stream, branch; of a number: run, batch."""
+    """Something whose name fits; `kind`: pipeline, task, table, check, stream, topic, branch; of a number: run, batch.
+
+    `table` is that of a check.
+    """
 
     kind: str
     name: str
     pipeline: str | None
+    table: str | None = None
 
 
 class Hits(Struct):
@@ -68,7 +77,9 @@ def list_connections(asked: Asked) -> dict[str, Any]:
 
 
 def search(asked: Asked) -> dict[str, Any]:
-    """Pipelines, tasks, tables, streams and branches whose names have a text in them; a run and a batch by number."""
+    """What has a text in its name: pipelines, tasks, tables, checks, streams, topics, branches; runs and batches by
+    number.
+    """
     text = asked.query.q.lower()
     found: list[Hit] = []
     with asked.backend.metadata.read() as tx:
@@ -78,6 +89,7 @@ def search(asked: Asked) -> dict[str, Any]:
         refs = tx.refs.all(states=[RefState.OPEN, RefState.FAILED]) if asked.sees(None) else []
         runs = tx.runs.listed(run_ids=[int(text)]) if _is_number(text) else []
         batch = tx.batches.get(int(text)) if _is_number(text) else None
+        checks = {(one.table, one.name) for one in tx.checks.recent(limit=_RESULTS)}
     found += [Hit("run", text, one.pipeline) for one in runs if asked.sees(one.pipeline)]
     if batch is not None and asked.sees(batch.key.pipeline):
         found.append(Hit("batch", text, batch.key.pipeline))
@@ -87,10 +99,25 @@ def search(asked: Asked) -> dict[str, Any]:
         found += [Hit("stream", f"{record.name}.{stream}", record.name) for stream in made.streams]
         found += [Hit("task", task, record.name) for task in made.tasks]
     found += [Hit("table", str(name), name.namespace) for name in pointers if asked.sees(name.namespace)]
+    found += [Hit("check", name, of.namespace, str(of)) for of, name in checks if asked.sees(of.namespace)]
     found += [Hit("branch", ref.name, None) for ref in refs]
+    if any(made.streams for made in known.values()):
+        found += _topics(asked)
     hits = [hit for hit in found if text in hit.name.lower()]
-    hits.sort(key=lambda hit: (not hit.name.lower().startswith(text), len(hit.name), hit.name, hit.kind))
+    hits.sort(
+        key=lambda hit: (not hit.name.lower().startswith(text), len(hit.name), hit.name, hit.kind, hit.table or "")
+    )
     return {"query": asked.query.q, "hits": hits[: asked.query.limit]}
+
+
+def _topics(asked: Asked) -> list[Hit]:
+    """Topics that streams use; what the technology has besides is not asked for at every letter that is typed."""
+    try:
+        with asked.backend.streams() as care:
+            used = care.topics_used()
+    except TidemillError:  # a file that cannot be read, which its pipeline's page tells, hides nothing else
+        return []
+    return [Hit("topic", name, None) for name, streams in used.items() if sees_topic(asked, streams)]
 
 
 def _is_number(text: str) -> bool:

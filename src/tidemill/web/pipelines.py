@@ -1,4 +1,4 @@
-"""Pipelines: the list with last and next runs, one with its graph, its grid; pause, and run one."""
+"""Pipelines: the list with last and next runs, one with its graph, its grid; pause. One is run in `starting.py`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ from msgspec import Meta, Struct
 
 from tidemill.flow import control
 from tidemill.flow.facts.pipelines import error_facts, pipeline_facts, pipelines_facts, schedule_text
-from tidemill.flow.facts.runs import ABSENT, LETTERS, grid, listed_run, run_facts
-from tidemill.model.batch import Interval
+from tidemill.flow.facts.runs import ABSENT, LETTERS, grid, listed_run
 from tidemill.model.errors import UnknownName
 from tidemill.plan.due import upcoming
-from tidemill.plan.params import params_of
-from tidemill.plan.schedule import parse_intervals
-from tidemill.web.models import RunItem
 from tidemill.web.paging import cut, read_cursor
-from tidemill.web.problems import bad_request
 from tidemill.web.table import LARGEST_ID, Asked, Body, Cursor, Limit, Query
 
 #: Runs in the strip of a pipeline.
@@ -36,11 +31,15 @@ class Unreadable(Struct):
 
 
 class PipelineItem(Struct):
-    """A pipeline in a list; `last_runs` are the states of its last runs, the oldest first."""
+    """A pipeline in a list; `last_runs` are the states of its last runs, the oldest first.
+
+    `timed`: its batches are intervals; those of others have run keys.
+    """
 
     pipeline: str
     kind: str
     schedule: str
+    timed: bool
     state: str
     readable: bool
     next_at: datetime | None
@@ -186,26 +185,6 @@ class GridQuery(Query, frozen=True):
     cursor: Cursor = None
 
 
-class Trigger(Body, frozen=True):
-    """A run to begin. Without `interval` and `run_key`, an Idempotency-Key is the run key."""
-
-    interval: Annotated[str, Meta(description="a date or time in the data interval, 2013-01-15")] | None = None
-    run_key: Annotated[str, Meta(min_length=1, max_length=200, description="tells its batch from others")] | None = None
-    params: Annotated[dict[str, Any], Meta(description="parameters, by name")] = {}
-    tasks: Annotated[list[str], Meta(description="only these, and what depends on them")] = []
-
-
-class Triggered(Struct):
-    """A run that was asked for; with `dry_run` what would be."""
-
-    pipeline: str
-    when: str | None
-    params: dict[str, Any]
-    tasks: list[str]
-    dry_run: bool
-    run: RunItem | None
-
-
 class Names(Body, frozen=True):
     """Pipelines, by name."""
 
@@ -258,8 +237,8 @@ def show_pipeline(asked: Asked) -> dict[str, Any]:
         about = pipeline_facts(tx, record, {e.file for e in errors}, asked.backend.clock.now(), strip=_STRIP)
     more = {name: getattr(made, name) for name in ("zone", "start", "end", "catchup", "max_active_runs")}
     return {
-        **about, **more, "params": dict(made.params), "streams": list(made.streams),
-        "errors": [error_facts(error) for error in errors],
+        **about, **more, "params": dict(made.params),
+        "streams": list(made.streams), "errors": [error_facts(error) for error in errors],
     }  # fmt: skip
 
 
@@ -341,44 +320,6 @@ def show_grid(asked: Asked) -> dict[str, Any]:
 
 
 # -- actions
-
-
-def trigger(asked: Asked) -> dict[str, Any]:
-    """Begin a run."""
-    name, given = asked.path["pipeline"], asked.body
-    metadata = asked.backend.metadata
-    key = given.run_key
-    if key is None and given.interval is None and (header := asked.request.headers.get("idempotency-key")):
-        key = f"api-{header}"
-    with metadata.read() as tx:
-        _, made = control.known(tx, name)
-    params_of(made.params, given.params, strict=not made.any_params, where=made.place)
-    tasks = sorted(control.chosen_tasks(made, given.tasks)) if given.tasks else []
-    interval: Interval | None = None
-    if given.interval is not None:
-        if given.run_key is not None:
-            raise bad_request("A batch is told from others by an interval or by a run key.", "one of the two")
-        interval = _interval(made, given.interval)
-    answer = {"pipeline": name, "params": given.params, "tasks": tasks, "dry_run": asked.query.dry_run}
-    if asked.query.dry_run:
-        return {**answer, "when": str(interval or key) if interval or key else None, "run": None}
-    run = control.trigger(
-        metadata, name, asked.backend.clock.now(), interval=interval, run_key=key, conf=given.params, only=given.tasks
-    )
-    asked.backend.ring()
-    with metadata.read() as tx:
-        item = run_facts(listed_run(tx, run.id))
-    return {**answer, "when": item["when"], "run": item}
-
-
-def _interval(made: Any, text: str) -> Interval:
-    timetable = made.schedule.timetable
-    if timetable is None:
-        raise bad_request(f'Pipeline "{made.name}" has no intervals: it does not run by time.', "run_key")
-    found = parse_intervals(text, timetable, made.start)
-    if len(found) != 1:
-        raise bad_request(f'"{text}" means {len(found)} intervals.', hint="one of them, or a backfill")
-    return found[0]
 
 
 def pause(asked: Asked) -> dict[str, Any]:

@@ -6,6 +6,7 @@ stream knows is seen by those who may see everything.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
@@ -138,7 +139,9 @@ def list_topics(asked: Asked) -> dict[str, Any]:
         shown = [
             one
             for one in care.topic_rows()
-            if _sees(asked, one) and (query.own or one.role != "own") and (after is None or one.name > after)
+            if sees_topic(asked, one.streams)
+            and (query.own or one.role != "own")
+            and (after is None or one.name > after)
         ]
         page, further = cut(shown, query.limit, lambda one: one.name)
         listed = [_item(asked, care, one, _info(care, one.name)) for one in page]
@@ -175,17 +178,17 @@ def show_messages(asked: Asked) -> dict[str, Any]:
 
 def _found(asked: Asked, care: StreamCare) -> TopicRow:
     """The topic that the path names. What the asker may not see is not there."""
-    seen = {one.name: one for one in care.topic_rows() if _sees(asked, one)}
+    seen = {one.name: one for one in care.topic_rows() if sees_topic(asked, one.streams)}
     name = asked.path["topic"]
     if name not in seen:
         raise UnknownName.of("topic", name, seen)
     return seen[name]
 
 
-def _sees(asked: Asked, row: TopicRow) -> bool:
-    if not row.streams:
-        return asked.sees(None)
-    return any(asked.sees(stream.partition(".")[0]) for stream in row.streams)
+def sees_topic(asked: Asked, streams: Iterable[str]) -> bool:
+    """Whether the asker may see a topic of these streams."""
+    pipelines = [stream.partition(".")[0] for stream in streams]
+    return any(map(asked.sees, pipelines)) if pipelines else asked.sees(None)
 
 
 def _info(care: StreamCare, name: str) -> TopicInfo:

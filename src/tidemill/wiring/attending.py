@@ -220,12 +220,13 @@ def notifier_of(one: NotifySettings) -> Notifier:
 def _call_back(settings: Settings, metadata: Metadata, event: Event) -> None:
     """Run the callbacks of the pipeline's code, in a process of their own: it is the user's, and may do anything."""
     run_id = event.payload.get("run_id")
-    if not isinstance(run_id, int) or event.payload.get("event") == "asked":
+    about = event.payload.get("event")
+    if not isinstance(run_id, int) or about == "asked":
         return
     with metadata.read() as tx:
         order = tx.runs.order(run_id)
         definition = tx.definitions.get(order.definition_id) if order is not None else None
-    word = {"late": "deadline", "notice": "success"}.get(event.kind, "failure")
+    word = {"late": "deadline", "notice": "begun" if about == "begun" else "success"}.get(event.kind, "failure")
     if definition is None or word not in definition.callbacks:
         return
     command = [sys.executable, "-m", "tidemill.wiring.callbacks", str(settings.root), str(run_id), word]

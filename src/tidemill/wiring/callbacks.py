@@ -13,10 +13,11 @@ from tidemill.authoring.dag import DAG
 from tidemill.authoring.task_context import TaskServices
 from tidemill.compat.airflow.finder import serving_file
 from tidemill.flow.asset_states import ProjectAssetStates
-from tidemill.flow.assets import ProjectAssets
+from tidemill.flow.assets import ProjectAssets, told_in
 from tidemill.flow.callbacks import tell_run
 from tidemill.flow.others import OtherPipelines
 from tidemill.flow.tasklog import captured
+from tidemill.model.asset import Told
 from tidemill.model.run import RunInfo
 from tidemill.ports.metadata import Metadata
 from tidemill.ports.tasklogs import TryPlace
@@ -68,19 +69,29 @@ def _run_of(metadata: Metadata, run_id: int) -> RunInfo:
 
 def _call(settings: Settings, metadata: Metadata, dag: DAG, run: RunInfo, event: str) -> None:
     clock, connections = system_clock(), connections_of(settings)
+    pipelines = OtherPipelines(lambda: metadata, clock, lambda: ring(settings))
     services = TaskServices(
         xcoms=StoredXComs(lambda: metadata),
         clock=clock,
         root=settings.root,
-        pipelines=OtherPipelines(lambda: metadata, clock, lambda: ring(settings)),
+        pipelines=pipelines,
         variables=variables_of(settings),
         connections=connections,
         outside=OutsideSystems(connections, settings.root, settings),
         assets=ProjectAssets(lambda: metadata),
         asset_states=ProjectAssetStates(lambda: metadata),
         pages=settings.web.address,
+        standing=pipelines.task_runs,
     )
-    tell_run(dag, event, run, services)
+    tell_run(dag, event, run, services, told=_told_by(metadata, run.id) if event == "success" else ())
+
+
+def _told_by(metadata: Metadata, run_id: int) -> list[Told]:
+    """What the run has told of assets."""
+    with metadata.read() as tx:
+        order = tx.runs.order(run_id)
+        definition = tx.definitions.get(order.definition_id) if order is not None else None
+        return [] if definition is None else told_in(tx, run_id, definition)
 
 
 if __name__ == "__main__":

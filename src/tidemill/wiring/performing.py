@@ -112,6 +112,7 @@ class Performer:
         from tidemill.wiring.airflow_reach import reach_of
 
         connections = connections_of(self._settings)
+        pipelines = OtherPipelines(self.metadata, self._clock, self._ring)
         with closing(RunTables(self.services, job, _as_frame)) as tables:
             services = TaskServices(
                 xcoms=StoredXComs(self.metadata),
@@ -119,7 +120,7 @@ class Performer:
                 root=self._settings.root,
                 big=ArchivedValues(lambda: open_archive(self._settings).files),
                 tables=tables,
-                pipelines=OtherPipelines(self.metadata, self._clock, self._ring),
+                pipelines=pipelines,
                 variables=variables_of(self._settings),
                 connections=connections,
                 outside=OutsideSystems(connections, self._settings.root, self._settings),
@@ -127,6 +128,7 @@ class Performer:
                 assets=self._assets,
                 asset_states=ProjectAssetStates(self.metadata),
                 pages=self._settings.web.address,
+                standing=pipelines.task_runs,
             )
             with serving_file(file, reach_of(self._settings, self.code)):
                 return perform(dag, job, services)

@@ -292,22 +292,29 @@ class StreamCare:
 
     # Topics
 
+    def topics_used(self) -> dict[str, dict[str, str]]:
+        """Topics that streams are declared to use, by name: by stream, whether it is `read` or `written`."""
+        used: dict[str, dict[str, str]] = {}
+        for _, spec in self.streams:
+            for topic in spec.topics.values():
+                used.setdefault(topic.name, {})[spec.full_name] = "read"
+            for topic in self.plan(spec).written():
+                used.setdefault(topic.name, {}).setdefault(spec.full_name, "written")
+        return used
+
     def topic_rows(self) -> list[TopicRow]:
         """All topics that there are, and those that are declared."""
-        used: dict[str, dict[str, str]] = {}
+        used = self.topics_used()
         own: dict[str, str] = {}
         sources: dict[str, str] = {}
         archived: set[str] = set()
         for _, spec in self.streams:
             for topic in spec.topics.values():
-                used.setdefault(topic.name, {})[spec.full_name] = "read"
                 if topic.source is not None:
                     sources[topic.name] = str(topic.source)
                     own[progress_topic(topic.name).name] = spec.full_name
             plan = self.plan(spec)
             archived |= {topic.name for topic in (*spec.topics.values(), *plan.written()) if topic.archive is not None}
-            for topic in plan.written():
-                used.setdefault(topic.name, {}).setdefault(spec.full_name, "written")
             own |= {made.name: spec.full_name for made in plan.own_topics()}
         rows = []
         for name in sorted({*self.topics.names(), *used}):

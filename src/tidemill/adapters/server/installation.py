@@ -91,13 +91,14 @@ class ServerRuns:
 
     def begin(
         self, pipeline: str, *, interval: Interval | None, key: str | None, conf: Mapping[str, Any],
-        only: Sequence[str],
+        only: Sequence[str], refetch: bool = False,
     ) -> Facts:  # fmt: skip
         """For its schedulers to run; without an interval and a key the time is the key, as it is there."""
         if interval is None and key is None:
             key = f"{RunKind.MANUAL}-{self._clock.now():%Y-%m-%dT%H:%M:%S.%f}"
         batch = {"run_key": key} if interval is None else {"interval": interval.start.isoformat()}
-        made = self._server.act(path("pipelines", pipeline, "runs"), {**batch, "params": conf, "tasks": list(only)})
+        body = {**batch, "params": conf, "tasks": list(only), "refetch": refetch}
+        made = self._server.act(path("pipelines", pipeline, "runs"), body)
         run: Facts = made["run"]
         return run
 

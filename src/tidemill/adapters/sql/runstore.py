@@ -95,13 +95,12 @@ class SqlRunStore(RunStore):
             query = self._claimable(session, now, holder, only).order_by(_IN_ORDER).limit(_LOOKED_AT)
             if session.dialect != "sqlite":
                 query = query.with_for_update(of=runs, skip_locked=True, key_share=True)
-            taken = []
-            for row in self._within_limits(session, session.all(query), refs, now)[:limit]:
-                self._take(session, row.id, holder, now + lease, now)
+            rows = self._within_limits(session, session.all(query), refs, now)[:limit]
+            for row in rows:
+                self._take(session, row, holder, now + lease, now)
                 for name in _lost_on(row):
                     refs.ticket(name, row.id, now=now)
-                taken.append(row.id)
-            return self._read(session, runs.c.id.in_(taken)) if taken else []
+            return self._read(session, runs.c.id.in_([row.id for row in rows])) if rows else []
 
     def renew(self, holder: str, lease: timedelta) -> datetime:
         """Prolong the lease on all runs of a driver."""
@@ -213,17 +212,20 @@ class SqlRunStore(RunStore):
             taken.append(row)
         return taken
 
-    def _take(self, session: Session, run_id: int, holder: str, until: datetime, now: datetime) -> None:
+    def _take(self, session: Session, row: AnyRow, holder: str, until: datetime, now: datetime) -> None:
         fence = session.add(
             session.insert(fences)
-            .values(project=session.project, purpose=f"run {run_id}", at=now)
+            .values(project=session.project, purpose=f"run {row.id}", at=now)
             .returning(fences.c.id)
         )
         assert fence is not None
-        mine = update(runs).where(runs.c.id == run_id)
+        mine = update(runs).where(runs.c.id == row.id)
         session.change(mine.values(fence=fence.id, holder=holder, lease_until=until))
         begun = mine.where(runs.c.state == RunState.QUEUED)
-        session.change(begun.values(state=RunState.RUNNING, started_at=now))
+        new = session.change(begun.values(state=RunState.RUNNING, started_at=now))
+        if new and "begun" in self._definition_of(session, row).callbacks:
+            about = {"event": "begun", "pipeline": row.pipeline, "batch_id": row.batch_id, "run_id": row.id}
+            SqlEvents(session).add("notice", about, now)
 
     # -- reading
 

@@ -17,10 +17,11 @@ from tidemill.authoring.params import Param as OurParam
 from tidemill.compat.airflow import reach
 from tidemill.compat.airflow.assets import watched
 from tidemill.compat.airflow.deadlines import deadline_words
-from tidemill.compat.airflow.plugins import events_of_runs, heard_of_run
+from tidemill.compat.airflow.listeners import events_of_runs, heard_of_run
 from tidemill.compat.airflow.timetables import PartitionedAtRuntime, schedule_of, zone_of
 from tidemill.model.batch import Interval
 from tidemill.model.definition import Definition
+from tidemill.plan.assets import tells
 from tidemill.plan.partitions import PARTITION_KEY
 
 #: Accepted, and not heeded: how Airflow's own pages and parser show and keep a DAG.
@@ -85,7 +86,8 @@ class DAG(ours.DAG):
     def definition(self) -> Definition:
         """See `tidemill.DAG.definition`."""
         made = super().definition()
-        return replace(made, callbacks=tuple(dict.fromkeys((*made.callbacks, *events_of_runs()))))
+        heard = events_of_runs(assets=tells(made))
+        return replace(made, callbacks=tuple(dict.fromkeys((*made.callbacks, *heard))))
 
     def test(
         self,

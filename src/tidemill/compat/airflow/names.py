@@ -86,6 +86,8 @@ _NOTSET = _of(_PROVIDERS, "NOTSET", "ArgNotSet", "SET_DURING_EXECUTION", "is_arg
 _DECORATED = {
     **_of(f"{_OWN}.decorated", "DecoratedOperator", "task_decorator_factory"), **_of("typing", "TaskDecorator=Any"),
 }  # fmt: skip
+_PLUGIN = _of(f"{_OWN}.plugins", "AirflowPlugin")
+_HOOKIMPL = _of(f"{_OWN}.listeners", "hookimpl")
 _MERGE = _of(f"{_OWN}.decorated", "context_merge")
 _MASK = _of(_PROVIDERS, "mask_secret")
 _LOADING = _of(_PROVIDERS, "import_string", "iter_namespace", "qualname")
@@ -172,7 +174,7 @@ _OLD = {
 SERVED: dict[str, dict[str, str]] = {
     "airflow": {
         **_of(_PROVIDERS, "__version__=VERSION"), **_of(f"{_OWN}.dag", "DAG"), **_ASSETS,
-        **_of("tidemill.authoring.xcom_arg", "XComArg=PlainArg"),
+        **_of("tidemill.authoring.xcom_arg", "XComArg=PlainArg"), **_of(f"{_OWN}.exceptions", "AirflowException"),
     },
     "airflow.sdk": _SDK,
     "airflow.sdk.exceptions": _EXCEPTIONS,
@@ -222,8 +224,10 @@ SERVED: dict[str, dict[str, str]] = {
     "airflow.datasets.metadata": _METADATA,
     "airflow.configuration": _of(f"{_OWN}.values", "conf"),
     "airflow.notifications.basenotifier": _NOTIFIER,
-    "airflow.listeners": _of(f"{_OWN}.plugins", "hookimpl"),
-    "airflow.plugins_manager": _of(f"{_OWN}.plugins", "AirflowPlugin"),
+    "airflow.listeners": _HOOKIMPL,
+    "airflow.listeners.types": _of(f"{_OWN}.events", "AssetEvent"),
+    "airflow.plugins_manager": _PLUGIN,
+    "airflow.sdk.plugins_manager": _PLUGIN,
     "airflow.settings": _of(f"{_OWN}.settings", "AIRFLOW_HOME", "DAGS_FOLDER", "PLUGINS_FOLDER", "TIMEZONE"),
     "airflow.stats": _of(f"{_OWN}.stats", "Stats"),
     "airflow.utils.email": _of(f"{_OWN}.hooks", "send_email"),
@@ -282,7 +286,7 @@ SERVED: dict[str, dict[str, str]] = {
     "airflow.providers.common.compat.sdk": {
         **_SDK, **_EXCEPTIONS, **_of(f"{_OWN}.values", "conf"), **_MASK, **_LINK, **_DETERMINE, **_LINEAGE,
         **_of(_PROVIDERS, "poke_mode_only", "SkipMixin", "AIRFLOW_V_3_0_PLUS", "AIRFLOW_V_3_3_PLUS"),
-        **_of("typing", "XCom=Any"), **_DECORATED, **_MERGE,
+        **_of("typing", "XCom=Any"), **_DECORATED, **_MERGE, **_PLUGIN, **_HOOKIMPL,
     },
     f"{_STANDARD}.exceptions": _of(
         f"{_OWN}.hitl", "HITLRejectException", "HITLTimeoutError", "HITLTriggerEventError"

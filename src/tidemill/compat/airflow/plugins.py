@@ -1,7 +1,8 @@
-"""Plug-ins of the project's folder `plugins`: macros of theirs in templates, listeners that hear of tasks and runs.
+"""Plug-ins: those in the project's folder `plugins`, and those that installed packages bring by the entry point
+`airflow.plugins`. Templates have their macros; what their listeners hear is in `listeners.py`.
 
-A plug-in's file is executed when the first task of a process runs, never when DAG files are read: what these import of
-it (operators, timetables) Python finds there by itself.
+A plug-in is executed when the first task of a process runs, never when DAG files are read: what these import of it
+(operators, timetables) Python finds there by itself.
 """
 
 from __future__ import annotations
@@ -9,32 +10,22 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.machinery import PathFinder
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from tidemill.compat.airflow import reach
 from tidemill.compat.airflow.moments import MacrosOfAirflow
-from tidemill.compat.airflow.providers import determine_kwargs
 from tidemill.model.place import told
 
 _log = logging.getLogger("tidemill.plugins")
-#: What marks a function of a listener, as pluggy does it there.
-_MARK = "airflow_impl"
-#: What a listener hears of tasks, by the event of ours. Under Airflow, a try that fails is told, whether or not another
-#: one follows.
-_OF_TASKS = {
-    "execute": ("on_task_instance_running", "queued"),
-    "success": ("on_task_instance_success", "running"),
-    "failure": ("on_task_instance_failed", "running"),
-    "retry": ("on_task_instance_failed", "running"),
-    "skipped": ("on_task_instance_skipped", "running"),
-}
-_OF_RUNS = {"success": "on_dag_run_success", "failure": "on_dag_run_failed"}
-Heard = Callable[[Mapping[str, Any]], Any]
+#: The group of entry points by which packages name their plug-ins.
+_GROUP = "airflow.plugins"
 
 
 class AirflowPlugin:
@@ -43,7 +34,7 @@ class AirflowPlugin:
     Args:
         name: its name, by which templates have its macros: `macros.<name>.<function>`.
         macros: functions.
-        listeners: modules or objects with functions that are marked by `hookimpl`.
+        listeners: modules or objects with functions that are marked by `airflow.listeners.hookimpl`.
     """
 
     name: str | None = None
@@ -55,81 +46,39 @@ class AirflowPlugin:
         """Called once it is loaded; for subclasses."""
 
 
-def hookimpl(function: Any = None, **options: Any) -> Any:
-    """Mark a function of a listener; the order among listeners is that of their names here."""
-
-    def mark(one: Any) -> Any:
-        setattr(one, _MARK, options)
-        return one
-
-    return mark if function is None else mark(function)
-
-
 class MacrosOfPlugins(MacrosOfAirflow):
     """`macros` of templates, with those of plug-ins."""
 
     def __getattr__(self, name: str) -> Any:
-        for plugin in _plugins():
+        for plugin in loaded_plugins():
             if plugin.name == name:
                 return SimpleNamespace(**{one.__name__: one for one in plugin.macros})
         raise AttributeError(name)
-
-
-def heard_of_task(event: str) -> tuple[Heard, ...]:
-    """What listeners call on an event of a task; functions of its context, as callbacks are."""
-    hook, before = _OF_TASKS[event]
-    heard = _hooks(hook)
-    if not heard:
-        return ()
-
-    def about(context: Mapping[str, Any]) -> dict[str, Any]:
-        known = {"task_instance": context["ti"], "error": context["exception"]}
-        return {**known, "previous_state": before, "session": None}
-
-    return tuple(_telling(one, about) for one in heard)
-
-
-def heard_of_run(event: str) -> tuple[Heard, ...]:
-    """The same on an event of a run."""
-
-    def about(context: Mapping[str, Any]) -> dict[str, Any]:
-        return {"dag_run": context["dag_run"], "msg": event}
-
-    return tuple(_telling(one, about) for one in _hooks(_OF_RUNS[event])) if event in _OF_RUNS else ()
-
-
-def events_of_runs() -> tuple[str, ...]:
-    """The events of runs that a listener may want to hear of, by the words in the files of plug-ins: none is executed.
-
-    The folder is looked through each time, so that the parser knows that DAG files depend on it.
-    """
-    words = {word for file in _files() for word in re.findall(r"\bon_dag_run_\w+", _text(file))}
-    return tuple(event for event, hook in _OF_RUNS.items() if hook in words)
-
-
-def _telling(function: Any, about: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Heard:
-    def tell(context: Mapping[str, Any]) -> Any:
-        return function(**determine_kwargs(function, (), about(context)))
-
-    tell.__name__ = f"{function.__module__}.{function.__name__}"
-    return tell
-
-
-def _hooks(name: str) -> list[Any]:
-    listeners = [listener for plugin in _plugins() for listener in plugin.listeners]
-    found = (getattr(listener, name, None) for listener in listeners)
-    return [one for one in found if hasattr(one, _MARK)]
 
 
 #: The plug-ins of each folder that was loaded.
 _loaded: dict[Path, list[type[AirflowPlugin]]] = {}
 
 
-def _plugins() -> list[type[AirflowPlugin]]:
-    """Those of the project; a file that cannot be loaded is told, and hurts nobody."""
+def loaded_plugins() -> list[type[AirflowPlugin]]:
+    """Those of the project, then those of packages; what cannot be loaded is told, and hurts nobody."""
     folder = reach.plugins()
-    if folder is None or folder in _loaded:
-        return _loaded.get(folder, []) if folder else []
+    return [] if folder is None else [*_of_folder(folder), *_of_packages()]
+
+
+def texts_of_plugins() -> Iterator[str]:
+    """The files in which plug-ins may be, none of which is executed.
+
+    The folder is looked through each time, so that the parser knows that DAG files depend on it.
+    """
+    yield from map(_text, _files())
+    if reach.plugins() is not None:
+        yield from _texts_of_packages()
+
+
+def _of_folder(folder: Path) -> list[type[AirflowPlugin]]:
+    if folder in _loaded:
+        return _loaded[folder]
     made = _loaded.setdefault(folder, [])
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
@@ -149,6 +98,40 @@ def _plugins_of(name: str) -> list[type[AirflowPlugin]]:
     for plugin in made:
         plugin.on_load()
     return made
+
+
+@cache
+def _of_packages() -> list[type[AirflowPlugin]]:
+    made = []
+    for entry in entry_points(group=_GROUP):
+        try:
+            plugin = entry.load()
+            if not (isinstance(plugin, type) and issubclass(plugin, AirflowPlugin)):
+                raise TypeError("it is no AirflowPlugin")
+            plugin.on_load()
+            made.append(plugin)
+        except Exception as error:
+            _log.warning("the plug-in %s (%s) cannot be loaded: %s", entry.name, entry.value, told(error))
+    return made
+
+
+@cache
+def _texts_of_packages() -> list[str]:
+    return [_text(file) for file in sorted({one for e in entry_points(group=_GROUP) for one in _beside(e.module)})]
+
+
+def _beside(module: str) -> list[Path]:
+    """The file of an installed module, and those beside and below it in its package: listeners are often in those."""
+    parts, places, spec = module.split("."), None, None
+    for length in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:length]), places)
+        if spec is None:
+            return []
+        places = spec.submodule_search_locations
+    if spec is None or spec.origin is None:
+        return []
+    file = Path(spec.origin)
+    return [file] if len(parts) == 1 and places is None else list(file.parent.rglob("*.py"))
 
 
 def _files() -> list[Path]:

@@ -14,8 +14,9 @@ from tidemill.compat.airflow.assets import addresses_of, outlet_names
 from tidemill.compat.airflow.connections import ConnectionsOfTask
 from tidemill.compat.airflow.deferring import TaskDeferred, executed
 from tidemill.compat.airflow.events import InletEvents, OutletEvents, TriggeringEvents
+from tidemill.compat.airflow.listeners import heard_of_task
 from tidemill.compat.airflow.moments import in_pendulum
-from tidemill.compat.airflow.plugins import MacrosOfPlugins, heard_of_task
+from tidemill.compat.airflow.plugins import MacrosOfPlugins
 from tidemill.compat.airflow.retries import RetryPolicy, judge
 from tidemill.compat.airflow.states import StatesOfAssets, TaskStates
 from tidemill.model.asset import TOLD
@@ -99,6 +100,8 @@ class BaseOperator(Task):
         self.task_display_name = task_display_name or self.task_id
         self.retry_policy = retry_policy
         self._inlet_addresses = addresses_of(inlets)
+        #: The addresses of its outlets, by name.
+        self.outlet_addresses = addresses_of(outlets)
         #: Values of template fields, as they were before `execute`.
         self._values: dict[str, Any] = {}
         self._asked_before, self._asked_after = pre_execute, post_execute

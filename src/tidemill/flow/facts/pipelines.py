@@ -47,6 +47,7 @@ def _facts(
         "pipeline": record.name,
         "kind": definition.kind.value,
         "schedule": schedule_text(definition),
+        "timed": definition.schedule.timetable is not None,
         "state": "paused" if record.paused else "active",
         "readable": record.file not in unread,
         "next_at": soon[0][0] if soon else None,

@@ -41,8 +41,17 @@ def pipeline(api: Api, query: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def given(schemas: Mapping[str, Any]) -> dict[str, Given]:
-    """JSON schemas in which what is not said is None."""
-    return {name: Given(schema) for name, schema in schemas.items()}
+    """JSON schemas in which what is not said is None, each with the type that its field in a form has."""
+    return {name: Given({**schema, "type": _type_of(schema)}) for name, schema in schemas.items()}
+
+
+def _type_of(schema: Mapping[str, Any]) -> str | None:
+    """The one type of a value beside null; where none is said that of the default; None: its field takes JSON."""
+    said = schema.get("type", type(schema.get("default")))
+    if isinstance(said, type):
+        return {bool: "boolean", int: "number", float: "number", str: "string"}.get(said)
+    kinds = [one for one in ([said] if isinstance(said, str) else said) if one != "null"]
+    return kinds[0] if len(kinds) == 1 else None
 
 
 def _number(text: Any) -> int:

@@ -97,6 +97,7 @@ async function act(from, body, title) {
   // What was done again goes on as another attempt: that is what one wants to see now.
   if (done.new_run_id) void choose({ run: String(done.new_run_id) });
   else if (done.run?.run_id && location.pathname.startsWith("/pipelines/")) void choose({ run: String(done.run.run_id), task: null });
+  else if (done.run?.run_id) location.href = `/pipelines/${encodeURIComponent(done.run.pipeline)}?run=${done.run.run_id}`;
 }
 
 /**

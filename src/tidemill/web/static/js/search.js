@@ -1,5 +1,7 @@
 // Ctrl-K: search everything. Arrow keys choose, Enter goes there.
 
+/** @typedef {{kind: string, name: string, pipeline: string | null, table: string | null}} Hit */
+
 /** Make the keys work; the dialog is in the page already. */
 export function search() {
   const dialog = document.getElementById("search");
@@ -24,14 +26,15 @@ export function search() {
     try {
       const answer = await fetch(`/api/v1/search?q=${encodeURIComponent(text)}`, { signal: asked.signal });
       if (!answer.ok) return;
-      /** @type {{hits: {kind: string, name: string, pipeline: string | null}[]}} */
+      /** @type {{hits: Hit[]}} */
       const { hits } = await answer.json();
       list.replaceChildren(...hits.map((item, at) => {
         const row = document.createElement("a"), kind = document.createElement("small");
         row.id = `found-${at}`;
         row.setAttribute("role", "option");
         row.href = place(item);
-        kind.textContent = ["task", "run", "batch"].includes(item.kind) ? `${item.kind} of ${item.pipeline}` : item.kind;
+        const of = item.table ?? (["task", "run", "batch"].includes(item.kind) ? item.pipeline : null);
+        kind.textContent = of ? `${item.kind} of ${of}` : item.kind;
         row.append(item.name, kind);
         return row;
       }));
@@ -62,7 +65,7 @@ export function search() {
 
 /**
  * The page of what was found.
- * @param {{kind: string, name: string, pipeline: string | null}} item
+ * @param {Hit} item
  */
 function place(item) {
   const name = encodeURIComponent(item.name), pipeline = encodeURIComponent(item.pipeline ?? "");
@@ -72,6 +75,8 @@ function place(item) {
     case "table": return `/data/${name}`;
     case "run": return `/pipelines/${pipeline}?run=${name}`;
     case "batch": return `/batches/${name}`;
+    case "check": return `/quality?table=${encodeURIComponent(item.table ?? "")}&name=${name}`;
+    case "topic": return `/topics/${name}`;
     case "stream": return `/streams/${name}`;
     default: return `/branches/${item.name.split("/").map(encodeURIComponent).join("/")}`;
   }
