@@ -44,7 +44,7 @@ def _nothing_left() -> Iterator[None]:
     yield
     GIVEN.forget()
     registry.clear()
-    left = sorted(name for name in sys.modules if name.partition(".")[0] == "airflow")
+    left = sorted(name for name in sys.modules if name == "airflow" or name.startswith("airflow."))
     assert not left, f"names of Airflow stayed behind: {left}"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import access_worker
+from harness import access_worker, warm
 from harness.records import START
 from tidemill.adapters.memory.access import MemoryAccess
 from tidemill.adapters.sql.store import SqlMetadata
@@ -242,7 +242,7 @@ def test_what_may_come_once_comes_once_until_it_is_forgotten(records: AccessReco
 def test_two_processes_at_once_count_every_failure_and_lock_out_together(database: str) -> None:
     """Each fails as fast as it can; together they get as many looks as one would."""
     workers = [
-        subprocess.Popen(
+        warm.started(
             [sys.executable, str(Path(access_worker.__file__)), database, str(number)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )

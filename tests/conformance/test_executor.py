@@ -223,9 +223,10 @@ def test_a_job_that_is_known_is_not_begun_twice(executor: Executor, tmp_path: Pa
     executor.acknowledge(seen)
 
 
-def test_a_thousand_jobs_are_each_begun_once(new_executor: NewExecutor, tmp_path: Path) -> None:
-    executor = new_executor(most_jobs=150)
-    jobs = [job(f"count:{tmp_path / 'counted'}", run_id=n) for n in range(1000)]
+def test_hundreds_of_jobs_are_each_begun_once(new_executor: NewExecutor, tmp_path: Path) -> None:
+    """Beyond the ends of several generations of workers; a job costs 15 ms of processor time through a broker."""
+    executor = new_executor(most_jobs=50)
+    jobs = [job(f"count:{tmp_path / 'counted'}", run_id=n) for n in range(350)]
     waiting, ended = list(jobs), set[int]()
     until = time.monotonic() + 400
     while len(ended) < len(jobs) and time.monotonic() < until:
@@ -238,7 +239,7 @@ def test_a_thousand_jobs_are_each_begun_once(new_executor: NewExecutor, tmp_path
         ended |= {e.run_id for e in seen if isinstance(e, JobEnded) and e.outcome == Succeeded()}
         executor.acknowledge(seen)
     lines = (tmp_path / "counted").read_text().splitlines()
-    assert sorted(lines) == sorted(f"{n} 1" for n in range(1000))
+    assert sorted(lines) == sorted(f"{n} 1" for n in range(350))
 
 
 # -- room
@@ -336,45 +337,31 @@ def test_a_task_that_ignores_its_time_out_is_killed_and_fails(new_executor: NewE
     wait_gone(*map(int, (tmp_path / "pids").read_text().split()))
 
 
-def test_a_job_that_nobody_renews_ends_at_its_time(executor: Executor, tmp_path: Path) -> None:
-    awake(executor)
-    one = job(f"hold:{tmp_path}", until=soon(LEASE))
-    executor.submit(one)
-    worker = begun(tmp_path, executor)
-    assert end_of(executor, one, seconds=20).outcome is None
-    wait_gone(worker)
+def test_a_job_that_nobody_renews_ends_at_its_time_though_nobody_looks(
+    new_executor: NewExecutor, tmp_path: Path
+) -> None:
+    """Of two at the same time, one is looked at; the worker of the other stops by itself."""
+    looked, alone = awake(new_executor()), awake(new_executor())
+    (tmp_path / "alone").mkdir()
+    one, other = job(f"hold:{tmp_path}", until=soon(LEASE)), job(f"hold:{tmp_path / 'alone'}", until=soon(LEASE))
+    looked.submit(one)
+    alone.submit(other)
+    worker, left_alone = begun(tmp_path, looked), begun(tmp_path / "alone", alone)
+    assert end_of(looked, one, seconds=20).outcome is None
+    wait_gone(worker, left_alone, seconds=20)
+    assert end_of(alone, other, seconds=20).outcome is None
 
 
-def test_a_worker_stops_by_itself_when_nobody_looks(executor: Executor, tmp_path: Path) -> None:
-    awake(executor)
-    one = job(f"hold:{tmp_path}", until=soon(LEASE))
-    executor.submit(one)
-    wait_gone(int(appears(tmp_path / "begun-1", executor)), seconds=20)
-    assert end_of(executor, one, seconds=20).outcome is None
-
-
-def test_a_renewed_job_goes_on(executor: Executor, tmp_path: Path) -> None:
-    awake(executor)
-    one = job(f"hold:{tmp_path}", until=soon(LEASE))
-    executor.submit(one)
-    worker = begun(tmp_path, executor)
-    executor.renew(soon(3600))
-    with pytest.raises(AssertionError, match="too long"):
-        end_of(executor, one, seconds=LEASE + 0.3)
-    assert is_alive(worker)
-    (tmp_path / "go").touch()
-    assert end_of(executor, one).outcome == Succeeded()
-
-
-def test_a_job_that_waits_is_renewed_too(new_executor: NewExecutor, tmp_path: Path) -> None:
+def test_a_renewed_job_goes_on_and_one_that_waits_is_renewed_too(new_executor: NewExecutor, tmp_path: Path) -> None:
     executor = awake(new_executor(workers=1))
     jobs = [job(f"hold:{tmp_path}", until=soon(LEASE)), job(until=soon(LEASE), run_id=2)]
     for one in jobs:
         executor.submit(one)
-    begun(tmp_path, executor)
+    worker = begun(tmp_path, executor)
     executor.renew(soon(3600))
     with pytest.raises(AssertionError, match="too long"):
-        end_of(executor, jobs[1], seconds=LEASE + 0.3)
+        wait_until(executor, lambda events: any(isinstance(event, JobEnded) for event in events), seconds=LEASE + 0.3)
+    assert is_alive(worker)
     (tmp_path / "go").touch()
     assert [end_of(executor, one).outcome for one in jobs] == [Succeeded(), Succeeded()]
 

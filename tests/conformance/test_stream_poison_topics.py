@@ -25,7 +25,7 @@ COLUMNS = {"car": "string", "v": "long"}
 @pytest.fixture
 def hasty() -> float:
     """Seconds that a broker has: to a client, a topic that is gone is one that has no leader yet, for as long."""
-    return 8
+    return 5
 
 
 @pytest.fixture

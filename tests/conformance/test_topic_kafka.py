@@ -5,6 +5,7 @@ What Kafka shares with the other adapters is in `test_topic.py` and `test_topic_
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,13 +15,14 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeAlias
 
 import polars as pl
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from harness import kafka, services
+from harness import kafka, services, warm
 from harness.programs import CannotStart, Program, free_port
 from harness.topics import Ledger, Peer, Place, kafka_place, read, settle, values
 from tidemill.adapters.kafka.topics import KafkaTopics
@@ -157,7 +159,10 @@ def test_the_tasks_of_a_process_that_is_killed_move(place: Place, kafka_servers:
     peer = Peer(place, Ledger(), group, TASKS)
     settle(place, [peer], TASKS)
     command = [sys.executable, "-c", MEMBER, kafka_servers, group, str(TASKS)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with (
+        Path(os.devnull).open() as nothing,
+        warm.started(command, stdin=nothing, stdout=subprocess.PIPE, text=True) as process,
+    ):
         try:
             place.until(lambda: peer.poll() or len(peer.mine()) == TASKS // 2)
             assert process.stdout is not None

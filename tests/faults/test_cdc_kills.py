@@ -15,7 +15,7 @@ from harness import services
 from harness.changefire import play
 from harness.postgres import CannotStart, running
 
-SECONDS = float(os.environ.get("TIDEMILL_CDC_SECONDS", "60"))
+SECONDS = float(os.environ.get("TIDEMILL_CDC_SECONDS", "20"))
 SEED = int(os.environ.get("TIDEMILL_CDC_SEED", random.randrange(1 << 32)))
 
 

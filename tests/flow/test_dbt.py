@@ -19,9 +19,8 @@ from tidemill.authoring import registry
 from tidemill.authoring.task_context import DBT_VARS
 from tidemill.flow.trial import Trial
 from tidemill.model.errors import DefinitionError, RunFailed
-from tidemill.operators import DbtProject
 from tidemill.ports.dbt import DbtCall, DbtPlace
-from tidemill.wiring.dbt import dbt_environments
+from tidemill.wiring.dbt import dbt_environments, open_dbt
 from tidemill.wiring.trials import try_dag
 
 pytestmark = pytest.mark.slow
@@ -38,27 +37,40 @@ def projects(root: Path) -> DbtProjects:
     return DbtProjects(state, DBT_VARS, dbt_environments(state / "venvs"))
 
 
+#: The file of the project: what runs its dbt is known by where it is.
+FILE = """
+import tidemill as tm
+from tidemill.operators import DbtProject
+
+with tm.DAG("shop_dbt", schedule="@daily", start="2026-01-01") as dag:
+    DbtProject("dbt/shop", **options)
+"""
+
+
 class Shop:
-    """The project in a folder, with one adapter for all trials: the process stays warm."""
+    """The project in a folder; what parses it also runs it, in a process that stays warm."""
 
     def __init__(self, root: Path, python: str, **options: Any) -> None:
         self.root = root
         self.folder = dbt_shop(root)
+        self.file = root / "pipelines" / "shop_dbt.py"
+        self.file.write_text(FILE)
         self.python = python
         self.options = options
-        self.dbt = projects(root)
+        self.dbt = open_dbt(root)
 
     def place(self, **more: Any) -> DbtPlace:
         return DbtPlace((self.folder,), python=self.python, **more)
 
     def dag(self, **more: Any) -> tm.DAG:
         registry.clear()
-        with tm.DAG("shop_dbt", schedule="@daily", start="2026-01-01") as made:
-            DbtProject(self.folder, python=self.python, **{**self.options, **more})
+        names: dict[str, Any] = {"options": {"python": self.python, **self.options, **more}}
+        exec(compile(FILE, str(self.file), "exec"), names)
+        made: tm.DAG = names["dag"]
         return made
 
     def run(self, when: str, tasks: list[str] | None = None, **more: Any) -> Trial:
-        return try_dag(self.dag(**more), when, tasks=tasks, root=self.root, dbt=self.dbt)
+        return try_dag(self.dag(**more), when, tasks=tasks)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(self.folder / "shop.duckdb"), read_only=True) as connection:

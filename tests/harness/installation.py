@@ -34,7 +34,7 @@ class Installation:
         (folder / "tidemill.toml").write_text(f'[project]\nname = "shop"\n[web]\nenabled = false\n{database}')
         for name, text in files.items():
             self.write(name, text)
-        self.root: subprocess.Popen[str] | None = None
+        self.root: warm.Child | subprocess.Popen[Any] | None = None
         self._metadata: SqlMetadata | None = None
 
     def write(self, name: str, text: str) -> None:
@@ -45,17 +45,20 @@ class Installation:
 
     # -- processes
 
-    def up(self, *arguments: str) -> None:
+    def up(self, *arguments: str, new: bool = False) -> None:
         """Start it; what it says goes to `up.log`."""
-        self.root = self.start("up", *arguments)
+        self.root = self.start("up", *arguments, new=new)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command that goes on; whoever asked ends it."""
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        with (self.folder / "up.log").open("a") as log:
-            return subprocess.Popen(
-                [*COMMAND, "--project", str(self.folder), *arguments],
-                stdout=log, stderr=log, text=True, cwd=self.folder, env=environment,
+    def start(self, *arguments: str, new: bool = False, **variables: str) -> warm.Child | subprocess.Popen[Any]:
+        """Start a command that goes on, with some variables more; whoever asked ends it.
+
+        `new`: through an interpreter that imports what it needs by itself.
+        """
+        begin = subprocess.Popen if new else warm.started
+        with (self.folder / "up.log").open("a") as log, Path(os.devnull).open() as nothing:
+            return begin(
+                [*COMMAND, "--project", str(self.folder), *arguments], cwd=self.folder,
+                stdin=nothing, stdout=log, stderr=log, env={**os.environ, "PYTHONUNBUFFERED": "1", **variables},
             )  # fmt: skip
 
     def stop(self, number: int = signal.SIGINT, timeout: float = 40) -> int:

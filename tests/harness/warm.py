@@ -84,10 +84,14 @@ class Child:
         self.wait(timeout)
         return said, None
 
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
     def kill(self) -> None:
         """End it at once, if it still runs."""
-        if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
 
     def _told(self) -> int:
         line = self._server.readline()
@@ -214,9 +218,12 @@ def _is_known(words: Sequence[str]) -> bool:
 
 
 def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that the interpreter, the C library or an allocator read before any line of Python is run."""
+    """The variables that the interpreter, the C library or an allocator read before any line of Python is run.
+
+    A fork has its own search path, and opens its streams as it is told.
+    """
     early = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "_RJEM_", "JE_")
-    return {n: v for n, v in environment.items() if n.startswith(early) and n != "PYTHONPATH"}
+    return {n: v for n, v in environment.items() if n.startswith(early) and n not in ("PYTHONPATH", "PYTHONUNBUFFERED")}
 
 
 def _umask() -> int:

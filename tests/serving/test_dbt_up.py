@@ -117,7 +117,7 @@ def test_intervals_run_on_postgresql_while_a_model_is_added(
     shop = install()
     dbt = dbt_shop(shop.folder)
     write_dag(shop, "2026-01-03", "server")
-    shop.up("--workers", "3")
+    shop.up("--workers", "2")  # each with a process of dbt
     ended = shop.wait_for_runs("shop_dbt", 2, timeout=240)
     assert set(ended.values()) == {S.SUCCESS}
     (dbt / "models" / "more.sql").write_text('select count(*) as n from {{ ref("orders") }}\n')

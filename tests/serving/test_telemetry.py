@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from datetime import timedelta
 
 import pytest
 
-from harness.installation import COMMAND, Installation
+from harness.installation import Installation
 from harness.otlp import Received, attributes, collector
 from harness.scraping import address_in, parsed, scrape, value
 from tidemill.flow.stream.facts import ProcessFacts
@@ -90,11 +89,7 @@ def test_up_serves_what_all_its_processes_do(shop: Installation) -> None:
 @contextmanager
 def serving(shop: Installation, received: Received, *arguments: str) -> Iterator[None]:
     """A part of an installation, which sends to the collector."""
-    with (shop.folder / "up.log").open("a") as log:
-        process = subprocess.Popen(
-            [*COMMAND, "--project", str(shop.folder), *arguments], stdout=log, stderr=log, cwd=shop.folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **received.environment},
-        )  # fmt: skip
+    process = shop.start(*arguments, **received.environment)
     try:
         yield
         process.send_signal(signal.SIGINT)
