@@ -120,6 +120,20 @@ def test_no_more_runs_of_a_pipeline_than_it_allows(store: SqlMetadata, runs: Sql
     assert [one.info.run_key for one in runs.claim("b", LEASE, 10)] == ["k2"]
 
 
+def test_runs_of_a_bookmark_chain_begin_one_after_the_other(
+    store: SqlMetadata, runs: SqlRunStore, clock: ManualClock
+) -> None:
+    """Whoever asked for them: two at once would begin at the same bookmark, and only one could publish (rule 6)."""
+    made = define(store, dag("p", Node("a"), sequential=True), clock)
+    for number in range(2):
+        queue(store, made, "p", clock, f"k{number}")
+    first = runs.claim("a", LEASE, 10)
+    assert [one.info.run_key for one in first] == ["k0"]
+    assert runs.claim("b", LEASE, 10) == []
+    runs.save([Progress(first[0].id, first[0].fence, clock.now(), end=R.FAILED, error="no")])
+    assert [one.info.run_key for one in runs.claim("b", LEASE, 10)] == ["k1"]
+
+
 def test_a_batch_has_one_run_at_a_time(store: SqlMetadata, runs: SqlRunStore, clock: ManualClock) -> None:
     made = define(store, dag("p", Node("a")), clock)
     queue(store, made, "p", clock, "k")

@@ -63,7 +63,7 @@ class Caller:
 def test_what_is_posted_is_loaded_once_across_kill_9(install: Install) -> None:
     shop = install(fed=FED)
     caller = Caller(shop)
-    shop.up("--workers", "1", new=True)
+    shop.up("--workers", "1")
     caller.until(202, "/feeds/shop/orders", b'{"id": 0}', **{"Idempotency-Key": "0"})
     assert caller.once("/feeds/shop/orders", b'{"id": 0}', "another-token")[0] == 401
     assert caller.once("/feeds/shop/orders", b"{'id': 0}")[0] == 400
@@ -85,7 +85,7 @@ def test_what_is_posted_is_loaded_once_across_kill_9(install: Install) -> None:
             with suppress(ProcessLookupError):  # it may have ended by itself
                 os.kill(pid, signal.SIGKILL)
         shop.root.wait()
-        shop.up("--workers", "1", new=True)
+        shop.up("--workers", "1")
     # As GitHub does it: the token is no key to it, and a delivery that comes again counts once.
     pushed = b'{"ref": "refs/heads/main"}'
     mac = hmac.new(b"github-secret", pushed, hashlib.sha256).hexdigest()

@@ -202,7 +202,8 @@ class SqlRunStore(RunStore):
         taken = []
         for row in rows:
             if row.state == RunState.QUEUED:
-                if under_way[row.pipeline] >= self._definition_of(session, row).max_active_runs:
+                definition = self._definition_of(session, row)
+                if under_way[row.pipeline] >= (1 if definition.sequential else definition.max_active_runs):
                     continue
                 wanted = set(_lost_on(row))
                 if wanted & promised or any(refs.ticket_holder(name, now) is not None for name in wanted):
