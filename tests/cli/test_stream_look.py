@@ -59,6 +59,13 @@ def test_looking_makes_no_topic(cars: CommandLine) -> None:
     assert {(one["name"], one["partitions"]) for one in told["topics"]} == {("telemetry", 0), ("means", 0), ("fast", 0)}
 
 
+def test_a_pipeline_of_streams_is_checked_and_its_lag_is_that_of_them_all(fed: CommandLine) -> None:
+    told = fed("check").out
+    assert "cars  run by hand, 2 streams" in told
+    assert "means  telemetry  exactly-once" in told
+    assert list(fed("stream", "lag", "cars", "--json").object) == ["cars.means", "cars.fast"]
+
+
 def test_what_is_wrong_keeps_no_other_stream_from_running(cars: CommandLine) -> None:
     cars.write(
         "pipelines/other.py",

@@ -173,3 +173,8 @@ def test_columns_that_are_not_declared_are_those_of_the_codecs_schema() -> None:
 @pytest.mark.parametrize("codec", [Json({"v": "int"}), Avro(columns={"v": "int"})], ids=lambda c: type(c).__name__)
 def test_columns_that_a_codec_is_described_with_are_the_topics(codec: Any) -> None:
     assert tm.topic("t", codec=codec).columns == {"v": "int"}
+
+
+def test_the_name_of_a_topic_alone_is_no_topic() -> None:
+    with pytest.raises(UserError, match="A stream is given topics, and 'laps' is a text"):
+        tm.Pipeline("p").stream("laps", to="o")

@@ -316,12 +316,15 @@ def stream_spec(
     )
 
 
-def _function_of(value: Callable[..., Any] | Handle) -> Callable[..., Any]:
+def _function_of(value: Any) -> Callable[..., Any]:
     """The function, also of a table: what was written for a table runs on a topic."""
-    found = value.function if isinstance(value, Handle) else value
+    found: Any = value.function if isinstance(value, Handle) else value
+    if isinstance(found, str):
+        hint = f'@pipeline.stream(tm.topic({found!r}, {{"id": "long"}}))'
+        raise DefinitionError(f"A stream is given topics, and {found!r} is a text.", where=here(), hint=hint)
     if found is None or not callable(found):
         raise DefinitionError(f"{value!r} is no function from frames to a frame.", where=here())
-    return found
+    return found  # type: ignore[no-any-return]  # it can be called
 
 
 def _errors(errors: Mapping[str, str] | str | None) -> dict[str, OnError]:

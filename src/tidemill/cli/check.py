@@ -112,7 +112,9 @@ def _print(invocation: Invocation, spec: PipelineSpec) -> None:
     from tidemill.model.pipeline import tasks_of
 
     out = invocation.out
-    out.line(f"{out.styled(spec.name, 'heading')}  {_schedule(spec)}, {count(len(tasks_of(spec)), 'tasks')}")
+    tasks = tasks_of(spec)
+    does = count(len(spec.streams), "streams") if spec.streams and not tasks else count(len(tasks), "tasks")
+    out.line(f"{out.styled(spec.name, 'heading')}  {_schedule(spec)}, {does}")
     out.line(f"  {short(spec.place)}")
     out.line()
     columns = [Column("table"), Column("write", wraps=True), Column("publish"), Column("contract", wraps=True),
@@ -122,8 +124,13 @@ def _print(invocation: Invocation, spec: PipelineSpec) -> None:
          t["contract"]["text"], t["made_by"]]
         for t in _tables(spec)
     ]  # fmt: skip
-    out.grid(columns, rows, indent="  ")
-    out.line()
+    if rows or not spec.streams:
+        out.grid(columns, rows, indent="  ")
+        out.line()
+    if spec.streams and not rows:
+        streams = [[s.name, ", ".join(t.name for t in s.topics.values()), s.guarantee] for s in spec.streams.values()]
+        out.grid([Column("stream"), Column("reads", wraps=True), Column("guarantee")], streams, indent="  ")
+        out.line()
     checks = [[name, *_check_cells(c)] for name, found in spec.checks.items() for c in found]
     checks += [[judged, *_stream_cells(spec.streams[stream], c)]
                for stream, judged, c in _stream_checks(spec)]  # fmt: skip

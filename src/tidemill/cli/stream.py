@@ -208,6 +208,7 @@ def _print_processes(invocation: Invocation, processes: list[dict[str, Any]]) ->
 def lag(invocation: Invocation, name: str | None) -> None:
     """Show what waits in each partition, and for how long.
 
+    STREAM may be a pipeline's name, for all of its; without it every stream is shown.
     Topics between a stream's own stages are among them, and rows on their way to a table.
     """
     from tidemill.wiring.services import system_clock

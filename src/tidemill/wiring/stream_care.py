@@ -266,8 +266,8 @@ class StreamCare:
         }
 
     def lag(self, name: str | None = None) -> dict[str, list[Lag]]:
-        """How far behind a stream is, or all."""
-        chosen = self.streams if name is None else [self.find(name)]
+        """How far behind a stream is, or all of a pipeline's, or of the project's. Raises UnknownName."""
+        chosen = streams_of(self.pipelines, name)
         return {spec.full_name: self._lag(spec, self.plan(spec)) for _, spec in chosen}
 
     def _lag(self, spec: StreamSpec, plan: StreamPlan, *, times: bool = True) -> list[Lag]:

@@ -223,7 +223,7 @@ class StreamMaker:
             if isinstance(before, TableBefore):
                 self._tables.schema(before.table)  # that there is none is told before anything begins
                 since |= {} if before.until is None else {spec.topics[parameter].name: before.until}
-        joined = {f"whole({name})": self._tables.schema(name) for name in spec.tables.values()}
+        joined = {f"whole({name})": self._joined(name, spec) for name in spec.tables.values()}
         engine = PolarsStreamEngine(joined, since)
         found = {topic.name: self._found(topic, make) for topic in spec.topics.values()}
         partitions = {topic.name: found[topic.name].partitions for topic in spec.topics.values()}
@@ -238,6 +238,13 @@ class StreamMaker:
             for topic in plan.written():
                 self._found(topic, make)
         return plan, engine
+
+    def _joined(self, name: TableName, spec: StreamSpec) -> Any:
+        try:
+            return self._tables.schema(name)
+        except UnknownName as error:
+            error.where = error.where or spec.place
+            raise
 
     def _found(self, topic: Topic, make: bool) -> TopicInfo:
         """A topic, which is made where it is missing; or as it would be made."""
