@@ -337,8 +337,9 @@ def test_a_corrected_file_is_fetched_again(site: Site, page: Page) -> None:
     """A batch of its own day; the search leads to it by its number."""
     feed = site.folder / "feeds" / "2026-01-20.csv"
     feed.write_text("id,customer,amount\n20,Eve,640\n")
-    site.installation.command("run", "sales", "2026-01-20")
-    (batch,) = [one["batch_id"] for one in site.api.get("batches", pipeline="sales")["batches"] if "-20" in one["when"]]
+    run, shop = site.api.post("pipelines/sales/runs", {"interval": "2026-01-20"})["run"], site.installation
+    shop.wait(lambda: shop.runs("sales")[run["run_id"]] is RunState.SUCCESS)
+    batch = run["batch_id"]
     feed.write_text("id,customer,amount\n20,Eve,641\n")
     page.goto(site.address("/"))
     page.keyboard.press("Control+k")
@@ -348,5 +349,5 @@ def test_a_corrected_file_is_fetched_again(site: Site, page: Page) -> None:
     expect(page.locator("#doing")).to_contain_text("the archive keeps both versions")
     confirm(page, "Fetch its sources again")
     expect(page).to_have_url(re.compile(r"/pipelines/sales\?run=\d+$"))
-    amounts = site.installation.wait(lambda: found if 641 in (found := _amounts(site)) else None)
+    amounts = shop.wait(lambda: found if 641 in (found := _amounts(site)) else None)
     assert 640 not in amounts
