@@ -146,3 +146,17 @@ def test_a_last_task_and_a_callback_see_how_the_others_stand(read):
     dag = read(LAST)["last"]
     assert try_dag(dag).result("report") == ([("load", 2, 1)], 2, "skipped", None)
     assert dag.callbacks["success"][0].__globals__["ENDED"] == [("success", "success")]
+
+
+def test_a_literal_is_no_template_and_a_file_is_read_for_all_its_dags(read):
+    dags = read("""
+from airflow.sdk import DAG, get_parsing_context, literal
+from airflow.operators.bash import BashOperator
+
+for name in ("one", "two"):
+    if get_parsing_context().dag_id not in (None, name):
+        continue
+    with DAG(name, schedule=None):
+        BashOperator(task_id="echo", bash_command=literal("echo '{{ ds }}'"), env={"A": literal("{{ b }}")})
+""")
+    assert [try_dag(dags[name]).result("echo") for name in ("one", "two")] == ["{{ ds }}"] * 2

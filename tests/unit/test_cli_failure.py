@@ -39,6 +39,7 @@ def tidemill(*arguments, program=root):
     [
         (["doctr"], 'error: There is no command "doctr".\n  try: did you mean "tidemill doctor"?\n'),
         (["xyzzy"], 'error: There is no command "xyzzy".\n  try: tidemill --help\n'),
+        (["backfill", "jobs"], 'error: There is no command "jobs".\n  try: tidemill backfill run jobs\n'),
         (["data", "sohw"], 'error: There is no command "sohw".\n  try: did you mean "tidemill data show"?\n'),
         (["run", "--refech"], 'error: There is no option "--refech".\n  try: did you mean "--refetch"?\n'),
         (["run"], 'error: Missing argument "PIPELINE".\n  try: tidemill run --help\n'),

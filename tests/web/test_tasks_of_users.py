@@ -331,3 +331,23 @@ def test_a_tables_promises_are_read_in_words(site: Site, page: Page, tmp_path: P
     expect(page.get_by_role("heading", name="sales.orders")).to_be_visible()
     expect(page.locator("svg.history rect.failed")).not_to_have_count(0)
     expect(page.get_by_role("heading", name="sales.latest")).to_be_visible()
+
+
+def test_a_corrected_file_is_fetched_again(site: Site, page: Page) -> None:
+    """A batch of its own day; the search leads to it by its number."""
+    feed = site.folder / "feeds" / "2026-01-20.csv"
+    feed.write_text("id,customer,amount\n20,Eve,640\n")
+    run, shop = site.api.post("pipelines/sales/runs", {"interval": "2026-01-20"})["run"], site.installation
+    shop.wait(lambda: shop.runs("sales")[run["run_id"]] is RunState.SUCCESS)
+    batch = run["batch_id"]
+    feed.write_text("id,customer,amount\n20,Eve,641\n")
+    page.goto(site.address("/"))
+    page.keyboard.press("Control+k")
+    page.keyboard.type(str(batch))
+    page.get_by_role("option", name=f"{batch} batch of sales").click()
+    page.get_by_role("button", name="Fetch again…").click()
+    expect(page.locator("#doing")).to_contain_text("the archive keeps both versions")
+    confirm(page, "Fetch its sources again")
+    expect(page).to_have_url(re.compile(r"/pipelines/sales\?run=\d+$"))
+    amounts = shop.wait(lambda: found if 641 in (found := _amounts(site)) else None)
+    assert 640 not in amounts

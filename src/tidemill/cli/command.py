@@ -197,7 +197,7 @@ class Group(click.Group):
         """Find the command that the first argument names."""
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
-            raise Suggestion(f'There is no command "{name}".', _near(name, self.list_commands(ctx), ctx), ctx)
+            raise Suggestion(f'There is no command "{name}".', _near(args, self.list_commands(ctx), ctx), ctx)
         return super().resolve_command(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -206,10 +206,13 @@ class Group(click.Group):
         click.Command.format_options(self, ctx, formatter)
 
 
-def _near(name: str, known: list[str], ctx: click.Context) -> str:
+def _near(args: list[str], known: list[str], ctx: click.Context) -> str:
     import difflib
+    import shlex
 
-    found = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    found = difflib.get_close_matches(args[0], known, n=3, cutoff=0.5)
     if found:
         return "did you mean " + " or ".join(f'"{ctx.command_path} {n}"' for n in found) + "?"
+    if ctx.parent is not None and "run" in known:  # of `tidemill backfill shop 2026-01-01..2026-01-31`
+        return f"{ctx.command_path} run {shlex.join(args)}"
     return f"{ctx.command_path} --help"

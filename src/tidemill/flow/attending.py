@@ -95,6 +95,8 @@ class Attendant:
 
     async def look(self) -> None:
         """See what is deferred now, and what is to be told."""
+        # What is sent while the database is read may be pending in what was read.
+        sending = frozenset(self._sending)
         try:
             deferred, events = await asyncio.to_thread(self._read)
         except (Unreachable, Conflict) as error:
@@ -105,7 +107,7 @@ class Attendant:
         for event in events:
             # Code that is told of a run's beginning has been told when it is told of the end.
             first = begun.get(_run_of(event), event.id) == event.id
-            if first and event.id not in self._sending and self._is_due(event):
+            if first and event.id not in sending and self._is_due(event):
                 self._sending.add(event.id)
                 self._begin(self._tell(event))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
 
 #: What a text has that is a template: others are left alone without loading Jinja (0.1 s).
 _MARKS = ("{{", "{%", "{#")
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A value of a field that is handed over as it is: whatever is in it is no template."""
+
+    value: Any
 
 
 def render_field(
@@ -44,6 +52,8 @@ def render_field(
     def render(one: Any) -> Any:
         if id(one) in done:
             return one
+        if isinstance(one, Literal):
+            return one.value
         if isinstance(one, str):
             label, text = where, one
             if endings and read is not None and one.endswith(endings):

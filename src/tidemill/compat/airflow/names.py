@@ -110,12 +110,16 @@ _XCOM_KEY = _of("tidemill.ports.xcoms", "XCOM_RETURN_KEY=RETURNED")
 #: Names that stand in annotations alone.
 _TYPES = _of("typing", "Context=Any")
 _STORAGE = _of(f"{_OWN}.storage", "ObjectStoragePath")
+_PARSING = _of(f"{_OWN}.values", "AirflowParsingContext", "get_parsing_context")
+_LITERAL = _of("tidemill.plan.fields", "literal=Literal", "LiteralValue=Literal")
 
 _SDK = {
     **_DAG, **_DECORATORS, **_BASE, **_BRANCH, **_GROUP, **_EDGES, **_LINEAR, **_PARAM, **_XCOM_ARG, **_RULE,
     **_CONTEXT, **_ASSETS, **_CRON, **_INTERVALS, **_EVENTS, **_OR_TIME, **_STATES, **_NOTIFIER, **_SENSOR, **_TYPES,
     **_TIMEZONE, **_CONNECTION, **_VARIABLE, **_HOOK, **_of(f"{_OWN}.values", "WeightRule",),
     **_METADATA, **_ASSET_DAG, **_WATCHER, **_DEADLINES, **_STORAGE, **_RETRIES, **_MAPPERS, **_PARTITIONED,
+    **_PARSING, **_LITERAL, **_LINK, **_of(f"{_OWN}.values", "conf"), **_of(_PROVIDERS, "SkipMixin"),
+    **_of("typing", "TaskInstance=Any", "BaseXCom=Any"),
 }  # fmt: skip
 
 _PYTHON = {
@@ -248,6 +252,10 @@ SERVED: dict[str, dict[str, str]] = {
     "airflow.utils.context": {**_TYPES, **_MERGE},
     "airflow.utils.decorators": _of(f"{_OWN}.values", "apply_defaults"),
     "airflow.utils.dates": _of(f"{_OWN}.moments", "days_ago"),
+    "airflow.utils.dag_parsing_context": _PARSING,
+    "airflow.utils.template": _LITERAL,
+    "airflow.template.templater": _LITERAL,
+    "airflow.sdk.definitions.template": _LITERAL,
     "airflow.utils.edgemodifier": _of("tidemill.authoring.edges", "Label"),
     "airflow.utils.helpers": {**_EDGES, **_LINEAR, **_HELPERS},
     "airflow.version": _of(_PROVIDERS, "version=VERSION"),

@@ -75,6 +75,11 @@ class Timetable:
         """The interval of a run that somebody asks for."""
         return DataInterval.exact(run_after)
 
+    @property
+    def summary(self) -> str:
+        """What lists of DAGs say of it."""
+        return type(self).__name__
+
     def next_dagrun_info(self, *, last_automated_data_interval: Any, restriction: TimeRestriction) -> Any:
         """The run after another one; None ends the schedule."""
         return None
@@ -252,7 +257,8 @@ def schedule_of(given: Any, zone: str, start: datetime | None, end: datetime | N
         on = schedule_of(given.assets, zone, start, end, catchup=catchup)
         return replace(timely, on=on.on, text=f"{timely.text} and {on.text}")
     if isinstance(given, Timetable):
-        return read_schedule(Asked(given, start, end, catchup), zone, start, catchup=catchup)
+        made = read_schedule(Asked(given, start, end, catchup), zone, start, catchup=catchup)
+        return replace(made, text=given.summary)
     if isinstance(given, Asset | AssetAlias | MultiAsset | AllOf | AnyOf):
         given = condition_of(given)
     elif isinstance(given, list | tuple | set) and any(isinstance(one, Asset | AssetAlias) for one in given):

@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from tidemill.compat.airflow.exceptions import AirflowConfigException
 from tidemill.compat.airflow.settings import folder
@@ -117,6 +117,18 @@ class BaseNotifier:
                 render_field(getattr(self, name, None), context, sandbox=Sandbox, where=type(self).__name__),
             )
         rendered.notify(context)
+
+
+class AirflowParsingContext(NamedTuple):
+    """For which DAG a file is read, where it makes several: here always for all of them."""
+
+    dag_id: str | None = None
+    task_id: str | None = None
+
+
+def get_parsing_context() -> AirflowParsingContext:
+    """See `AirflowParsingContext`."""
+    return AirflowParsingContext()
 
 
 def apply_defaults(function: Any) -> Any:
