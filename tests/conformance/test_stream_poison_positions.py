@@ -1,5 +1,6 @@
 """A process dies in the midst of a transaction. Where it has sent its positions, the broker tells nobody of them for a
-minute; where it has sent changes of state, nobody can read what others have added since. Other tasks go on meanwhile.
+minute; where it has sent changes of state, nobody can read what others have added since. One that stands still has its
+state open. Other tasks go on meanwhile.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 import tidemill as tm
 from harness.poison import Driven, pipeline, topic_name
-from harness.topics import Ledger, Peer, Place, settle
+from harness.topics import Ledger, Peer, Place, memory_place, settle
 from tidemill.flow.stream import asking
 from tidemill.model.errors import Unreachable
 from tidemill.ports.topic import Partition, Position, TopicSpec
@@ -90,8 +91,7 @@ def test_state_behind_a_transaction_that_is_open_is_waited_for(
         assert not dead.flush(20)
         first.feed(source.name, [{"car": "b"}])
         first.work()
-        assert first.process is not None
-        first.process.abandon()
+        first.stop()
         with Driven(place, counts, first.states if where == "on the same computer" else None) as second:
             second.feed(source.name, [{"car": "a"}, {"car": "b"}])
             process = second.begin()
@@ -100,3 +100,22 @@ def test_state_behind_a_transaction_that_is_open_is_waited_for(
             dead.abort_transaction(20)
             second.work(lambda: second.has(second.written(), 2))
             assert sorted((row["car"], row["n"]) for row in second.rows(second.written())) == [("a", 2), ("b", 2)]
+
+
+def test_state_that_another_process_has_open_holds_up_its_own_task_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "LATER", 0.01)
+    with memory_place() as place, pipeline() as p:
+        source = tm.topic(topic_name(), {"car": "string"}, key="car", partitions=2)
+
+        @p.stream(source, to=tm.topic(topic_name()), every="50ms")
+        def counts(t: tm.Frame) -> tm.Frame:
+            return t.count_window(1, by="car").agg(n=tm.agg.count()).final()
+
+        with Driven(place, counts) as driven:
+            others = driven.states.open(f"{driven.spec.full_name}/stage1.1")
+            driven.begin()
+            driven.feed(source.name, [{"car": "a"}, {"car": "b"}], partitions=[0, 1])
+            driven.work(lambda: driven.has(driven.written(), 1))
+            others.close()
+            driven.work(lambda: driven.has(driven.written(), 2))
+            assert [row["car"] for row in driven.rows(driven.written())] == ["a", "b"]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
 from tidemill.model.errors import DataError, Fenced, Refused, SettingsError, TidemillError, UnknownName, Unreachable
 
+_Answer = TypeVar("_Answer")
+#: Seconds after a question's time in which the client says that it has passed.
+_SLACK = 5.0
 #: Another writer of the identity, or another generation of the group, has taken over.
 _FENCED = frozenset({
     KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.FENCED_INSTANCE_ID,
@@ -52,6 +58,44 @@ _STORAGE: Mapping[int, str] = {
 }  # fmt: skip
 #: There is no such topic, or no such partition of it.
 UNKNOWN_TOPIC = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+
+
+class Unanswered(KafkaException):  # type: ignore[misc]  # it has no types
+    """A client that keeps to no time."""
+
+    def __init__(self) -> None:
+        super().__init__(KafkaError(KafkaError._TIMED_OUT, "the client never answered"))
+
+
+def answer(future: Future[_Answer], seconds: float) -> _Answer:
+    """What a client's question comes to, asked with a time of so many seconds.
+
+    Raises:
+        KafkaException: as the client says.
+        Unanswered: it says nothing, long after that time: it has lost the question.
+    """
+    try:
+        return future.result(seconds + _SLACK)
+    except TimeoutError:
+        raise Unanswered from None
+
+
+def in_time(step: Callable[[], _Answer], seconds: float) -> _Answer:
+    """Take a step that a client should end within so many seconds, in a thread of its own. Raises as `answer` does.
+
+    The client was seen to stay in `commit_transaction` for ever, whatever limit it was given, after brokers had been
+    away and the process had stood still. It is of no use then, and whoever waited for it would hold up everybody.
+    """
+    future: Future[_Answer] = Future()
+
+    def take() -> None:
+        try:
+            future.set_result(step())
+        except BaseException as error:  # raised by `answer`
+            future.set_exception(error)
+
+    threading.Thread(target=take, daemon=True, name="step-of-a-kafka-client").start()
+    return answer(future, seconds)
 
 
 def error_of(error: KafkaException) -> KafkaError:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource
 
+from tidemill.adapters.kafka.errors import answer
 from tidemill.adapters.kafka.offsets import Offsets
 from tidemill.adapters.kafka.settings import KafkaSettings
 from tidemill.model.errors import UnknownName
@@ -78,6 +79,6 @@ class Limits:
         )
         try:
             (future,) = asked.values()
-            return int(future.result()["max.message.bytes"].value) - _AROUND
+            return int(answer(future, self._settings.seconds)["max.message.bytes"].value) - _AROUND
         except (KafkaException, KeyError):
             return _USUAL - _AROUND  # who may send may be forbidden to look at settings

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec, TopicMetadata
 
-from tidemill.adapters.kafka.errors import UNKNOWN_TOPIC, error_of, told
+from tidemill.adapters.kafka.errors import UNKNOWN_TOPIC, answer, error_of, told
 from tidemill.adapters.kafka.settings import KafkaSettings
 from tidemill.model.errors import UnknownName, Unreachable
 from tidemill.ports.topic import Partition
@@ -114,7 +114,7 @@ class Offsets:
         for asked, future in futures.items():
             partition = Partition(asked.topic, asked.partition)
             try:
-                found[partition] = future.result().offset
+                found[partition] = answer(future, self._settings.seconds).offset
             except KafkaException as error:
                 # A partition that does not exist is one without a leader, to librdkafka.
                 if error_of(error).code() in UNKNOWN_TOPIC or self._missing(partition):

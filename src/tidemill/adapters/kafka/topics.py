@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic
 
-from tidemill.adapters.kafka.errors import UNKNOWN_TOPIC, error_of, told
+from tidemill.adapters.kafka.errors import UNKNOWN_TOPIC, answer, error_of, told
 from tidemill.adapters.kafka.limits import Limits
 from tidemill.adapters.kafka.login import see_login
 from tidemill.adapters.kafka.member import TASKS, KafkaMember, positions_of, tasks_topic
@@ -136,7 +136,7 @@ class KafkaTopics:
         asked = [TopicPartition(*partition, offset) for partition, offset in upto.items()]
         for where, future in self._admin.delete_records(asked, request_timeout=hasty._settings.seconds).items():
             try:
-                future.result()
+                answer(future, hasty._settings.seconds)
             except KafkaException as error:
                 if error_of(error).code() == KafkaError.POLICY_VIOLATION:
                     raise Refused(f'Topic "{where.topic}" compacts: what it keeps goes by key.') from None
@@ -305,11 +305,10 @@ class KafkaTopics:
                 raise Unreachable(f"Kafka at {self._settings.servers}: {trouble}.")
             time.sleep(_LOOK)
 
-    @staticmethod
-    def _wait(futures: Mapping[Any, Future[_Result]]) -> _Result:
+    def _wait(self, futures: Mapping[Any, Future[_Result]]) -> _Result:
         """What the one future gives. Raises KafkaException."""
         (future,) = futures.values()
-        return future.result()
+        return answer(future, self._settings.seconds)
 
     def _told(self, error: KafkaException, doing: str) -> TidemillError:
         return told(error_of(error), doing, self._settings.servers)

@@ -11,7 +11,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from tidemill.adapters.kafka.errors import UP_WITH_ROOM, error_of, told
+from tidemill.adapters.kafka.errors import UP_WITH_ROOM, Unanswered, error_of, in_time, told
 from tidemill.adapters.kafka.limits import Limits
 from tidemill.adapters.kafka.member import KafkaMember, listed
 from tidemill.adapters.kafka.settings import KafkaSettings
@@ -70,6 +70,8 @@ class KafkaWriter:
         self._failed: KafkaError | None = None
         self._open = False
         self._over = self._closed = False
+        #: Whether the client is in a step that does not end.
+        self._lost = False
         #: Of each topic: the partition that the next message without a key goes to.
         self._turns: dict[str, int] = {}
         if self._exactly:
@@ -169,7 +171,8 @@ class KafkaWriter:
                 self.abort()
         except (Fenced, Unreachable):
             pass  # then the broker aborts it: the successor has begun, or the transaction's time ends
-        self._producer.purge()
+        if self._lost:  # who is in a step cannot be closed
+            return
         if self._open:
             # The client aborts it once more before it ends, and waits for the broker without a limit: seen to last
             # minutes after the broker was back. Whoever is next with this name ends the wait, as it fences this one.
@@ -178,6 +181,7 @@ class KafkaWriter:
             self._end()
 
     def _end(self) -> None:
+        self._producer.purge()
         # One that is fenced already says so again.
         with contextlib.suppress(KafkaException):
             self._producer.close()
@@ -276,7 +280,7 @@ class KafkaWriter:
         until = time.monotonic() + self._settings.seconds
         while True:
             try:
-                step()
+                self._take(step)
             except KafkaException as error:
                 found = error_of(error)
                 if found.retriable() and time.monotonic() < until:
@@ -293,10 +297,18 @@ class KafkaWriter:
             else:
                 return
 
+    def _take(self, step: Callable[[], object]) -> None:
+        """Take a step. Raises KafkaException."""
+        try:
+            in_time(step, self._settings.seconds)
+        except Unanswered:
+            self._lost = True
+            raise
+
     def _give_back(self) -> None:
         """Abort a transaction that has failed; the failure is told already."""
         try:
-            self._producer.abort_transaction(self._settings.seconds)
+            self._take(lambda: self._producer.abort_transaction(self._settings.seconds))
         except KafkaException as error:
             self._over = True
             self._failed = error_of(error)

@@ -2,17 +2,21 @@
 
 A broker waits with its answer where a process died between sending its positions and committing them, until the
 transaction of that process is over: a minute, with Kafka. Where it died earlier there is an answer, and what tasks
-remember is held up as long.
+remember is held up as long. Where it does not die, but stands still on this computer, it has that open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from tidemill.flow.stream.outages import Outage
-from tidemill.model.errors import Unreachable
+from tidemill.model.errors import Busy, Unreachable
 from tidemill.ports.clock import Clock
 from tidemill.ports.topic import SESSION, Member, Partition, Position
+
+if TYPE_CHECKING:
+    from tidemill.flow.stream.work import Work
 
 #: Seconds that a stream's loop stands still for an answer, at the most.
 QUICKLY = SESSION.total_seconds() / 4
@@ -60,7 +64,7 @@ class Asking:
         try:
             found, settled = member.committed(partitions, QUICKLY), is_settled()
         except Unreachable as error:
-            self._met(task, error)
+            self._later(task, error)
             return None
         if not settled:
             now = self._clock.monotonic()
@@ -68,14 +72,23 @@ class Asking:
             if lasts < LATER:
                 self._again[task] = now + max(SOON, lasts)
             else:
-                self._met(task, _HELD)
+                self._later(task, _HELD)
+            return None
+        return found
+
+    def begin(self, task: int, make: Callable[[], Work]) -> Work | None:
+        """Have a task made; None: somebody else has open now what it remembers."""
+        try:
+            made = make()
+        except Busy as error:
+            self._later(task, error)
             return None
         self._held.pop(task, None)
         self._again.pop(task, None)
         if not self._again:
             self._outage.over()
-        return found
+        return made
 
-    def _met(self, task: int, trouble: object) -> None:
+    def _later(self, task: int, trouble: object) -> None:
         self._outage.met(trouble, "what else it has to do goes on, and it asks again")
         self._again[task] = self._clock.monotonic() + LATER

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from tidemill.flow.stream.asking import Asking
 from tidemill.flow.stream.collecting import rarely_collected
@@ -240,7 +241,7 @@ class StreamProcess:
                     break  # no two are waited for in one turn
 
     def _make(self, task: int, stage: int, number: int) -> bool:
-        """Make one; False: how far it came is not known now."""
+        """Make one; False: that is not possible now."""
         member, reader = self._joined()
         assert self._inputs is not None
         partitions = list(inputs_of(self.plan, stage, number))
@@ -249,7 +250,9 @@ class StreamProcess:
             return False
         came = self._inputs.checked(known)
         first = {p: self._first(p) for p in partitions if p not in came}
-        work = self._maker.make(stage, number, came, first, self._inputs, self._recovering)
+        make = partial(self._maker.make, stage, number, came, first, self._inputs, self._recovering)
+        if (work := self._asking.begin(task, make)) is None:
+            return False
         if task not in self._wanted:  # lost while its state was recovered
             if work.kept is not None:
                 work.kept.close()
