@@ -32,6 +32,7 @@ from tidemill.plan.landing import (
     NUMBER,
     POSITIONS,
     STAGE,
+    WITHOUT_NUL,
     any_row,
     creating,
     entering,
@@ -135,7 +136,8 @@ class PostgresDestination:
             what = "does not answer" if error.sqlstate is None else "cannot do it now"
             raise Unreachable(f"PostgreSQL {what}: {_said(error)}.") from None
         except psycopg.Error as error:
-            raise DataError(f"PostgreSQL refuses it: {_said(error)}.") from None
+            hint = WITHOUT_NUL if "0x00" in str(error) else None
+            raise DataError(f"PostgreSQL refuses it: {_said(error)}.", hint=hint) from None
 
 
 def _said(error: Exception) -> str:
