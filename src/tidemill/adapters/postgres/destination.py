@@ -137,8 +137,8 @@ class PostgresDestination:
             what = "does not answer" if error.sqlstate is None else "cannot do it now"
             raise Unreachable(f"PostgreSQL {what}: {_said(error)}.") from None
         except psycopg.Error as error:
-            hint = WITHOUT_NUL if "0x00" in str(error) else None
-            raise DataError(f"PostgreSQL refuses it: {_said(error)}.", hint=hint) from None
+            nul = WITHOUT_NUL if "0x00" in str(error) else None
+            raise DataError(f"PostgreSQL refuses it: {_said(error)}.", hint=nul) from None
 
 
 def _said(error: Exception) -> str:
