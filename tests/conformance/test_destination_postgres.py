@@ -153,6 +153,13 @@ def test_times_that_postgresql_has_no_value_for_are_refused(landing: Landing, ki
         landing.load(TableLoad("far", Schema.of({"at": kind}), [batch]), source="far", before=before, after="1")
 
 
+def test_a_nul_is_refused_with_what_to_do(landing: Landing) -> None:
+    batch = pa.record_batch([pa.array(["a\0b"])], names=["a"])
+    with pytest.raises(DataError, match="0x00") as refused:
+        landing.load(TableLoad("t", Schema.of({"a": "string"}), [batch]), before=None, after="1")
+    assert str(refused.value.hint).startswith("take it out in a table, and deliver that: ")
+
+
 def test_large_texts_are_sent_in_small_pieces(landing: Landing) -> None:
     """A piece is bounded by its bytes, not only by its rows."""
     from tidemill.adapters.postgres.text import pieces

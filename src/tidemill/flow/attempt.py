@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from tidemill.flow.chain import close_branch
 from tidemill.flow.services import Services
 from tidemill.model.batch import Batch, Interval
 from tidemill.model.branch import MAIN, RefKind, RefState
@@ -263,7 +264,8 @@ def _begin(
         code_version=services.code_version,
         alive=services.alive,
     )
-    _close_branch(tx, abandoned)
+    if abandoned is not None and abandoned.state not in RUN_ENDS:
+        close_branch(tx, abandoned)
     if tickets:  # after the head, as in a publish
         tx.refs.lock(MAIN)
     for name in tickets:
@@ -278,14 +280,6 @@ def _begin(
     doomed = frozenset(tx.leases.doomed(now + timedelta(microseconds=1))) if past else frozenset()
     views = tx.refs.views(MAIN)
     return Attempt(services, pipeline, batch, run, pointers, views, head.head, doomed=doomed), lease
-
-
-def _close_branch(tx: Tx, abandoned: Run | None) -> None:
-    """The branch of an attempt whose process died: nobody writes it any more, it stays for inspection (rule 11)."""
-    if abandoned is not None and abandoned.branch is not None and abandoned.state not in RUN_ENDS:
-        ref = tx.refs.get(abandoned.branch)
-        if ref is not None and ref.state is RefState.OPEN:
-            tx.refs.update(abandoned.branch, state=RefState.FAILED)
 
 
 def _heartbeat(services: Services, run: Run, lease: int, stop: threading.Event) -> None:

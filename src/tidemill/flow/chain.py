@@ -37,7 +37,16 @@ def settled(tx: Tx, batch: Batch, last: Run, now: datetime, alive: Callable[[str
     ended, after = tx.runs.end_abandoned(batch.id, now, alive), tx.batches.get(batch.id)
     assert ended is not None
     assert after is not None
+    if ended.state in RUN_ENDS:
+        close_branch(tx, ended)
     return after, ended
+
+
+def close_branch(tx: Tx, abandoned: Run) -> None:
+    """The branch of an attempt whose process died: nobody writes it any more, it stays for inspection (rule 11)."""
+    ref = tx.refs.get(abandoned.branch) if abandoned.branch is not None else None
+    if ref is not None and ref.state is RefState.OPEN:
+        tx.refs.update(ref.name, state=RefState.FAILED)
 
 
 def may_step_aside(batch: Batch, last: Run, *, absorb: bool, bookmarks_only: bool) -> bool:

@@ -27,6 +27,9 @@ CREATE_POSITIONS = (
     f"CREATE TABLE IF NOT EXISTS {POSITIONS} (source varchar PRIMARY KEY, position varchar, moved_at timestamptz)"
 )
 
+#: What to do about a NUL (U+0000), which no text of PostgreSQL or Redshift can have.
+WITHOUT_NUL = r'take it out in a table, and deliver that: tm.col("...").str.replace_all("\0", "", literal=True)'
+
 _SCALARS = tuple(Primitive(name) for name in PRIMITIVES)
 _DECIMAL = re.compile(r"(?:decimal|numeric)\((\d+),\s*(\d+)\)", re.IGNORECASE)
 #: Without a loss, and without a rewrite that changes what values look like.

@@ -32,6 +32,7 @@ from tidemill.plan.landing import (
     NUMBER,
     POSITIONS,
     STAGE,
+    WITHOUT_NUL,
     any_row,
     creating,
     entering,
@@ -130,12 +131,14 @@ class PostgresDestination:
             raise NoRoom(f"The disk of PostgreSQL at {given.get('host', 'this computer')}", error) from None
         except psycopg.OperationalError as error:
             if "authentication failed" in str(error) or "does not exist" in str(error):
-                raise SettingsError(f"PostgreSQL refuses the login: {_said(error)}.") from None
+                hint = "look at the connection's address"
+                raise SettingsError(f"PostgreSQL refuses the login: {_said(error)}.", hint=hint) from None
             # Who has a code has answered: too many are connected, it is shutting down.
             what = "does not answer" if error.sqlstate is None else "cannot do it now"
             raise Unreachable(f"PostgreSQL {what}: {_said(error)}.") from None
         except psycopg.Error as error:
-            raise DataError(f"PostgreSQL refuses it: {_said(error)}.") from None
+            nul = WITHOUT_NUL if "0x00" in str(error) else None
+            raise DataError(f"PostgreSQL refuses it: {_said(error)}.", hint=nul) from None
 
 
 def _said(error: Exception) -> str:

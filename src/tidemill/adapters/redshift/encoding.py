@@ -19,6 +19,7 @@ from tidemill.model import types as t
 from tidemill.model.errors import DataError
 from tidemill.model.redshift import Form
 from tidemill.model.table import Schema
+from tidemill.plan.landing import WITHOUT_NUL
 from tidemill.plan.redshift import LONGEST
 from tidemill.plan.redshift_stage import NUMBER
 
@@ -78,7 +79,7 @@ def _checked(name: str, values: pl.Series) -> int:
             hint="cut it before it goes there",
         )
     if values.str.contains("\0", literal=True).any():
-        raise DataError(f'A value of "{name}" has a NUL, which no text of Redshift\'s can have.')
+        raise DataError(f'A value of "{name}" has a NUL, which no text of Redshift\'s can have.', hint=WITHOUT_NUL)
     return longest
 
 
