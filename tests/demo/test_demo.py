@@ -15,11 +15,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import tidemill as tm
 from demo import expected
@@ -32,9 +35,20 @@ from tidemill.wiring.topics import open_topics
 
 pytestmark = pytest.mark.slow
 
-#: Put into `sitecustomize`: whoever connects or looks up a name is noted, and refused.
+#: Put into `sitecustomize`: whoever connects or looks up a name is noted, and refused; what a plain installation does
+#: not have cannot be found.
 GUARD = """
-import os, socket
+import os, socket, sys
+from importlib.machinery import PathFinder
+
+HIDDEN = frozenset(os.environ["HIDDEN_MODULES"].split())
+
+class Plain(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in HIDDEN else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Plain
 
 def refuse(*arguments, **named):
     with open(os.environ["NETWORK_USED"], "a") as file:
@@ -51,6 +65,23 @@ socket.getaddrinfo = refuse
 def has_namespaces() -> bool:
     """Whether a process can be put where there is no network at all: natively written code is then held off, too."""
     return shutil.which("unshare") is not None and not subprocess.run(["unshare", "-n", "true"]).returncode
+
+
+@cache
+def hidden_modules() -> frozenset[str]:
+    """Modules that are here, and not where Tidemill is installed with the extra that the demo asks for."""
+    wanted, here = {("tidemill", ""), ("tidemill", "web")}, set[tuple[str, str]]()
+    while wanted:
+        name, extra = one = wanted.pop()
+        here.add(one)
+        for text in metadata.requires(name) or ():
+            required = Requirement(text)
+            if required.marker is None or required.marker.evaluate({"extra": extra}):
+                needed = {(canonicalize_name(required.name), extra) for extra in ("", *required.extras)}
+                wanted |= needed - here
+    plain = {name for name, _ in here}
+    modules = metadata.packages_distributions().items()
+    return frozenset(name for name, owners in modules if not {canonicalize_name(owner) for owner in owners} & plain)
 
 
 @dataclass
@@ -78,7 +109,12 @@ def run_demo(folder: Path, home: Path) -> Demo:
         ["unshare", "-n", *command] if has_namespaces() else command,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(home), "NETWORK_USED": str(used)},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(home),
+            "NETWORK_USED": str(used),
+            "HIDDEN_MODULES": " ".join(sorted(hidden_modules())),
+        },
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return Demo(folder, result.stdout, used.read_text() if used.exists() else "")
