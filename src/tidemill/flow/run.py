@@ -99,7 +99,7 @@ def _waits(earlier: Batch, last: Run, batch: Batch, pipeline: PipelineSpec) -> R
         again = f"tidemill run {pipeline.name} {shlex.quote(when_of(earlier.key, pipeline))}"
         why, hint = "its bookmark is not known yet", f'{again}, or declare the source with on_failure="absorb"'
     elif last.state is RunState.QUEUED:
-        why, hint = f"run {last.id} waits for a scheduler", "tidemill serve"
+        why, hint = f"run {last.id} waits for a scheduler", "tidemill up"
     else:
         why, hint = f"run {last.id} goes on in {last.holder}", "wait for it, or stop that process"
     what = f"Batch {earlier.id} ({earlier.key}) comes before batch {batch.id} and is not published: {why}."
