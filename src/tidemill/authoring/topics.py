@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from tidemill.authoring import registry
-from tidemill.authoring.place import here, placed
+from tidemill.authoring.place import here
 from tidemill.model.codec import NAMED, SINGLE, Avro, CodecSpec, Json, JsonSchema, Protobuf, Raw, Text
-from tidemill.model.errors import DefinitionError, UnknownName
+from tidemill.model.errors import DefinitionError, TidemillError, UnknownName
 from tidemill.model.frame.topic import Topic
 from tidemill.model.topic_feed import FIELDS, MessageRows, OnLoss, Start, Tombstones, TopicFeed, Until
 from tidemill.model.types import parse_type
@@ -150,7 +150,10 @@ def _columns_by_codec(topic: str, codec: CodecSpec) -> Mapping[str, Any] | None:
     declared: Mapping[str, Any] | None = getattr(codec, "columns", None)
     if declared is not None or getattr(codec, "schema", None) is None:
         return declared
-    return placed(registry.columns_of, codec, topic)
+    try:
+        return registry.columns_of(codec, topic)
+    except TidemillError as error:  # of data elsewhere; here it is the schema that is declared
+        raise DefinitionError(error.what, where=here(), hint=error.hint) from None
 
 
 def _with_text(codec: CodecSpec) -> CodecSpec:
